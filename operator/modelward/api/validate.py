@@ -1,0 +1,137 @@
+"""Judges an object against its resource's schema, as the API server would, but offline and with friendlier words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelward.api.base import API_VERSION, GROUP, Resource
+from modelward.api.crd import KINDS, Kind, schema_of
+from modelward.api.expression import CelError, Expression
+from modelward.api.manifest import FieldPath, dotted
+
+KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+_SCHEMAS = {kind.name: schema_of(kind) for kind in KINDS}
+_MAX_PROBLEMS = 64
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in an object that its schema does not allow."""
+
+    path: FieldPath
+    message: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path) or 'the object'}: {self.message}"
+
+
+class SchemaError(Exception):
+    """An object that its schema does not allow, with every problem found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def is_ours(data: dict[str, Any]) -> bool:
+    """Tell whether an object belongs to this API group, in whatever version."""
+    version = data.get("apiVersion")
+    return isinstance(version, str) and version.split("/", 1)[0] == GROUP
+
+
+def parse(data: dict[str, Any]) -> Resource:
+    """Return the resource that an object describes, defaults applied.
+
+    Raises:
+        SchemaError: the API server would refuse it.
+    """
+    kind = KIND_BY_NAME.get(str(data.get("kind")))
+    if kind is None or data.get("apiVersion") != API_VERSION:
+        known = ", ".join(KIND_BY_NAME)
+        raise SchemaError([Problem(("kind",), f"not a kind of {API_VERSION}: give one of {known}")])
+    schema = _SCHEMAS[kind.name]
+    problems = list(_nulls(data.get("spec"), ("spec",)))
+    try:
+        resource = kind.model.model_validate(data, strict=True)
+    except ValidationError as error:
+        problems += [_problem(item, schema) for item in error.errors(include_url=False)[:_MAX_PROBLEMS]]
+        raise SchemaError(problems[:_MAX_PROBLEMS]) from None
+    problems += _cel_problems(canonical(resource), schema, ())
+    if problems:
+        raise SchemaError(problems[:_MAX_PROBLEMS])
+    return resource
+
+
+def canonical(resource: Resource) -> dict[str, Any]:
+    """Return a resource as the API server stores it: camelCase, defaults applied, absent fields absent."""
+    data = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data["metadata"] = {key: value for key, value in data["metadata"].items() if value not in ({}, "", 0)}
+    return data
+
+
+def _nulls(value: Any, path: FieldPath) -> list[Problem]:
+    if value is None:
+        return [Problem(path, "null is not a value here: leave the field out, or give it one")]
+    if isinstance(value, dict):
+        return [problem for key, item in value.items() for problem in _nulls(item, (*path, key))]
+    if isinstance(value, list):
+        return [problem for index, item in enumerate(value) for problem in _nulls(item, (*path, index))]
+    return []
+
+
+def _problem(error: Any, schema: dict[str, Any]) -> Problem:
+    path: FieldPath = tuple(error["loc"])
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            known = list(_at(schema, path[:-1]).get("properties", {}))
+            near = get_close_matches(str(path[-1]), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known[:12])}"
+            return Problem(path, f"unknown field; {hint}")
+        case "missing":
+            return Problem(path, "required, and not there")
+        case "literal_error":
+            return Problem(path, f"{_shown(error['input'])} is not one of {context['expected']}")
+        case "string_type":
+            return Problem(path, f"{_shown(error['input'])} is not a string: put it in quotes")
+        case "string_pattern_mismatch":
+            return Problem(path, f"{_shown(error['input'])} does not match {context['pattern']}")
+        case _:
+            message = error["msg"][:1].lower() + error["msg"][1:]
+            return Problem(path, f"{message} (found {_shown(error['input'])})")
+
+
+def _shown(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else type(value).__name__ if isinstance(value, (dict, list)) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _at(schema: dict[str, Any], path: FieldPath) -> dict[str, Any]:
+    for step in path:
+        inner = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step)
+        schema = inner or schema.get("additionalProperties") or {}
+    return schema
+
+
+def _cel_problems(value: Any, schema: dict[str, Any], path: FieldPath) -> list[Problem]:
+    """Evaluate the schema's own CEL rules (`x-kubernetes-validations`), innermost last."""
+    problems = []
+    for rule in schema.get("x-kubernetes-validations", ()):
+        try:
+            holds = Expression.compiled(rule["rule"]).holds({"self": value})
+        except CelError:
+            holds = False
+        if not holds:
+            problems.append(Problem(path, rule["message"]))
+    if isinstance(value, dict):
+        for key, inner in schema.get("properties", {}).items():
+            if key in value:
+                problems += _cel_problems(value[key], inner, (*path, key))
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for index, item in enumerate(value):
+            problems += _cel_problems(item, schema["items"], (*path, index))
+    return problems
