@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 GROUP = "modelward.io"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+API_VERSION: Literal["modelward.io/v1alpha1"] = "modelward.io/v1alpha1"
 
 MAX_NAME = 50  # leaves room for our own suffixes within a label's 63 characters
 LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"

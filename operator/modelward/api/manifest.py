@@ -82,6 +82,11 @@ def dotted(path: FieldPath) -> str:
     return text
 
 
+def _line(event: yaml.Event) -> int:
+    mark = event.start_mark
+    return mark.line + 1 if mark else 0
+
+
 def _scalar(event: yaml.ScalarEvent) -> Any:
     text: str = event.value
     if event.tag == "tag:yaml.org,2002:str" or not event.implicit[0]:
@@ -110,7 +115,7 @@ class _Builder:
         self.lines: dict[FieldPath, int] = {}
 
     def error(self, event: yaml.Event, what: str, fix: str) -> ManifestError:
-        return ManifestError(self.source, event.start_mark.line + 1, what, fix)
+        return ManifestError(self.source, _line(event), what, fix)
 
     def build(self, event: yaml.Event, path: FieldPath) -> Any:
         self.values += 1
@@ -118,7 +123,7 @@ class _Builder:
             raise self.error(event, f"more than {MAX_VALUES:,} values", "Split the file.")
         if len(path) > MAX_DEPTH:
             raise self.error(event, f"nested deeper than {MAX_DEPTH} levels", "No Kubernetes object needs that.")
-        self.lines.setdefault(path, event.start_mark.line + 1)
+        self.lines.setdefault(path, _line(event))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         tag = getattr(event, "tag", None)
@@ -158,7 +163,7 @@ class _Builder:
             key = event.value
             if key in out:
                 raise self.error(event, f"the key {key:.64} is given twice", "Keep one of the two.")
-            self.lines[(*path, key)] = event.start_mark.line + 1
+            self.lines[(*path, key)] = _line(event)
             out[key] = self.build(next(self.events), (*path, key))
         return out
 
@@ -202,7 +207,9 @@ def read_documents(text: str, source: str) -> list[Document]:
 
 def _objects(value: Any, builder: _Builder, event: yaml.Event) -> Iterator[Document]:
     if not isinstance(value, dict):
-        raise builder.error(event, f"a {type(value).__name__} where an object is wanted", "Begin with apiVersion, kind.")
+        raise builder.error(
+            event, f"a {type(value).__name__} where an object is wanted", "Begin with apiVersion, kind."
+        )
     if value.get("kind") == "List" and isinstance(value.get("items"), list):
         for index, item in enumerate(value["items"]):
             if not isinstance(item, dict):

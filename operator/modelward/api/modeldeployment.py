@@ -276,9 +276,7 @@ class Baseline(Part):
     config_map_name: ObjectName | None = Field(
         default=None, description="ConfigMap that holds it under the key baseline.npz (binaryData)."
     )
-    secret_name: ObjectName | None = Field(
-        default=None, description="Secret that holds it under the key baseline.npz."
-    )
+    secret_name: ObjectName | None = Field(default=None, description="Secret that holds it under the key baseline.npz.")
     dataset: LongText | None = Field(default=None, description="Reference data to fit it on, in a Job.")
 
 

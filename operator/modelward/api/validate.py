@@ -106,7 +106,13 @@ def _problem(error: Any, schema: dict[str, Any]) -> Problem:
 
 
 def _shown(value: Any) -> str:
-    text = f'"{value}"' if isinstance(value, str) else type(value).__name__ if isinstance(value, (dict, list)) else str(value)
+    text = (
+        f'"{value}"'
+        if isinstance(value, str)
+        else type(value).__name__
+        if isinstance(value, (dict, list))
+        else str(value)
+    )
     return text if len(text) <= 80 else text[:77] + "..."
 
 
