@@ -1,0 +1,68 @@
+"""`modelward`, also reachable as `kubectl modelward`: verbs are modules, imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from modelward import __version__
+
+VERBS: dict[str, str] = {
+    "check": "Judge manifests offline: which rules they break, where, why and how to mend it.",
+    "crds": "Print the custom resource definitions.",
+    "fit": "Fit a baseline of normal inputs on reference data.",
+    "inject": "Print a pod or workload with its sidecar.",
+    "plan": "Print the objects that the controller would make.",
+    "rules": "List the rules, or those of one framework.",
+    "run": "Run the sidecar here, in front of a model, without a cluster.",
+    "score": "Score rows against a baseline.",
+    "version": "Print the version.",
+}
+
+
+class _Verbs(click.Group):
+    """Loads a verb's module when it is asked for: `check` must not wait for numpy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"modelward.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl(sorted(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(version)s")
+def cli() -> None:
+    """Make machine-learning models in Kubernetes private and secure by design.
+
+    Exit codes: 0 fine, 1 findings, 2 usage or unreadable input.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli.main(prog_name="modelward")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "modelward":
+            raise
+        click.echo(
+            f"modelward: this verb needs the package {error.name}, which is not installed. "
+            "Install the extra that has it: pip install 'modelward[sidecar]' for run, fit and score; "
+            "'modelward[jobs]' for parquet.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

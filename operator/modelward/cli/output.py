@@ -1,0 +1,26 @@
+"""How objects are written: YAML without anchors and in the order given, or JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes no anchors: a reader of a manifest should not have to follow them."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def to_yaml(data: Any) -> str:
+    """Return data as a YAML document, keys in their order."""
+    text: str = yaml.dump(data, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def to_json(data: Any) -> str:
+    """Return data as indented JSON."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
