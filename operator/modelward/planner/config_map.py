@@ -1,0 +1,34 @@
+"""The ConfigMap `<name>-sidecar`: the sidecar's configuration, its signature, and the baseline it screens by."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.names import KubeObject, config_map_name, metadata
+from modelward.planner.references import BASELINE_KEY
+
+Sign = Callable[[bytes], bytes]
+"""Gives the raw Ed25519 signature over a document."""
+
+
+def config_map(md: ModelDeployment, config: dict[str, Any], baseline: bytes | None, sign: Sign) -> KubeObject:
+    """Return the ConfigMap that the sidecar reads.
+
+    The document is written in one way only (sorted keys, no spaces), so that the same configuration has the same
+    signature and nothing is written anew.
+    """
+    document = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    signature = base64.b64encode(sign(document.encode())).decode()
+    out: KubeObject = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(md, config_map_name(md.metadata.name)),
+        "data": {"config.json": document, "config.sig": signature},
+    }
+    if baseline is not None:
+        out["binaryData"] = {BASELINE_KEY: base64.b64encode(baseline).decode()}
+    return out

@@ -1,0 +1,53 @@
+"""Names, labels and ownership that every object of a model shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelward.api.base import API_VERSION
+from modelward.api.modeldeployment import ModelDeployment
+
+FIELD_MANAGER = "modelward-controller"
+NAME_LABEL = "app.kubernetes.io/name"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGER = "modelward"
+MODEL_LABEL = "modelward.io/model"
+INJECT_LABEL = "modelward.io/inject"
+INJECT = "enabled"
+
+KubeObject = dict[str, Any]
+"""A Kubernetes object as JSON has it."""
+
+
+def config_map_name(model: str) -> str:
+    """Name of the ConfigMap with the sidecar's configuration."""
+    return f"{model}-sidecar"
+
+
+def serving_secret_name(model: str) -> str:
+    """Name of the Secret with the serving certificate."""
+    return f"{model}-serving"
+
+
+def host_names(namespace: str, model: str) -> tuple[str, ...]:
+    """Host names by which a model is called within the cluster, the preferred one first."""
+    return (f"{model}.{namespace}.svc", f"{model}.{namespace}.svc.cluster.local", f"{model}.{namespace}")
+
+
+def namespace_of(md: ModelDeployment) -> str:
+    """The namespace of a ModelDeployment; a manifest may leave it out."""
+    return md.metadata.namespace or "default"
+
+
+def labels(md: ModelDeployment) -> dict[str, str]:
+    """Labels of every object that is made for a model; its pods carry them, and selectors use them all."""
+    return {NAME_LABEL: md.metadata.name, MANAGED_BY_LABEL: MANAGER, MODEL_LABEL: md.metadata.name}
+
+
+def metadata(md: ModelDeployment, name: str) -> dict[str, Any]:
+    """Metadata of an object that lives and dies with its ModelDeployment."""
+    out: dict[str, Any] = {"name": name, "namespace": namespace_of(md), "labels": labels(md)}
+    if md.metadata.uid:  # a manifest in a file has none yet
+        owner = {"apiVersion": API_VERSION, "kind": md.kind, "name": md.metadata.name, "uid": md.metadata.uid}
+        out["ownerReferences"] = [{**owner, "controller": True}]
+    return out

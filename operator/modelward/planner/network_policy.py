@@ -1,0 +1,47 @@
+"""The NetworkPolicy: in through the sidecar only, out to name resolution only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.names import KubeObject, labels, metadata
+from modelward.planner.service import HTTPS_PORT
+
+METRICS_PORT = 9090
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
+_NODE_LOCAL_DNS = "169.254.20.10/32"  # the address that Kubernetes' own node-local cache listens on
+
+
+def network_policy(md: ModelDeployment, monitoring_namespaces: Sequence[str]) -> KubeObject:
+    """Return the NetworkPolicy of a model's pods.
+
+    Callers reach the sidecar from anywhere: it authenticates them. Metrics are for the monitoring's namespaces. The
+    model's own port is for nobody. What the model needs at run time comes in its image or in its volumes: a model that
+    could call out could carry out what it sees.
+    """
+    https = {"protocol": "TCP", "port": HTTPS_PORT}
+    ingress: list[dict[str, Any]] = [{"ports": [https]}]
+    if monitoring_namespaces:
+        chosen = {"key": _NAMESPACE_NAME, "operator": "In", "values": sorted(monitoring_namespaces)}
+        monitoring = {"namespaceSelector": {"matchExpressions": [chosen]}}
+        ingress.append({"from": [monitoring], "ports": [{"protocol": "TCP", "port": METRICS_PORT}]})
+    dns = {
+        "to": [
+            {"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: "kube-system"}}},
+            {"ipBlock": {"cidr": _NODE_LOCAL_DNS}},
+        ],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    }
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(md, md.metadata.name),
+        "spec": {
+            "podSelector": {"matchLabels": labels(md)},
+            "policyTypes": ["Egress", "Ingress"],
+            "ingress": ingress,
+            "egress": [dns],
+        },
+    }

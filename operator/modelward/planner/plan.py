@@ -1,0 +1,98 @@
+"""What must exist for a ModelDeployment: a pure function of it, its policies and what it refers to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.config_map import Sign, config_map
+from modelward.planner.deployment import deployment
+from modelward.planner.disruption_budget import disruption_budget
+from modelward.planner.names import KubeObject
+from modelward.planner.network_policy import network_policy
+from modelward.planner.references import References, baseline_reference
+from modelward.planner.secret import ServingCertificate, secret
+from modelward.planner.service import service
+from modelward.planner.service_account import service_account
+from modelward.planner.sidecar_config import sidecar_config
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an installation decides for all its models.
+
+    Attributes:
+        sidecar_image: the sidecar's image, as pods name it.
+        config_key: base64 of the public key that signs configurations.
+        monitoring_namespaces: namespaces from which metrics may be read.
+    """
+
+    sidecar_image: str
+    config_key: str
+    monitoring_namespaces: tuple[str, ...] = ("monitoring",)
+
+    @property
+    def runtime(self) -> str:
+        """Digest of what is injected into pods."""
+        return hashlib.sha256(f"{self.sidecar_image}\n{self.config_key}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What cannot be computed from manifests: the serving certificate, and the means to sign."""
+
+    certificate: ServingCertificate
+    sign: Sign
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What must exist, in the order in which it is made, and what must not: pairs of kind and name."""
+
+    objects: tuple[KubeObject, ...]
+    absent: tuple[tuple[str, str], ...] = ()
+
+
+def plan(
+    md: ModelDeployment,
+    policies: Sequence[dict[str, Any]],
+    references: References,
+    material: Material,
+    settings: Settings,
+    *,
+    withheld: bool = False,
+) -> Plan:
+    """Return everything that must exist for a model that modelward runs.
+
+    Args:
+        md: the ModelDeployment, with `spec.model`, admitted, and with all that it refers to at hand.
+        policies: those that govern it, as the API server stores them.
+        references: the ConfigMaps and Secrets that it names.
+        material: certificate and signature.
+        settings: what the installation decides.
+        withheld: whether callers are kept away for now.
+    """
+    if md.spec.model is None:
+        raise ValueError("spec.model is not there: a targetRef has no objects of its own")
+    config = sidecar_config(md, policies, references)
+    budget = disruption_budget(md)
+    # The way in is closed and the pods' volumes are there before the first pod is.
+    objects = (
+        network_policy(md, settings.monitoring_namespaces),
+        service_account(md),
+        secret(md, material.certificate),
+        config_map(md, config, _baseline(md, references), material.sign),
+        service(md, withheld=withheld),
+        *((budget,) if budget else ()),
+        deployment(md, md.spec.model, settings.runtime),
+    )
+    return Plan(objects, () if budget else (("PodDisruptionBudget", md.metadata.name),))
+
+
+def _baseline(md: ModelDeployment, references: References) -> bytes | None:
+    baseline = md.spec.monitoring.baseline if md.spec.monitoring else None
+    reference = baseline_reference(baseline) if baseline else None
+    return references.content(reference.kind, reference.name, reference.key) if reference else None

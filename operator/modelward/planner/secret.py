@@ -1,0 +1,33 @@
+"""The Secret `<name>-serving`: the certificate that the sidecar shows, and the authorities that vouch for it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.names import KubeObject, metadata, serving_secret_name
+
+
+@dataclass(frozen=True, repr=False)
+class ServingCertificate:
+    """A certificate chain with its key, and the authorities that a caller must trust; all PEM.
+
+    It has no representation: the key must not find its way into a log.
+    """
+
+    chain: bytes
+    key: bytes
+    authorities: bytes
+
+
+def secret(md: ModelDeployment, certificate: ServingCertificate) -> KubeObject:
+    """Return the Secret with a model's serving certificate."""
+    data = {"ca.crt": certificate.authorities, "tls.crt": certificate.chain, "tls.key": certificate.key}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(md, serving_secret_name(md.metadata.name)),
+        "type": "kubernetes.io/tls",
+        "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
+    }

@@ -1,0 +1,34 @@
+"""The Service: the one address of a model, which leads to its sidecars."""
+
+from __future__ import annotations
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.names import KubeObject, labels, metadata
+
+HTTPS_PORT = 8443
+WITHHELD_LABEL = "modelward.io/withheld"
+
+
+def service(md: ModelDeployment, *, withheld: bool) -> KubeObject:
+    """Return the Service of a model.
+
+    Args:
+        md: the ModelDeployment.
+        withheld: whether to keep callers away while the model is not to be Ready: no pod has the label that the
+            selector then asks for, so the Service has no endpoints.
+    """
+    selector = labels(md)
+    if withheld:
+        selector = {**selector, WITHHELD_LABEL: "true"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(md, md.metadata.name),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": selector,
+            "ports": [
+                {"name": "https", "appProtocol": "https", "protocol": "TCP", "port": 443, "targetPort": HTTPS_PORT}
+            ],
+        },
+    }
