@@ -1,0 +1,19 @@
+"""Where the chart is, and how its rendered objects are looked at."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CHART = Path(__file__).parents[3] / "charts" / "modelward"
+
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+Render = Callable[..., list[dict[str, Any]]]
+Objects = list[dict[str, Any]]
+
+
+def of_kind(objects: list[dict[str, Any]], *kinds: str) -> dict[str, dict[str, Any]]:
+    """Return the objects of some kinds by name."""
+    return {item["metadata"]["name"]: item for item in objects if item["kind"] in kinds}
