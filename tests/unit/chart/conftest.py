@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import CHART, Helm, Render
+
 from tests.cluster.go_builds import PROGRAMS
+from tests.unit.chart.rendering import CHART, Helm, Render
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import CHART, Objects, Render, of_kind
 
 from modelward.api.validate import canonical, parse
 from modelward.rules.check import baseline_policy
+from tests.unit.chart.rendering import CHART, Objects, Render, of_kind
 
 SYSTEM = ("kube-system", "modelward-system")
 

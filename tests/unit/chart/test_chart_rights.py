@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rendering import Objects, Render, of_kind
+from tests.unit.chart.rendering import Objects, Render, of_kind
 
 PEOPLE = ("modelward-engineer", "modelward-policy-owner", "modelward-auditor")
 READING = {"get", "list", "watch"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from rendering import CHART, Helm, Render, of_kind
 
 from modelward import __version__
+from tests.unit.chart.rendering import CHART, Helm, Render, of_kind
 
 
 def test_lint_is_clean(helm: Helm) -> None:
