@@ -10,6 +10,7 @@ from dataclasses import asdict
 from xml.etree import ElementTree as ET  # only written, never parsed
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from modelward import __version__
@@ -53,7 +54,7 @@ def _print_finding(console: Console, finding: Finding) -> None:
     console.print(head)
     if finding.fix:
         asked = f" (asked by {finding.policy})" if finding.policy else ""
-        console.print(Text(f"            fix: {finding.fix}{asked}", style="dim"))
+        console.print(Padding(Text(f"fix: {finding.fix}{asked}", style="dim"), (0, 0, 0, 12), expand=False))
 
 
 def _summary(checked: Checked) -> str:

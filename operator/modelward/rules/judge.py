@@ -18,6 +18,7 @@ from modelward.rules import scope
 from modelward.rules.catalogue import Rule, catalogue
 
 MAX_LINE = 400
+MAX_FOUND = 160
 MAX_DENIAL = 5 * 1024
 
 
@@ -157,9 +158,10 @@ def _passes(rule: Rule, activation: Activation) -> bool:
 
 def _found(message: Expression, activation: Activation) -> str:
     try:
-        return message.text_of(activation)
+        text = " ".join(message.text_of(activation).split())
     except CelError:
         return "what was found cannot be shown"
+    return text if len(text) <= MAX_FOUND else text[: MAX_FOUND - 3] + "..."
 
 
 def _custom_violations(custom: dict[str, Any], activation: Activation, policy: str) -> Iterator[Violation]:
