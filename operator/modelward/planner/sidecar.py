@@ -29,6 +29,9 @@ SETTINGS_NAME = "modelward-sidecar"  # ConfigMap in the system namespace, writte
 IMAGE_KEY = "image"
 CONFIG_KEY_KEY = "configKey"  # base64 of the Ed25519 public key that signs sidecar configurations
 
+# Where Kubernetes mounts a service account's token into every container of a pod, the sidecar included.
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path, not a token
+
 _READ_FOR_ALL = 0o644  # what the API server defaults to; the sidecar's user owns neither volume
 
 

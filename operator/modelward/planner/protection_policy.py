@@ -1,0 +1,161 @@
+"""What keeps people from working around the sidecar: ValidatingAdmissionPolicies on everything beside the pod.
+
+None has a parameter, so none depends on modelward's own resources being there. Verbs that RBAC does not know are asked
+of the cluster's authorizer: grant `breakglass` on modeldeployments (in a namespace) to whom may look into protected
+pods, and `unprotect` on clusterdatapolicies (or modeldeployments) to whom may end a protection.
+"""
+
+from __future__ import annotations
+
+from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL
+from modelward.planner.validating_policy import CONTROLLER, Check, Policy, label_of
+
+_GROUP = "modelward.io"
+_MANAGED_BY = "app.kubernetes.io/managed-by"
+# The cluster's own controllers that write, or collect, objects that the controller made. Not all of kube-system: what
+# else runs there has no business with them.
+_COLLECTORS = (
+    "system:kube-controller-manager",
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:namespace-controller",
+)
+_WRITERS = (
+    CONTROLLER,
+    *_COLLECTORS,
+    "system:serviceaccount:kube-system:deployment-controller",
+    "system:serviceaccount:kube-system:replicaset-controller",
+    "system:serviceaccount:kube-system:storage-version-migrator-controller",
+)
+_PROTECTED = {"matchLabels": {PROTECTED_LABEL: "true"}}
+
+
+def protection_policies() -> list[Policy]:
+    """Return the policies on managed objects, protected namespaces and modelward's own resources."""
+    return [_managed_objects(), _protected_network(), _breakglass(), _unprotect_namespace(), _unprotect(), _status()]
+
+
+def _user_in(names: tuple[str, ...]) -> str:
+    return f"request.userInfo.username in [{', '.join(repr(name) for name in names)}]"
+
+
+def _managed_objects() -> Policy:
+    """Objects with both labels are the controller's: nobody else makes, changes, unlabels or deletes them."""
+    return Policy(
+        name="modelward-managed-objects",
+        operations=["CREATE", "UPDATE", "DELETE"],
+        resources=[
+            ("", ["configmaps", "secrets", "serviceaccounts", "services"]),
+            ("apps", ["deployments", "replicasets"]),
+            ("networking.k8s.io", ["networkpolicies"]),
+            ("policy", ["poddisruptionbudgets"]),
+        ],
+        matches={
+            "objectSelector": {
+                "matchLabels": {_MANAGED_BY: "modelward"},
+                "matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}],
+            }
+        },
+        checks=[
+            Check(
+                _user_in(_WRITERS),
+                "the object is made for a ModelDeployment and written by modelward's controller alone. Fix: change or "
+                f"delete the ModelDeployment; for a copy of your own, take the label {MODEL_LABEL} off first",
+            )
+        ],
+    )
+
+
+def _protected_network() -> Policy:
+    """Services and NetworkPolicies add up, so one more could lead past the sidecar."""
+    return Policy(
+        name="modelward-protected-network",
+        operations=["CREATE", "UPDATE"],
+        resources=[("", ["services"]), ("networking.k8s.io", ["networkpolicies"])],
+        matches={"namespaceSelector": _PROTECTED},
+        checks=[
+            Check(
+                # system:apiserver keeps the Service `kubernetes` of the namespace `default`.
+                _user_in((*_WRITERS, "system:apiserver")),
+                "in a protected namespace modelward's controller alone makes Services and NetworkPolicies. Fix: call "
+                "the model by the Service of its ModelDeployment, or use a namespace that is not protected",
+            )
+        ],
+    )
+
+
+def _breakglass() -> Policy:
+    """CONNECT shows no pod labels: by namespace, then."""
+    return Policy(
+        name="modelward-breakglass",
+        operations=["CONNECT", "UPDATE"],
+        resources=[
+            ("", ["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "pods/ephemeralcontainers"]),
+        ],
+        matches={"namespaceSelector": _PROTECTED},
+        checks=[
+            Check(
+                f"authorizer.group('{_GROUP}').resource('modeldeployments').namespace(request.namespace)"
+                ".check('breakglass').allowed()",
+                "exec, attach, port-forward, proxy and ephemeral containers reach past the sidecar of a protected "
+                "pod. Fix: ask for a Role with the verb breakglass on modeldeployments.modelward.io in this namespace",
+            )
+        ],
+        audit={"access": "request.userInfo.username + ' ' + request.subResource + ' ' + request.name"},
+    )
+
+
+def _unprotect_namespace() -> Policy:
+    return Policy(
+        name="modelward-unprotect-namespace",
+        operations=["UPDATE"],
+        resources=[("", ["namespaces", "namespaces/status", "namespaces/finalize"])],
+        matches={"objectSelector": _PROTECTED},
+        checks=[
+            Check(
+                f"{label_of('oldObject', PROTECTED_LABEL)} != 'true' || {label_of('object', PROTECTED_LABEL)} == 'true'"
+                f" || authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()",
+                f"taking the label {PROTECTED_LABEL} off a namespace ends its protection. Fix: ask for a ClusterRole "
+                "with the verb unprotect on clusterdatapolicies.modelward.io",
+            )
+        ],
+    )
+
+
+def _unprotect() -> Policy:
+    """Deleting these leaves something running that nothing watches; deleting other ModelDeployments ends their pods."""
+    return Policy(
+        name="modelward-unprotect",
+        operations=["DELETE"],
+        resources=[(_GROUP, ["clusterdatapolicies", "modeldeployments"])],
+        conditions={
+            "someone-else": f"!({_user_in((CONTROLLER, *_COLLECTORS))})",
+            "baseline-or-target": "request.resource.resource == 'clusterdatapolicies'"
+            " ? oldObject.metadata.name == 'baseline' : has(oldObject.spec.targetRef)",
+        },
+        checks=[
+            Check(
+                "request.resource.resource == 'clusterdatapolicies'"
+                f" ? authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()"
+                f" : authorizer.group('{_GROUP}').resource('modeldeployments').namespace(request.namespace)"
+                ".check('unprotect').allowed()",
+                "deleting the policy baseline, or a ModelDeployment with targetRef, leaves models running unprotected."
+                " Fix: ask for a role with the verb unprotect on this resource of modelward.io",
+            )
+        ],
+    )
+
+
+def _status() -> Policy:
+    """Exceptions and verdicts are read from status: it is the controller's word."""
+    return Policy(
+        name="modelward-status",
+        operations=["UPDATE"],
+        resources=[(_GROUP, ["clusterdatapolicies/status", "datapolicies/status", "modeldeployments/status"])],
+        checks=[
+            Check(
+                _user_in((CONTROLLER,)),
+                "status is written by modelward's controller alone. Fix: change spec; the controller tells in status "
+                "what it makes of it",
+            )
+        ],
+    )
