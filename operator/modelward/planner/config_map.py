@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.planner.names import KubeObject, config_map_name, metadata
+from modelward.planner.names import KubeObject, metadata
 from modelward.planner.references import BASELINE_KEY
+from modelward.planner.sidecar import config_map_name
 
 Sign = Callable[[bytes], bytes]
 """Gives the raw Ed25519 signature over a document."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from modelward.api.modeldeployment import EnvVar, ModelContainer, ModelDeployment
-from modelward.planner.names import INJECT, INJECT_LABEL, KubeObject, labels, metadata
+from modelward.planner.names import KubeObject, labels, metadata
 from modelward.planner.quantity import canonical_quantity
+from modelward.planner.sidecar import INJECT_ENABLED, INJECT_LABEL
 
 CONTAINER_NAME = "model"
 RUNTIME_ANNOTATION = "modelward.io/runtime"
@@ -22,8 +23,7 @@ def deployment(md: ModelDeployment, model: ModelContainer, runtime: str) -> Kube
     Args:
         md: the ModelDeployment.
         model: its `spec.model`.
-        runtime: digest of what is injected (the sidecar's image, the key of its configuration); pods are replaced
-            when it changes.
+        runtime: digest of the sidecar that is injected; pods are replaced when it changes.
     """
     return {
         "apiVersion": "apps/v1",
@@ -36,7 +36,7 @@ def deployment(md: ModelDeployment, model: ModelContainer, runtime: str) -> Kube
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
                 "metadata": {
-                    "labels": {**labels(md), INJECT_LABEL: INJECT},
+                    "labels": {**labels(md), INJECT_LABEL: INJECT_ENABLED},
                     "annotations": {RUNTIME_ANNOTATION: runtime},
                 },
                 "spec": _pod(md, model),

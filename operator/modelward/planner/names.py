@@ -6,27 +6,15 @@ from typing import Any
 
 from modelward.api.base import API_VERSION
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.sidecar import MODEL_LABEL
 
 FIELD_MANAGER = "modelward-controller"
 NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGER = "modelward"
-MODEL_LABEL = "modelward.io/model"
-INJECT_LABEL = "modelward.io/inject"
-INJECT = "enabled"
 
 KubeObject = dict[str, Any]
 """A Kubernetes object as JSON has it."""
-
-
-def config_map_name(model: str) -> str:
-    """Name of the ConfigMap with the sidecar's configuration."""
-    return f"{model}-sidecar"
-
-
-def serving_secret_name(model: str) -> str:
-    """Name of the Secret with the serving certificate."""
-    return f"{model}-serving"
 
 
 def host_names(namespace: str, model: str) -> tuple[str, ...]:

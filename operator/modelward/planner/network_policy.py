@@ -7,9 +7,8 @@ from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.names import KubeObject, labels, metadata
-from modelward.planner.service import HTTPS_PORT
+from modelward.planner.sidecar import HTTPS_PORT, METRICS_PORT
 
-METRICS_PORT = 9090
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _NODE_LOCAL_DNS = "169.254.20.10/32"  # the address that Kubernetes' own node-local cache listens on
 

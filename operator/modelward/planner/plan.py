@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from modelward.planner.references import References, baseline_reference
 from modelward.planner.secret import ServingCertificate, secret
 from modelward.planner.service import service
 from modelward.planner.service_account import service_account
+from modelward.planner.sidecar import sidecar_container, sidecar_volumes
 from modelward.planner.sidecar_config import sidecar_config
 
 
@@ -33,11 +35,6 @@ class Settings:
     sidecar_image: str
     config_key: str
     monitoring_namespaces: tuple[str, ...] = ("monitoring",)
-
-    @property
-    def runtime(self) -> str:
-        """Digest of what is injected into pods."""
-        return hashlib.sha256(f"{self.sidecar_image}\n{self.config_key}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,16 @@ def plan(
         config_map(md, config, _baseline(md, references), material.sign),
         service(md, withheld=withheld),
         *((budget,) if budget else ()),
-        deployment(md, md.spec.model, settings.runtime),
+        deployment(md, md.spec.model, _injected(md, settings)),
     )
     return Plan(objects, () if budget else (("PodDisruptionBudget", md.metadata.name),))
+
+
+def _injected(md: ModelDeployment, settings: Settings) -> str:
+    """Digest of what the webhook adds to the pods, which are to be replaced when it changes."""
+    container = sidecar_container(md.metadata.name, settings.sidecar_image, settings.config_key)
+    parts = [container, sidecar_volumes(md.metadata.name)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _baseline(md: ModelDeployment, references: References) -> bytes | None:

@@ -6,7 +6,8 @@ import base64
 from dataclasses import dataclass
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.planner.names import KubeObject, metadata, serving_secret_name
+from modelward.planner.names import KubeObject, metadata
+from modelward.planner.sidecar import serving_secret_name
 
 
 @dataclass(frozen=True, repr=False)

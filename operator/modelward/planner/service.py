@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.names import KubeObject, labels, metadata
+from modelward.planner.sidecar import HTTPS_PORT
 
-HTTPS_PORT = 8443
 WITHHELD_LABEL = "modelward.io/withheld"
 
 

@@ -1,0 +1,171 @@
+"""The API server, as the controller needs it: objects as JSON, no more verbs than it has rights for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+
+from modelward.planner.names import FIELD_MANAGER, KubeObject
+
+TIMEOUT_SECONDS = 15
+_PAGE = 500
+
+_PATHS = {
+    "ModelDeployment": "apis/modelward.io/v1alpha1/modeldeployments",
+    "DataPolicy": "apis/modelward.io/v1alpha1/datapolicies",
+    "ClusterDataPolicy": "apis/modelward.io/v1alpha1/clusterdatapolicies",
+    "Namespace": "api/v1/namespaces",
+    "Pod": "api/v1/pods",
+    "Service": "api/v1/services",
+    "ServiceAccount": "api/v1/serviceaccounts",
+    "ConfigMap": "api/v1/configmaps",
+    "Secret": "api/v1/secrets",
+    "Event": "api/v1/events",
+    "Deployment": "apis/apps/v1/deployments",
+    "NetworkPolicy": "apis/networking.k8s.io/v1/networkpolicies",
+    "PodDisruptionBudget": "apis/policy/v1/poddisruptionbudgets",
+    "Lease": "apis/coordination.k8s.io/v1/leases",
+    "MutatingWebhookConfiguration": "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+    "ValidatingAdmissionPolicy": "apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
+}
+
+
+class ApiError(Exception):
+    """The API server said no, or nothing at all (status 0)."""
+
+    def __init__(self, status: int, what: str, message: str) -> None:
+        super().__init__(f"{what}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Cluster:
+    """A connection to the API server."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls) -> AsyncIterator[Cluster]:
+        """Connect as the pod's service account, or outside a cluster by the kubeconfig."""
+        configuration = Configuration()
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        configuration.client_session_kwargs = {"trust_env": False}  # the API server is never behind a proxy
+        async with ApiClient(configuration) as client:
+            yield cls(client)
+
+    async def get(self, kind: str, namespace: str, name: str) -> KubeObject | None:
+        """Return an object, or None where there is none."""
+        try:
+            return await self._request("GET", _path(kind, namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def find(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[KubeObject]:
+        """Return all objects of a kind, in one namespace or in all, with these labels."""
+        query = {"limit": str(_PAGE)}
+        if labels:
+            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in labels.items())
+        items: list[KubeObject] = []
+        while True:
+            page = await self._request("GET", _path(kind, namespace), query)
+            # Items of a list come without their own kind and apiVersion.
+            head = {"apiVersion": page["apiVersion"], "kind": kind}
+            items += [{**head, **item} for item in page["items"]]
+            query["continue"] = page["metadata"].get("continue", "")
+            if not query["continue"]:
+                return items
+
+    async def create(self, item: KubeObject) -> KubeObject:
+        """Make an object; `ApiError` with status 409 where one is there already."""
+        return await self._request("POST", _path(*_identity(item)[:2]), body=item)
+
+    async def apply(self, item: KubeObject) -> KubeObject:
+        """Make an object so, or change it so: server-side apply, which takes our fields from whoever set them."""
+        return await self._patch(item, "application/apply-patch+yaml", item, {"force": "true"})
+
+    async def replace(self, item: KubeObject) -> KubeObject:
+        """Replace an object, provided that nobody changed it since (status 409)."""
+        return await self._request("PUT", _path(*_identity(item)), body=item)
+
+    async def merge(self, item: KubeObject, patch: KubeObject, subresource: str = "") -> KubeObject:
+        """Change an object by a JSON merge patch (RFC 7386)."""
+        return await self._patch(item, "application/merge-patch+json", patch, subresource=subresource)
+
+    async def json_patch(self, item: KubeObject, operations: list[KubeObject]) -> KubeObject:
+        """Change an object by a JSON patch (RFC 6902)."""
+        return await self._patch(item, "application/json-patch+json", operations)
+
+    async def delete(self, item: KubeObject) -> None:
+        """Delete this very object, and not one of its name made since; gone already is fine."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": item["metadata"]["uid"]}}
+        try:
+            await self._request("DELETE", _path(*_identity(item)), body=options)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def _patch(
+        self,
+        item: KubeObject,
+        content_type: str,
+        body: Any,
+        query: Mapping[str, str] | None = None,
+        subresource: str = "",
+    ) -> KubeObject:
+        path = _path(*_identity(item)) + (f"/{subresource}" if subresource else "")
+        query = {"fieldManager": FIELD_MANAGER, **(query or {})}
+        return await self._request("PATCH", path, query, body, content_type)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> KubeObject:
+        url = f"{self._client.configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        what = f"{method} {path}"
+        try:
+            answer = await self._client.call_api(
+                method, url, headers, body, _request_timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+            )
+            content = await answer.read()  # type: ignore[no-untyped-call]
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ApiError(0, what, f"no answer from the API server ({type(error).__name__})") from error
+        try:
+            document = json.loads(content)
+        except ValueError:
+            document = {"message": "the answer is not JSON"}
+        if not 200 <= answer.status < 300:
+            raise ApiError(answer.status, what, str(document.get("message", answer.reason)))
+        return dict(document)
+
+
+def _identity(item: KubeObject) -> tuple[str, str, str]:
+    return item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]
+
+
+def _path(kind: str, namespace: str, name: str = "") -> str:
+    """`api/v1/pods` becomes `api/v1/namespaces/<namespace>/pods/<name>`."""
+    prefix, plural = _PATHS[kind].rsplit("/", 1)
+    middle = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    return f"{prefix}{middle}/{plural}" + (f"/{quote(name, safe='')}" if name else "")

@@ -1,0 +1,91 @@
+"""Events of core/v1: one object for each thing told, whose count rises when it is told again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+from modelward.controller.cluster import ApiError, Cluster
+from modelward.planner.names import FIELD_MANAGER, KubeObject
+from modelward.planner.status import one_line, rfc3339
+
+_REMEMBERED = 4096
+_MAX_MESSAGE = 1024  # Kubernetes' own bound
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Records events. An event that cannot be written is logged: nothing depends on it."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    async def record(self, about: KubeObject, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Record an event about an object, in its namespace (in `default` where it has none)."""
+        event = self._event(about, kind, reason, one_line(message, _MAX_MESSAGE))
+        metadata = event["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        count = self._counts.pop(key, 0) + 1
+        try:
+            if count == 1:
+                count = await self._first(event)
+            else:
+                await self._repeat(event, count)
+        except ApiError as error:
+            log.warning("event %s not recorded: %s", reason, error)
+        self._counts[key] = count
+        if len(self._counts) > _REMEMBERED:
+            self._counts.popitem(last=False)
+
+    async def _first(self, event: KubeObject) -> int:
+        try:
+            await self._cluster.create(event)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            await self._repeat(event, 2)  # told by the controller before this one
+            return 2
+        return 1
+
+    async def _repeat(self, event: KubeObject, count: int) -> None:
+        try:
+            await self._cluster.merge(event, {"count": count, "lastTimestamp": event["lastTimestamp"]})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            await self._cluster.create(event)  # events are deleted after an hour
+
+    def _event(self, about: KubeObject, kind: str, reason: str, message: str) -> KubeObject:
+        metadata = about["metadata"]
+        namespace = metadata.get("namespace") or "default"
+        told = "\n".join((about["kind"], metadata.get("uid", ""), reason, message))
+        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        now = rfc3339(self._clock())
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": about["apiVersion"],
+                "kind": about["kind"],
+                "name": metadata["name"],
+                "namespace": metadata.get("namespace", ""),
+                "uid": metadata.get("uid", ""),
+                "resourceVersion": metadata.get("resourceVersion", ""),
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": f"modelward.io/{FIELD_MANAGER.removeprefix('modelward-')}",
+        }

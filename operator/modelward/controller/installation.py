@@ -1,0 +1,161 @@
+"""What an installation has once: its authority, the key that signs configurations, and the webhook's certificate.
+
+All of it lives in the system namespace; nothing but leaves and public keys ever leaves it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from modelward.controller.apply import ensure
+from modelward.controller.certificates import Authority, Pair, issue, new_authority, rotated, serves
+from modelward.controller.cluster import ApiError, Cluster
+from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
+from modelward.planner.plan import Settings
+from modelward.planner.sidecar import CONFIG_KEY_KEY, IMAGE_KEY, SETTINGS_NAME
+
+AUTHORITY_SECRET = "modelward-ca"  # noqa: S105 - a name
+CONFIG_KEY_SECRET = "modelward-config-key"  # noqa: S105 - a name
+WEBHOOK_SECRET = "modelward-admission-tls"  # noqa: S105 - a name
+WEBHOOK_SERVICE = "modelward-admission"
+WEBHOOK_CONFIGURATION = "modelward"
+_LABELS = {"app.kubernetes.io/part-of": "modelward", MANAGED_BY_LABEL: MANAGER}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What reconciling models needs of the installation."""
+
+    authority: Authority
+    signing_key: Ed25519PrivateKey
+    settings: Settings
+
+
+class Installation:
+    """Keeps the installation's keys and certificates, in order and in time."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        sidecar_image: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._sidecar_image = sidecar_image
+        self._clock = clock
+
+    async def reconcile(self) -> Installed:
+        """Bring everything about; a second call writes nothing.
+
+        Raises:
+            ApiError: the API server refused.
+        """
+        authority = await self._authority()
+        # The bundle is published before anything that it vouches for.
+        await self._publish_bundle(authority.bundle)
+        await self._webhook_certificate(authority)
+        signing_key = await self._signing_key()
+        public = signing_key.public_key().public_bytes_raw()
+        settings = Settings(self._sidecar_image, base64.b64encode(public).decode())
+        await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
+        return Installed(authority, signing_key, settings)
+
+    async def _authority(self) -> Authority:
+        secret = await self._cluster.get("Secret", self._namespace, AUTHORITY_SECRET)
+        if secret is None:
+            authority = new_authority(self._clock())
+            # Created and not applied: two controllers must never both have an authority.
+            await self._cluster.create(
+                self._object("Secret", AUTHORITY_SECRET, type="Opaque", data=_authority_data(authority))
+            )
+            return authority
+        there = _read_authority(secret)
+        authority = rotated(there, self._clock())
+        if authority is not there:
+            await self._update_secret(secret, {"next.crt": None, "next.key": None, **_authority_data(authority)})
+        return authority
+
+    async def _signing_key(self) -> Ed25519PrivateKey:
+        secret = await self._cluster.get("Secret", self._namespace, CONFIG_KEY_SECRET)
+        if secret is not None:
+            pem = base64.b64decode(secret["data"]["private.pem"])
+            key = serialization.load_pem_private_key(pem, password=None)
+            if not isinstance(key, Ed25519PrivateKey):
+                raise ApiError(0, f"Secret {CONFIG_KEY_SECRET}", "private.pem is not an Ed25519 key; delete the Secret")
+            return key
+        key = Ed25519PrivateKey.generate()
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        data = {"private.pem": _base64(pem)}
+        await self._cluster.create(self._object("Secret", CONFIG_KEY_SECRET, type="Opaque", data=data))
+        return key
+
+    async def _webhook_certificate(self, authority: Authority) -> None:
+        name = f"{WEBHOOK_SERVICE}.{self._namespace}.svc"
+        secret = await self._cluster.get("Secret", self._namespace, WEBHOOK_SECRET)
+        data = secret.get("data", {}) if secret else {}
+        pair = Pair(base64.b64decode(data.get("tls.crt", "")), base64.b64decode(data.get("tls.key", "")))
+        if not serves(pair, authority, [name], self._clock()):
+            pair = issue(authority, [name], self._clock())
+        wanted = {"tls.crt": pair.chain, "tls.key": pair.key, "ca.crt": authority.bundle}
+        data = {key: _base64(value) for key, value in wanted.items()}
+        await ensure(self._cluster, self._object("Secret", WEBHOOK_SECRET, type="kubernetes.io/tls", data=data))
+
+    async def _publish_bundle(self, bundle: bytes) -> None:
+        configuration = await self._cluster.get("MutatingWebhookConfiguration", "", WEBHOOK_CONFIGURATION)
+        if configuration is None:
+            return  # installed without the webhook
+        wanted = _base64(bundle)
+        operations: list[KubeObject] = []
+        for index, webhook in enumerate(configuration.get("webhooks", ())):
+            if webhook["clientConfig"].get("caBundle") != wanted:
+                path = f"/webhooks/{index}"
+                operations.append({"op": "test", "path": f"{path}/name", "value": webhook["name"]})
+                operations.append({"op": "add", "path": f"{path}/clientConfig/caBundle", "value": wanted})
+        if operations:
+            await self._cluster.json_patch(configuration, operations)
+
+    async def _update_secret(self, secret: KubeObject, data: dict[str, Any]) -> None:
+        version = secret["metadata"]["resourceVersion"]  # refused when somebody else wrote in between
+        await self._cluster.merge(secret, {"metadata": {"resourceVersion": version}, "data": data})
+
+    def _object(self, kind: str, name: str, **content: Any) -> KubeObject:
+        metadata = {"name": name, "namespace": self._namespace, "labels": _LABELS}
+        return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **content}
+
+
+def _published(settings: Settings) -> dict[str, str]:
+    return {IMAGE_KEY: settings.sidecar_image, CONFIG_KEY_KEY: settings.config_key}
+
+
+def _read_authority(secret: KubeObject) -> Authority:
+    data = {key: base64.b64decode(value) for key, value in secret.get("data", {}).items()}
+    try:
+        following = Pair(data["next.crt"], data["next.key"]) if "next.crt" in data else None
+        authority = Authority(Pair(data["tls.crt"], data["tls.key"]), following, data["ca.crt"])
+        authority.current.certificate  # noqa: B018 - readable?
+    except (KeyError, ValueError) as error:
+        message = "is not an authority that modelward wrote; restore it, or delete it to have a new one made"
+        raise ApiError(0, f"Secret {AUTHORITY_SECRET}", message) from error
+    return authority
+
+
+def _authority_data(authority: Authority) -> dict[str, str]:
+    data = {"tls.crt": authority.current.chain, "tls.key": authority.current.key, "ca.crt": authority.bundle}
+    if authority.following:
+        data |= {"next.crt": authority.following.chain, "next.key": authority.following.key}
+    return {name: _base64(value) for name, value in data.items()}
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()

@@ -1,0 +1,103 @@
+"""Entry point of the controller: elect, prepare, watch, and leave in order."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+from kubernetes.aio.config import ConfigException
+
+from modelward.controller.cluster import ApiError, Cluster
+from modelward.controller.election import Election
+from modelward.controller.health import served
+from modelward.controller.installation import Installation
+from modelward.controller.operator import Operator
+from modelward.controller.watch import watch
+from modelward.planner.sidecar import SYSTEM_NAMESPACE
+
+LEASE = "modelward-controller"
+
+log = logging.getLogger("modelward.controller")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the controller is started with."""
+
+    namespace: str
+    sidecar_image: str
+    identity: str
+    port: int
+    verbose: bool
+
+
+def options(arguments: list[str], environment: dict[str, str]) -> Options:
+    """Read flags, with the environment for what is not given."""
+    parser = argparse.ArgumentParser("modelward-controller", description="The modelward operator.")
+    parser.add_argument("--namespace", default=environment.get("MODELWARD_NAMESPACE", SYSTEM_NAMESPACE))
+    parser.add_argument("--sidecar-image", default=environment.get("MODELWARD_SIDECAR_IMAGE", ""))
+    parser.add_argument("--identity", default=environment.get("POD_NAME", socket.gethostname()))
+    parser.add_argument("--port", type=int, default=8080, help="for /healthz, /readyz and /metrics")
+    parser.add_argument("--verbose", action="store_true")
+    given = parser.parse_args(arguments)
+    if not given.sidecar_image:
+        parser.error("--sidecar-image or MODELWARD_SIDECAR_IMAGE must name the sidecar's image")
+    return Options(**vars(given))
+
+
+async def lead(operator: Operator, election: Election, stop: asyncio.Event) -> None:
+    """Work as the leader until told to stop, or until the Lease is lost."""
+    renewing = asyncio.create_task(election.lost())
+    working = asyncio.create_task(operator.run())
+    watching = asyncio.create_task(watch(operator, stop))
+    tasks = (renewing, working, watching)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done() and task.exception():
+                log.error("stops: %s", task.exception())
+    finally:
+        working.cancel()  # first of all: nothing is written from here on
+        renewing.cancel()
+        stop.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run(chosen: Options) -> None:
+    """Stand by, lead, and leave; returns when told to stop (SIGTERM) or when the Lease is lost."""
+    stop = asyncio.Event()
+    running = asyncio.current_task()
+    if running is not None:  # until kopf takes the signal over, as it leads
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    async with Cluster.connected() as cluster:
+        operator = Operator(cluster, Installation(cluster, chosen.namespace, chosen.sidecar_image))
+        election = Election(cluster, chosen.namespace, LEASE, chosen.identity)
+        async with served(chosen.port, operator.metrics):
+            try:
+                await election.won()
+                await operator.prepare()
+                await lead(operator, election, stop)
+            finally:
+                await election.release()
+
+
+def main() -> None:
+    """Run the controller."""
+    chosen = options(sys.argv[1:], dict(os.environ))
+    logging.basicConfig(
+        level=logging.DEBUG if chosen.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(run(chosen))
+    except (ApiError, ConfigException, OSError) as error:
+        sys.exit(f"modelward-controller: {error}")

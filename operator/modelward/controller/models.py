@@ -1,0 +1,220 @@
+"""Reconciles ModelDeployments: from what is wanted and what is there, each time anew, to what is to be written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.validate import SchemaError, canonical, parse
+from modelward.controller.apply import NameTakenError, carry_out, controls
+from modelward.controller.certificates import CertificateError
+from modelward.controller.cluster import Cluster
+from modelward.controller.events import Recorder
+from modelward.controller.installation import Installed
+from modelward.controller.observe import observe
+from modelward.controller.serving import serving_certificate
+from modelward.planner.names import KubeObject, labels, namespace_of
+from modelward.planner.plan import Material, plan
+from modelward.planner.references import Reference, References, references_of
+from modelward.planner.sidecar_config import unsupported
+from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
+from modelward.rules.judge import Review, Verdict, judge, policy_name
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A model with all that bears on it: what its policies say, those that govern it, and what it refers to."""
+
+    md: ModelDeployment
+    raw: KubeObject
+    verdict: Verdict
+    policies: tuple[KubeObject, ...]
+    references: References
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """What keeps the model from being made or changed."""
+        if self.md.spec.model is None:
+            return Obstacle("NotSupported", "spec.targetRef is not supported by this version: give spec.model")
+        fields = unsupported(self.md, self.policies)
+        if fields:
+            return Obstacle("NotSupported", f"declared, and not honoured by this version: {', '.join(fields)}")
+        if self.verdict.violations:
+            return Obstacle("PolicyViolation", "; ".join(item.line for item in self.verdict.violations[:5]))
+        missing = self.references.missing(references_of(self.md))
+        if missing:
+            return Obstacle("ReferenceMissing", "; ".join(_missing(one, self.references) for one in missing[:5]))
+        return None
+
+    @property
+    def to_be_stopped(self) -> bool:
+        """Whether a policy that is broken asks that what runs be stopped."""
+        broken = {violation.policy for violation in self.verdict.violations}
+        stopping = (one for one in self.policies if one["spec"].get("onViolation") == "Stop")
+        return any(policy_name(policy) in broken for policy in stopping)
+
+    @property
+    def security_tests(self) -> list[bool]:
+        """For each who asks for a security test, owner or policy, whether it gates."""
+        asked = [one["spec"]["require"]["securityTest"].get("gate", False) for one in self.policies if _tests(one)]
+        own = self.md.spec.security_test
+        return asked + ([own.gate] if own else [])
+
+
+class Models:
+    """Reconciles one ModelDeployment at a time."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        recorder: Recorder,
+        installed: Callable[[], Installed],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cluster = cluster
+        self._recorder = recorder
+        self._installed = installed
+        self._clock = clock
+
+    async def reconcile(self, namespace: str, name: str) -> None:
+        """Bring a ModelDeployment about, and tell in its status what came of it.
+
+        Raises:
+            ApiError: the API server refused or did not answer; to be tried again.
+        """
+        raw = await self._cluster.get("ModelDeployment", namespace, name)
+        if raw is None or "deletionTimestamp" in raw["metadata"]:
+            return  # the garbage collector removes what was made for it
+        try:
+            md = _parsed(raw)
+        except SchemaError as error:
+            await self._tell(raw, invalid_status(raw, str(error), self._clock()))
+            return
+        observation = await self._bring_about(md, raw)
+        await self._tell(raw, status(md, raw, observation, self._clock()))
+
+    async def _bring_about(self, md: ModelDeployment, raw: KubeObject) -> Observation:
+        case = await self._case(md, raw)
+        observation = Observation(
+            verdict=case.verdict,
+            obstacle=case.obstacle,
+            security_test_asked=bool(case.security_tests),
+            security_test_gates=any(case.security_tests),
+        )
+        installed = self._installed()
+        try:
+            serving = await serving_certificate(self._cluster, md, case.references, installed, self._clock())
+        except CertificateError as error:
+            obstacle = observation.obstacle or Obstacle("CertificateInvalid", str(error))
+            return await self._seen(case, replace(observation, obstacle=obstacle))
+        try:
+            if observation.obstacle is None:
+                material = Material(serving.certificate, installed.signing_key.sign)
+                closed = withheld(md, observation)
+                wanted = plan(md, case.policies, case.references, material, installed.settings, withheld=closed)
+                await carry_out(self._cluster, wanted, namespace_of(md))
+            elif serving.there:  # what runs is kept as it is, with a certificate that holds
+                await serving.write(self._cluster, md)
+        except NameTakenError as error:
+            return replace(observation, obstacle=Obstacle("NameTaken", str(error)))
+        if serving.renews:
+            await self._recorder.record(raw, "Normal", "CertificateRotated", f"serving certificate {serving.told}")
+        kept = observation.obstacle is None or serving.there
+        return await self._seen(case, replace(observation, certificate=serving.told if kept else ""))
+
+    async def _seen(self, case: _Case, observation: Observation) -> Observation:
+        md, namespace = case.md, namespace_of(case.md)
+        deployment = await self._cluster.get("Deployment", namespace, md.metadata.name)
+        if deployment is None or md.spec.model is None or not controls(md.metadata.uid, deployment):
+            return observation
+        if case.to_be_stopped and deployment["spec"].get("replicas"):
+            deployment = await self._cluster.merge(deployment, {"spec": {"replicas": 0}})
+        pods = await observe(await self._cluster.find("Pod", namespace, labels(md)), md.spec.model.port)
+        return replace(
+            observation,
+            deployment=deployment,
+            waiting=pods.waiting,
+            unwatched=pods.unwatched,
+            probed=pods.probed,
+            reachable=pods.reachable,
+        )
+
+    async def _case(self, md: ModelDeployment, raw: KubeObject) -> _Case:
+        """Judge by policies read now: those that the API server judged by may be older than the object."""
+        namespace = namespace_of(md)
+        cluster_wide, namespaced, place = await asyncio.gather(
+            self._cluster.find("ClusterDataPolicy"),
+            self._cluster.find("DataPolicy", namespace),
+            self._cluster.get("Namespace", "", namespace),
+        )
+        policies = [*cluster_wide, *namespaced]
+        review = Review(
+            object=canonical(md),
+            namespace=namespace,
+            namespace_labels=((place or {}).get("metadata") or {}).get("labels") or {},
+            now=self._clock(),
+        )
+        verdict = judge(review, policies)
+        governing = tuple(one for one in policies if policy_name(one) in verdict.policies)
+        return _Case(md, raw, verdict, governing, await self._references(md))
+
+    async def _references(self, md: ModelDeployment) -> References:
+        wanted = {(reference.kind, reference.name) for reference in references_of(md)}
+        found: dict[str, dict[str, Any]] = {"ConfigMap": {}, "Secret": {}}
+        for kind, name in sorted(wanted):
+            item = await self._cluster.get(kind, namespace_of(md), name)
+            if item is not None:
+                found[kind][name] = item
+        return References(found["ConfigMap"], found["Secret"], self._installed().authority.bundle.decode())
+
+    async def _tell(self, raw: KubeObject, wanted: dict[str, Any]) -> None:
+        """Write the status where it changed, and an event for what turned bad."""
+        before = raw.get("status") or {}
+        if wanted == before:
+            return
+        dropped = {key: None for key in before if key not in wanted}
+        await self._cluster.merge(raw, {"status": {**dropped, **wanted}}, "status")
+        for kind, reason, message in _news(before, wanted):
+            await self._recorder.record(raw, kind, reason, message)
+
+
+def _parsed(raw: KubeObject) -> ModelDeployment:
+    resource = parse({key: value for key, value in raw.items() if key != "status"})
+    if not isinstance(resource, ModelDeployment):
+        raise TypeError(f"{raw['kind']} is not a ModelDeployment")
+    return resource
+
+
+def _missing(reference: Reference, references: References) -> str:
+    found = references.config_maps if reference.kind == "ConfigMap" else references.secrets
+    what = f"{reference.kind} {reference.name}"
+    if reference.name in found:
+        return f"{reference.field} names {what}, which has no key {reference.key}"
+    return f"{reference.field} names {what}, which is not there: create it in the same namespace"
+
+
+def _tests(policy: KubeObject) -> bool:
+    return "securityTest" in policy["spec"].get("require", {})
+
+
+def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str, str]]:
+    """Return what is worth an event: conditions whose reason became another since."""
+    old = {item["type"]: item for item in before.get("conditions", ())}
+    news: list[tuple[Any, str, str]] = []
+    for item in after["conditions"]:
+        kind, reason = item["type"], item["reason"]
+        if old.get(kind, {}).get("reason") == reason:
+            continue
+        broken = kind == "PolicyCompliant" and item["status"] == "False"
+        if broken or (kind == "Stalled" and reason != "PolicyViolation"):
+            news.append(("Warning", reason, item["message"]))
+        elif kind == "Ready":
+            if item["status"] == "True":
+                news.append(("Normal", "Ready", item["message"]))
+            elif reason in ("Bypassable", "SidecarMissing", "LineageNotVerified"):
+                news.append(("Warning", reason, item["message"]))
+    return news

@@ -1,0 +1,72 @@
+"""Looks at a model's pods: whether they run, carry the sidecar, and can be reached past it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from modelward.planner.names import KubeObject
+from modelward.planner.sidecar import CONTAINER_NAME as SIDECAR
+
+PROBE_SECONDS = 0.5
+_MAX_PROBED = 20
+
+
+@dataclass(frozen=True)
+class Pods:
+    """What was seen of the pods; see `planner.status.Observation`."""
+
+    waiting: tuple[str, ...]
+    unwatched: tuple[str, ...]
+    probed: int
+    reachable: tuple[str, ...]
+
+
+async def observe(pods: Sequence[KubeObject], port: int) -> Pods:
+    """Look at pods, and try the model's port on each address that a pod has."""
+    pods = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
+    tried = [pod for pod in running if pod["status"].get("podIP")][:_MAX_PROBED]
+    answers = await asyncio.gather(*(_answers(pod["status"]["podIP"], port) for pod in tried))
+    return Pods(
+        waiting=tuple(reason for pod in pods for reason in _waiting(pod)),
+        unwatched=tuple(_name(pod) for pod in running if not _has_sidecar(pod)),
+        probed=len(tried),
+        reachable=tuple(_name(pod) for pod, answer in zip(tried, answers, strict=True) if answer),
+    )
+
+
+async def _answers(address: str, port: int) -> bool:
+    """Tell whether something accepts connections there. Nothing is sent."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(address, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def _has_sidecar(pod: KubeObject) -> bool:
+    # Whether it is the genuine one is judged where it counts: when the pod is made, by the API server.
+    return any(container["name"] == SIDECAR for container in pod["spec"].get("initContainers", ()))
+
+
+def _waiting(pod: KubeObject) -> Iterator[str]:
+    status = pod.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            yield f"{_name(pod)} is not scheduled: {condition.get('message', '')}"
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = container.get("state", {}).get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason and reason not in ("PodInitializing", "ContainerCreating"):
+            yield f"{_name(pod)}: container {container['name']} waits ({reason})"
+
+
+def _name(pod: KubeObject) -> str:
+    return str(pod["metadata"]["name"])

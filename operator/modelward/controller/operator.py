@@ -1,0 +1,176 @@
+"""What has to be reconciled when: the tie between what kopf sees change and the reconcilers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from modelward.controller.cluster import Cluster
+from modelward.controller.events import Recorder
+from modelward.controller.installation import Installation, Installed
+from modelward.controller.models import Models
+from modelward.controller.policies import Policies
+from modelward.controller.queue import WorkQueue
+from modelward.planner.sidecar import MODEL_LABEL
+
+RESYNC_SECONDS = 60.0
+_POLICY_DELAY_SECONDS = 1.0  # the counts of a policy follow its models', many of which may change together
+
+
+class Key(NamedTuple):
+    """Names what is to be reconciled."""
+
+    kind: str
+    namespace: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in self if part)
+
+
+INSTALLATION = Key("Installation")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What of an object its reconciling depends on; its status is not: that is what reconciling writes."""
+
+    generation: int
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    leaving: bool
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> _Seen:
+        metadata = item["metadata"]
+        return cls(
+            metadata.get("generation", 0),
+            dict(metadata.get("labels") or {}),
+            dict(metadata.get("annotations") or {}),
+            "deletionTimestamp" in metadata,
+        )
+
+
+class Operator:
+    """Hears of changes, and has the right things reconciled."""
+
+    def __init__(self, cluster: Cluster, installation: Installation, resync_seconds: float = RESYNC_SECONDS) -> None:
+        recorder = Recorder(cluster)
+        self._installation = installation
+        self._installed: Installed | None = None
+        self._models = Models(cluster, recorder, self.installed)
+        self._policies = Policies(cluster, recorder, self._violations.values)
+        self._queue = WorkQueue(self._reconcile)
+        self._resync_seconds = resync_seconds
+        self._seen: dict[Key, _Seen] = {}
+        self._violations: dict[Key, Mapping[str, int]] = {}  # by model: the policies that govern it, how many broken
+        self._rules: dict[Key, Counter[str]] = {}
+
+    def installed(self) -> Installed:
+        """What the installation has, as of its last reconciling."""
+        if self._installed is None:
+            raise RuntimeError("the installation has not been reconciled yet")
+        return self._installed
+
+    async def prepare(self) -> None:
+        """Bring the installation about; nothing can be made for a model before."""
+        self._installed = await self._installation.reconcile()
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run())
+            group.create_task(self._resync())
+
+    def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
+        """Return what is told to Prometheus; see `health.Metrics`."""
+        rules = Counter[str]()
+        for counts in self._rules.values():
+            rules.update(counts)
+        expiry = {} if self._installed is None else {"": self._installed.authority.current.expires.timestamp()}
+        return {
+            "modelward_policy_violations": (
+                "Rules that ModelDeployments break now.",
+                {f'{{rule="{rule}"}}': count for rule, count in rules.items()},
+            ),
+            "modelward_authority_expiry_seconds": ("When modelward's authority ends, in Unix time.", expiry),
+        }
+
+    def saw(self, kind: str, item: Mapping[str, Any], *, gone: bool) -> None:
+        """Hear of an object that is there, changed, or is gone."""
+        metadata = item["metadata"]
+        key = Key(kind, metadata.get("namespace", ""), metadata["name"])
+        if kind == "Deployment":
+            model = (metadata.get("labels") or {}).get(MODEL_LABEL)
+            if model:
+                self._queue.add(Key("ModelDeployment", key.namespace, model))
+            return
+        if kind == "ModelDeployment":
+            self._count(key, item, gone=gone)
+        if self._changed(key, item, gone=gone):
+            self._react(key)
+
+    def _react(self, key: Key) -> None:
+        if key.kind != "Namespace":
+            self._queue.add(key)
+        if key.kind != "ModelDeployment":
+            # A namespace's name is its key's; a cluster-wide policy concerns every namespace.
+            place = {"Namespace": key.name, "DataPolicy": key.namespace}.get(key.kind, "")
+            for other in self._known("ModelDeployment"):
+                if place in ("", other.namespace):
+                    self._queue.add(other)
+
+    def _count(self, key: Key, item: Mapping[str, Any], *, gone: bool) -> None:
+        """Keep how many rules of which policy a model breaks; its policies tell the sum."""
+        before = self._violations.get(key)
+        if gone:
+            self._violations.pop(key, None)
+            self._rules.pop(key, None)
+        else:
+            status = item.get("status") or {}
+            violations = status.get("violations", ())
+            self._rules[key] = Counter(violation["rule"] for violation in violations)
+            counts = Counter(violation["policy"] for violation in violations)
+            self._violations[key] = {policy: counts[policy] for policy in status.get("policies", ())}
+        if self._violations.get(key) != before:
+            for policy in (*self._known("DataPolicy"), *self._known("ClusterDataPolicy")):
+                self._queue.add(policy, _POLICY_DELAY_SECONDS)
+
+    def _changed(self, key: Key, item: Mapping[str, Any], *, gone: bool) -> bool:
+        if gone:
+            self._seen.pop(key, None)
+            return True
+        seen = _Seen.of(item)
+        if self._seen.get(key) == seen:
+            return False
+        self._seen[key] = seen
+        return True
+
+    def _known(self, kind: str) -> list[Key]:
+        return [key for key in self._seen if key.kind == kind]
+
+    async def _reconcile(self, key: Key) -> None:
+        if key == INSTALLATION:
+            await self.prepare()
+        elif key.kind == "ModelDeployment":
+            await self._models.reconcile(key.namespace, key.name)
+        else:
+            again = await self._policies.reconcile(*key)
+            if again is not None and again < self._resync_seconds:
+                self._queue.add(key, again)
+
+    async def _resync(self) -> None:
+        """Look at everything again from time to time.
+
+        Certificates come due and exceptions end without any event, and the ConfigMaps and Secrets that models refer to
+        are not watched: that would take the right to list every Secret of the cluster.
+        """
+        while True:
+            await asyncio.sleep(self._resync_seconds)
+            self._queue.add(INSTALLATION)
+            for key in list(self._seen):
+                if key.kind != "Namespace":
+                    self._queue.add(key)

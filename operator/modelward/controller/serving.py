@@ -1,0 +1,88 @@
+"""The serving certificate of a model: the user's own, or one of modelward's authority, kept as long as it holds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.controller.apply import ensure
+from modelward.controller.certificates import CertificateError, Pair, check_pair, issue, serves
+from modelward.controller.cluster import Cluster
+from modelward.controller.installation import Installed
+from modelward.planner.names import host_names, namespace_of
+from modelward.planner.references import CLIENT_CA_KEY, References
+from modelward.planner.secret import ServingCertificate, secret
+from modelward.planner.sidecar import serving_secret_name
+from modelward.planner.status import rfc3339
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A serving certificate, and how it compares with the one in place.
+
+    Attributes:
+        certificate: what is to serve.
+        there: whether one is in place already.
+        renews: whether it takes the place of another.
+        told: issuer and end, for people.
+    """
+
+    certificate: ServingCertificate
+    there: bool
+    renews: bool
+    told: str
+
+    async def write(self, cluster: Cluster, md: ModelDeployment) -> None:
+        """Put it in place, alone."""
+        await ensure(cluster, secret(md, self.certificate))
+
+
+async def serving_certificate(
+    cluster: Cluster, md: ModelDeployment, references: References, installed: Installed, now: datetime
+) -> Serving:
+    """Return the certificate that a model is to serve with; it is not written here.
+
+    Raises:
+        CertificateError: the user's own cannot serve.
+        ApiError: the API server refused.
+    """
+    namespace, name = namespace_of(md), md.metadata.name
+    there = await cluster.get("Secret", namespace, serving_secret_name(name))
+    in_place = _pair((there or {}).get("data") or {})
+    in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
+    if in_transit and in_transit.secret_name:
+        pair, authorities = _given(in_transit.secret_name, references, now)
+        told = f"from Secret {in_transit.secret_name}"
+    else:
+        names = host_names(namespace, name)
+        keeps = serves(in_place, installed.authority, names, now)
+        pair = in_place if keeps else issue(installed.authority, names, now)
+        authorities, told = installed.authority.bundle, "issued by modelward's own authority"
+    return Serving(
+        certificate=ServingCertificate(pair.chain, pair.key, authorities),
+        there=there is not None,
+        renews=there is not None and pair.chain != in_place.chain,
+        told=f"{told}, valid until {rfc3339(pair.expires)}",
+    )
+
+
+def _given(name: str, references: References, now: datetime) -> tuple[Pair, bytes]:
+    chain, key = (references.content("Secret", name, part) for part in ("tls.crt", "tls.key"))
+    if chain is None or key is None:
+        raise CertificateError(f"Secret {name} has no tls.crt and tls.key")
+    pair = Pair(chain, key)
+    try:
+        check_pair(pair, now)
+    except CertificateError as error:
+        raise CertificateError(f"spec.encryption.inTransit.secretName names Secret {name}: {error}") from error
+    return pair, references.content("Secret", name, CLIENT_CA_KEY) or chain
+
+
+def _pair(data: dict[str, str]) -> Pair:
+    try:
+        return Pair(base64.b64decode(data.get("tls.crt", "")), base64.b64decode(data.get("tls.key", "")))
+    except binascii.Error:
+        return Pair(b"", b"")

@@ -1,0 +1,65 @@
+"""kopf, as far as it is used here: it finds the resources, lists and watches them, and survives what streams suffer.
+
+Only event handlers are registered. kopf's other kinds keep progress in annotations and block deletion by finalizers;
+these leave no trace on anybody's objects. Everything heard goes to `Operator.saw`, which returns at once, so kopf's
+workers are never held up and need no limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import kopf
+
+from modelward.api.base import GROUP
+from modelward.controller.operator import Operator
+from modelward.planner.names import MANAGED_BY_LABEL, MANAGER
+
+_WATCHED = (
+    ("ModelDeployment", GROUP, "modeldeployments"),
+    ("DataPolicy", GROUP, "datapolicies"),
+    ("ClusterDataPolicy", GROUP, "clusterdatapolicies"),
+    ("Namespace", "", "namespaces"),
+    ("Deployment", "apps", "deployments"),
+)
+
+
+def registry(operator: Operator) -> kopf.OperatorRegistry:
+    """Return the handlers: every change of what is watched is told to the operator."""
+    handlers = kopf.OperatorRegistry()
+    for kind, group, plural in _WATCHED:
+        _listen(handlers, operator, kind, group, plural)
+    kopf.on.login(registry=handlers)(_login)
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """Return kopf's settings."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False  # events are written by `events.Recorder`, which counts repeats
+    chosen.queueing.idle_timeout = 0.1  # a worker is a task for each object: let it go when there is nothing to tell
+    chosen.watching.label_selectors["apps", "deployments"] = f"{MANAGED_BY_LABEL}={MANAGER}"
+    chosen.process.ultimate_exiting_timeout = 20
+    return chosen
+
+
+async def watch(operator: Operator, stop: asyncio.Event) -> None:
+    """Watch until told to stop, or until kopf gives up."""
+    await kopf.operator(
+        registry=registry(operator),
+        settings=settings(),
+        standalone=True,  # the Lease decides who leads
+        clusterwide=True,
+        stop_flag=stop,
+    )
+
+
+def _listen(handlers: kopf.OperatorRegistry, operator: Operator, kind: str, group: str, plural: str) -> None:
+    @kopf.on.event(group, plural, registry=handlers, id=f"saw-{plural}")
+    async def saw(event: kopf.RawEvent, **_: Any) -> None:
+        operator.saw(kind, event["object"], gone=event["type"] == "DELETED")
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

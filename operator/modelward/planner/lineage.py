@@ -1,0 +1,71 @@
+"""Reads the lineage annotations: what each must look like, and the strict reading of the transformations."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+PREFIX = "lineage.modelward.io/"
+NAMES = ("dataset", "model", "training-run", "transformations", "consumer")
+MAX_BYTES = 8 * 1024
+_MAX_STEPS = 256
+_STEP_KEYS = ("what", "how", "why")
+_DIGEST = re.compile(r"[^@]+@sha256:[0-9a-f]{64}")
+
+
+def lineage(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return the lineage annotations by their short names."""
+    return {name: annotations[PREFIX + name] for name in NAMES if PREFIX + name in annotations}
+
+
+def problems(annotations: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with the lineage annotations that are there, a sentence each."""
+    found = []
+    for name, value in lineage(annotations).items():
+        problem = _problem(name, value)
+        if problem:
+            found.append(f"{PREFIX}{name} {problem}")
+    return found
+
+
+def _problem(name: str, value: str) -> str | None:
+    if len(value.encode("utf-8", "surrogatepass")) > MAX_BYTES:  # first of all: nothing below reads more
+        return f"has more than {MAX_BYTES:,} bytes"
+    if not value.strip():
+        return "says nothing"
+    if name in ("dataset", "model") and "@" in value and not _DIGEST.fullmatch(value):
+        return "has an @ that is not followed by sha256: and 64 lower-case hex digits at its end"
+    return _transformations_problem(value) if name == "transformations" else None
+
+
+def _transformations_problem(text: str) -> str | None:
+    if "\\u" in text:
+        return r"has \u escapes: write the characters themselves, so that readers see what programs see"
+    try:
+        steps = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON: {str(error)[:120]}"
+    if not isinstance(steps, list) or not steps:
+        return 'is not a list of at least one {"what": ..., "how": ..., "why": ...}'
+    if len(steps) > _MAX_STEPS:
+        return f"lists more than {_MAX_STEPS} transformations"
+    for index, step in enumerate(steps):
+        if not isinstance(step, dict) or set(step) != set(_STEP_KEYS):
+            return f"[{index}] is not an object with exactly what, how and why"
+        for key in _STEP_KEYS:
+            if not isinstance(step[key], str) or not step[key].strip():
+                return f"[{index}].{key} is not a text that says something"
+    return None
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError("a key is given twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,305 @@
+"""The status of a ModelDeployment, computed in one place from what was seen; nothing else decides what is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.lineage import lineage, problems
+from modelward.planner.names import host_names, namespace_of
+from modelward.planner.sidecar import MODEL_LABEL
+from modelward.rules.judge import Verdict, Violation
+
+Truth = Literal["True", "False", "Unknown"]
+_MAX_MESSAGE = 1024
+_MAX_VIOLATIONS = 64
+_ANYONE = ("*", "user:*", "group:*", "group:system:authenticated", "group:system:unauthenticated", "user:anonymous")
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why nothing is made or changed for now: a word for programs, a sentence for people."""
+
+    reason: Literal[
+        "InvalidSpec", "NotSupported", "PolicyViolation", "ReferenceMissing", "CertificateInvalid", "NameTaken"
+    ]
+    message: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of a model in the cluster.
+
+    Attributes:
+        verdict: what its policies say; None when it could not be judged.
+        obstacle: what keeps it from being made or changed; None: what was planned was applied.
+        deployment: its Deployment as the API server has it, None where there is none.
+        certificate: who issued the serving certificate and until when, for people; empty where there is none.
+        waiting: why pods are not running, a sentence each.
+        unwatched: pods that run without their sidecar.
+        probed: pods whose model port was tried from outside.
+        reachable: pods whose model port answered.
+        security_test_gates: whether owner or policy keep it from being Ready before its security test.
+        security_test_asked: whether owner or policy ask for a security test at all.
+    """
+
+    verdict: Verdict | None = None
+    obstacle: Obstacle | None = None
+    deployment: dict[str, Any] | None = None
+    certificate: str = ""
+    waiting: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
+    probed: int = 0
+    reachable: tuple[str, ...] = ()
+    security_test_gates: bool = False
+    security_test_asked: bool = False
+
+
+@dataclass
+class _Conditions:
+    """Conditions by type, each with the time of its last change."""
+
+    previous: dict[str, dict[str, Any]]
+    generation: int
+    now: str
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def set(self, kind: str, status: Truth, reason: str, message: str) -> None:
+        before = self.previous.get(kind, {})
+        changed = self.now if before.get("status") != status else before["lastTransitionTime"]
+        self.found[kind] = {
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": one_line(message),
+            "lastTransitionTime": changed,
+            "observedGeneration": self.generation,
+        }
+
+
+def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """Put a text on one line of bounded length."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write a time as Kubernetes does."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def withheld(md: ModelDeployment, observation: Observation) -> bool:
+    """Tell whether callers are kept away: what must be shown before a model is Ready is not."""
+    return bool(problems(md.metadata.annotations)) or observation.security_test_gates
+
+
+def invalid_status(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
+    """Return the status of an object that is not a ModelDeployment by this version's schema."""
+    conditions = _conditions(raw, now)
+    conditions.set("Ready", "False", "InvalidSpec", message)
+    conditions.set("Stalled", "True", "InvalidSpec", message)
+    return {
+        "conditions": list(conditions.found.values()),
+        "observedGeneration": conditions.generation,
+        "policies": [],
+        "violations": [],
+    }
+
+
+def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, now: datetime) -> dict[str, Any]:
+    """Return the whole status of a ModelDeployment.
+
+    Args:
+        md: the ModelDeployment.
+        raw: the same as the API server has it, with the status it had.
+        observation: what was seen.
+        now: the time, for conditions that change.
+    """
+    conditions = _conditions(raw, now)
+    conditions.set("PolicyCompliant", *_compliant(observation.verdict))
+    conditions.set("Encrypted", *_encrypted(md, observation))
+    conditions.set("AccessControlled", *_access_controlled(md, observation))
+    conditions.set("LineageVerified", *_lineage_verified(md))
+    conditions.set("Monitored", *_monitored(md, observation))
+    conditions.set("SecurityTested", *_security_tested(observation))
+    conditions.set("Bypassable", *_bypassable(observation))
+    ready = _ready(md, observation)
+    conditions.set("Ready", *ready)
+    # Those of bad news are there only while they are true.
+    if observation.obstacle:
+        conditions.set("Stalled", "True", observation.obstacle.reason, observation.obstacle.message)
+    elif _failed(observation.deployment):
+        conditions.set("Stalled", "True", "PodsFailing", ready[2])
+    elif not _rolled_out(md, observation.deployment):
+        conditions.set("Reconciling", "True", "Progressing", ready[2])
+    verdict = observation.verdict
+    counts = (observation.deployment or {}).get("status", {})
+    out: dict[str, Any] = {
+        "conditions": list(conditions.found.values()),
+        "observedGeneration": conditions.generation,
+        "replicas": counts.get("replicas", 0),
+        "readyReplicas": counts.get("readyReplicas", 0),
+        "selector": f"{MODEL_LABEL}={md.metadata.name}",
+        "policies": list(verdict.policies[:_MAX_VIOLATIONS]) if verdict else [],
+        "violations": [_violation(item) for item in verdict.everything[:_MAX_VIOLATIONS]] if verdict else [],
+    }
+    if observation.deployment is not None and not withheld(md, observation):
+        out["endpoint"] = endpoint(md)
+    return out
+
+
+def endpoint(md: ModelDeployment) -> str:
+    """Return the address at which a model is asked for a prediction."""
+    host = host_names(namespace_of(md), md.metadata.name)[0]
+    model = (md.spec.model.name if md.spec.model else None) or md.metadata.name
+    if md.spec.model and md.spec.model.protocol == "v1":
+        return f"https://{host}/v1/models/{model}:predict"
+    return f"https://{host}/v2/models/{model}/infer"
+
+
+def _conditions(raw: dict[str, Any], now: datetime) -> _Conditions:
+    before = (raw.get("status") or {}).get("conditions") or ()
+    return _Conditions({item["type"]: item for item in before}, raw["metadata"].get("generation", 0), rfc3339(now))
+
+
+def _violation(item: Violation) -> dict[str, str]:
+    message = one_line(f"{item.found}. Fix: {item.fix}")
+    return {"rule": item.rule, "policy": item.policy[:317], "field": item.field[:512], "message": message}
+
+
+Told = tuple[Truth, str, str]
+
+
+def _ready(md: ModelDeployment, observation: Observation) -> Told:
+    if observation.obstacle:
+        return "False", observation.obstacle.reason, observation.obstacle.message
+    if observation.reachable:
+        return "False", "Bypassable", _bypassable(observation)[2]
+    if observation.unwatched:
+        names = _listed(observation.unwatched)
+        return "False", "SidecarMissing", f"runs without its sidecar: {names}; delete the pod to have it injected"
+    wrong = problems(md.metadata.annotations)
+    if wrong:
+        return "False", "LineageNotVerified", wrong[0]
+    if observation.security_test_gates:
+        return "False", "SecurityTestMissing", "no security test has passed yet"
+    if md.spec.replicas == 0:
+        return "False", "ScaledToZero", "spec.replicas is 0"
+    counts = (observation.deployment or {}).get("status", {})
+    ready, wanted = counts.get("readyReplicas", 0), md.spec.replicas
+    failure = _failed(observation.deployment)
+    if failure or not _rolled_out(md, observation.deployment):
+        why = _listed((*((failure,) if failure else ()), *observation.waiting))
+        return "False", "PodsNotReady", f"{ready} of {wanted} pods ready" + (f": {why}" if why else "")
+    return "True", "Serving", f"{ready} of {wanted} pods ready"
+
+
+def _rolled_out(md: ModelDeployment, deployment: dict[str, Any] | None) -> bool:
+    if deployment is None:
+        return False
+    counts = deployment.get("status", {})
+    return bool(
+        counts.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and counts.get("updatedReplicas", 0) >= md.spec.replicas
+        and counts.get("readyReplicas", 0) >= md.spec.replicas
+        and deployment["spec"].get("replicas") == md.spec.replicas
+    )
+
+
+def _failed(deployment: dict[str, Any] | None) -> str:
+    """Say why a Deployment does not get on: pods that are refused, or that are not ready in time."""
+    for condition in (deployment or {}).get("status", {}).get("conditions", ()):
+        refused = condition["type"] == "ReplicaFailure" and condition["status"] == "True"
+        late = condition["type"] == "Progressing" and condition["status"] == "False"
+        if refused or late:
+            return str(condition.get("message", condition["type"]))
+    return ""
+
+
+def _compliant(verdict: Verdict | None) -> Told:
+    if verdict is None:
+        return "Unknown", "NotJudged", "it could not be judged"
+    if verdict.violations:
+        return "False", "PolicyViolation", _lines(verdict.violations)
+    others = verdict.warnings + verdict.audits
+    if others:
+        return "False", "PolicyWarning", f"not enforced: {_lines(others)}"
+    if not verdict.policies:
+        return "True", "NoPolicy", "no policy governs it"
+    return "True", "Compliant", f"by {', '.join(verdict.policies)}"
+
+
+def _lines(violations: Sequence[Violation]) -> str:
+    return _listed([item.line for item in violations])
+
+
+def _encrypted(md: ModelDeployment, observation: Observation) -> Told:
+    if observation.obstacle and observation.deployment is None:
+        return "Unknown", "NotMade", "nothing was made for it yet"
+    in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
+    if not observation.certificate:
+        return "False", "NoCertificate", "there is no serving certificate"
+    mode = f"{in_transit.mode}, version {in_transit.min_version} or newer" if in_transit else "TLS 1.3 (not declared)"
+    return "True", in_transit.mode if in_transit else "TLS", f"{mode}; {observation.certificate}"
+
+
+def _access_controlled(md: ModelDeployment, observation: Observation) -> Told:
+    if observation.obstacle and observation.deployment is None:
+        return "Unknown", "NotMade", "nothing was made for it yet"
+    rules = md.spec.access.rules if md.spec.access else []
+    if not rules:
+        return "True", "NobodyAllowed", "no access rule is declared: every request is refused"
+    for index, rule in enumerate(rules):
+        anyone = [subject for subject in rule.subjects if subject in _ANYONE]
+        if anyone:
+            return "False", "AnyoneAllowed", f"spec.access.rules[{index}] lets in {anyone[0]}"
+    return "True", "RulesEnforced", f"{len(rules)} access rule{'s' if len(rules) > 1 else ''}"
+
+
+def _lineage_verified(md: ModelDeployment) -> Told:
+    declared = lineage(md.metadata.annotations)
+    wrong = problems(md.metadata.annotations)
+    if wrong:
+        return "False", "Malformed", _listed(wrong)
+    if not declared:
+        return "Unknown", "NotDeclared", "no lineage annotation is there"
+    return "True", "WellFormed", f"{', '.join(declared)} read; signature not asked"
+
+
+def _monitored(md: ModelDeployment, observation: Observation) -> Told:
+    detectors = md.spec.monitoring.detectors if md.spec.monitoring else []
+    if not detectors:
+        return "False", "NoDetector", "no detector is declared"
+    if observation.obstacle:
+        return "Unknown", observation.obstacle.reason, observation.obstacle.message
+    names = ", ".join(detector.type for detector in detectors)
+    on_anomaly = md.spec.monitoring.on_anomaly if md.spec.monitoring else ""
+    return "True", "DetectorsConfigured", f"{names}; on an anomaly: {on_anomaly}"
+
+
+def _security_tested(observation: Observation) -> Told:
+    if not observation.security_test_asked:
+        return "Unknown", "NotRequested", "no security test is asked for"
+    return "Unknown", "NotRun", "a security test is asked for, and none has run yet"
+
+
+def _bypassable(observation: Observation) -> Told:
+    if observation.reachable:
+        names = _listed(observation.reachable)
+        return (
+            "True",
+            "ModelPortReachable",
+            f"the model's port answers past the sidecar on {names}: listen on 127.0.0.1",
+        )
+    if not observation.probed:
+        return "Unknown", "NoPod", "no pod runs that could be tried"
+    return "False", "Probed", f"the model's port does not answer from outside on {observation.probed} pod(s)"
+
+
+def _listed(items: Iterable[str], limit: int = 5) -> str:
+    items = list(items)
+    more = f"; and {len(items) - limit} more" if len(items) > limit else ""
+    return "; ".join(items[:limit]) + more
