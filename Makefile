@@ -55,7 +55,7 @@ setup: .venv/.ready ## .venv with every extra and the development tools, from th
 	.venv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
 .venv/.ready: .venv/bin/uv pyproject.toml requirements/dev.txt
-	@command -v g++ cmake >/dev/null || { echo "Pyfhel is built from source: install a C++ compiler and cmake (Debian: apt-get install g++ cmake)"; exit 2; }
+	@command -v g++ >/dev/null || { echo "Pyfhel is built from source and needs a C++ compiler (Debian: apt-get install g++)"; exit 2; }
 	@echo "Installing the locked dependencies; Pyfhel is compiled the first time, about 3 minutes ..."
 	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
 	$(UV) pip install --quiet --python $(PY) --no-deps --editable .

@@ -72,7 +72,9 @@ class _ClusterBuild:
                 self._process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 lines = self._log.read_text(errors="replace").strip().splitlines()
-                print(f"    cluster, {time.monotonic() - self._began:.0f} s: {lines[-1] if lines else '...'}", flush=True)
+                print(
+                    f"    cluster, {time.monotonic() - self._began:.0f} s: {lines[-1] if lines else '...'}", flush=True
+                )
         if self._process.returncode:
             print(self._log.read_text(errors="replace")[-6000:])
             print(f"The cluster could not be made (exit {self._process.returncode}); the whole log: {self._log}")
@@ -87,7 +89,7 @@ class _ClusterBuild:
 def _counts(report: Path) -> tuple[int, int]:
     if not report.exists():
         return 0, 0
-    suites = list(ET.parse(report).getroot().iter("testsuite"))  # noqa: S314 - written by pytest a moment ago
+    suites = list(ET.parse(report).getroot().iter("testsuite"))
     total = sum(int(suite.get("tests", 0)) - int(suite.get("skipped", 0)) for suite in suites)
     failed = sum(int(suite.get("failures", 0)) + int(suite.get("errors", 0)) for suite in suites)
     return total - failed, failed
@@ -118,8 +120,7 @@ def main() -> int:
     cluster = _ClusterBuild() if any(stage.needs_cluster for stage in chosen) else None
     results = []
     try:
-        for stage in chosen:
-            results.append((stage, *_run(stage, cluster)))
+        results.extend((stage, *_run(stage, cluster)) for stage in chosen)
     finally:
         if cluster is not None:
             cluster.stop()

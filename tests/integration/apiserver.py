@@ -177,6 +177,13 @@ class ApiServer:
         flags = ["--server-side", "--force-conflicts"] if server_side else []
         return self.kubectl("apply", *flags, "-f", "-", input=yaml.safe_dump_all(manifests), token=token)
 
+    def delete(self, *manifests: dict[str, Any]) -> None:
+        """Delete what is there of these; without a namespace controller namespaces stay, so they are left alone."""
+        mortal = [manifest for manifest in manifests if manifest["kind"] != "Namespace"]
+        flags = ["--wait=false", "--ignore-not-found"]
+        result = self.kubectl("delete", *flags, "-f", "-", input=yaml.safe_dump_all(mortal))
+        assert result.ok, result.stderr
+
     def get(self, *arguments: str) -> Any:
         """Get an object as data.
 

@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from modelward.api.crd import KINDS, crd
 
+from modelward.api.crd import KINDS, crd
 from tests.integration.apiserver import ApiServer, started
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,10 @@ def apiserver(bin_dir: Path) -> Iterator[ApiServer]:
         assert result.ok, result.stderr
         waited = server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         assert waited.ok, waited.stderr
+        deadline = time.monotonic() + 30
+        while not (listed := server.kubectl("explain", "modeldeployments.spec.model")).ok:  # discovery lags
+            assert time.monotonic() < deadline, listed.stderr
+            time.sleep(0.2)
         yield server
     finally:
         server.stop()

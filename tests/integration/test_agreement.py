@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import yaml
+
 from modelward.api.validate import canonical, parse
 from modelward.rules.admission_policy import catalogue_policies, custom_policies
 from modelward.rules.judge import Review, judge
-
 from tests.corpus import BASELINE, CASES, POLICIES, Case, good, policy
 from tests.integration.apiserver import ApiServer
 
@@ -38,11 +38,12 @@ def client(apiserver: ApiServer) -> Iterator[httpx.Client]:
     result = apiserver.apply(*catalogue_policies(), *objects)
     assert result.ok, result.stderr
     headers = {"Authorization": f"Bearer {apiserver.token}"}
-    with httpx.Client(base_url=apiserver.url, headers=headers, verify=str(apiserver.ca)) as opened:
+    with httpx.Client(
+        base_url=apiserver.url, headers=headers, verify=ssl.create_default_context(cafile=str(apiserver.ca))
+    ) as opened:
         _wait_until_in_force(opened)
         yield opened
-    gone = apiserver.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(objects))
-    assert gone.ok, gone.stderr
+    apiserver.delete(*catalogue_policies(), *objects)
 
 
 def create(client: httpx.Client, namespace: str, manifest: dict[str, Any]) -> httpx.Response:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from modelward.api.crd import KINDS, crd
+from modelward.api.validate import SchemaError, canonical, parse
 from modelward.cli.output import to_yaml
 from modelward.rules.check import baseline_policy
-
 from tests.corpus import POLICIES, good, policy
 from tests.integration.apiserver import ApiServer
 
@@ -35,13 +37,9 @@ def test_what_is_committed_is_generated(folder: str) -> None:
 
 
 def test_the_defaults_are_the_same_as_ours(apiserver: ApiServer) -> None:
-    from modelward.api.validate import canonical, parse
-
     for manifest in (good(), *(policy(spec, namespace="default") for spec in POLICIES.values()), baseline_policy()):
         server = apiserver.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", input=to_yaml({**manifest}))
         assert server.ok, server.stderr
-        import json
-
         assert json.loads(server.stdout)["spec"] == canonical(parse(manifest))["spec"]
 
 
@@ -60,7 +58,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("outside an enum", {"model": {"image": "x", "protocol": "v3"}}, "protocol"),
     ("out of range", {"model": {"image": "x", "port": 80}}, "port"),
-    ("null", {"model": None, "targetRef": {"apiVersion": "v1", "kind": "Pod", "name": "x"}, "access": None}, "access"),
+    ("both but for a null", {"model": None, "targetRef": None}, "exactly one of"),
+    ("null in a list", {"model": {"image": "x", "args": [None]}}, "args"),
     (
         "two keys for an issuer",
         {"model": {"image": "x"}, "access": {"issuers": [{"name": "a", "issuer": "b"}]}},
@@ -81,8 +80,6 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 def test_what_has_no_meaning_is_refused_here_and_there(
     apiserver: ApiServer, name: str, spec: dict[str, Any], word: str
 ) -> None:
-    from modelward.api.validate import SchemaError, parse
-
     manifest = {**good(), "spec": spec}
     with pytest.raises(SchemaError) as ours:
         parse(manifest)

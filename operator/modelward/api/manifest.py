@@ -7,6 +7,7 @@ bounded while reading.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ MAX_VALUES = 200_000
 FieldPath = tuple[str | int, ...]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAGS = {"!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map"))}
 _NULL = {"", "~", "null", "Null", "NULL"}
 _TRUE = {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}
 _FALSE = {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}
@@ -127,7 +129,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         tag = getattr(event, "tag", None)
-        if tag is not None and not str(tag).startswith("tag:yaml.org,2002:") and tag != "!":
+        if tag is not None and tag not in _TAGS:
             raise self.error(event, f"the tag {tag!s:.40} is not Kubernetes YAML", "Remove the tag.")
         if isinstance(event, yaml.ScalarEvent):
             value = _scalar(event)
@@ -198,11 +200,22 @@ def read_documents(text: str, source: str) -> list[Document]:
                 if value is not None:
                     documents.extend(_objects(value, builder, event))
     except yaml.YAMLError as error:
+        if (value := _json_object(text)) is not None:
+            return [Document(source, value, {})]
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
         line = mark.line + 1 if mark else 0
         raise ManifestError(source, line, f"not readable as YAML: {what}", "Mend the syntax.") from error
     return documents
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    """Read what is JSON and not YAML: escaped surrogate pairs, which many programs write, are no YAML escape."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and _count(value) <= MAX_VALUES else None
 
 
 def _objects(value: Any, builder: _Builder, event: yaml.Event) -> Iterator[Document]:

@@ -54,13 +54,12 @@ def parse(data: dict[str, Any]) -> Resource:
         known = ", ".join(KIND_BY_NAME)
         raise SchemaError([Problem(("kind",), f"not a kind of {API_VERSION}: give one of {known}")])
     schema = _SCHEMAS[kind.name]
-    problems = list(_nulls(data.get("spec"), ("spec",)))
     try:
-        resource = kind.model.model_validate(data, strict=True)
+        resource = kind.model.model_validate({**data, "spec": _without_nulls(data.get("spec"))}, strict=True)
     except ValidationError as error:
-        problems += [_problem(item, schema) for item in error.errors(include_url=False)[:_MAX_PROBLEMS]]
-        raise SchemaError(problems[:_MAX_PROBLEMS]) from None
-    problems += _cel_problems(canonical(resource), schema, ())
+        problems = [_problem(item, schema) for item in error.errors(include_url=False)[:_MAX_PROBLEMS]]
+        raise SchemaError(problems) from None
+    problems = _cel_problems(canonical(resource), schema, ())
     if problems:
         raise SchemaError(problems[:_MAX_PROBLEMS])
     return resource
@@ -73,14 +72,13 @@ def canonical(resource: Resource) -> dict[str, Any]:
     return data
 
 
-def _nulls(value: Any, path: FieldPath) -> list[Problem]:
-    if value is None:
-        return [Problem(path, "null is not a value here: leave the field out, or give it one")]
+def _without_nulls(value: Any) -> Any:
+    """Drop fields that are null, as the API server does before it fills in defaults."""
     if isinstance(value, dict):
-        return [problem for key, item in value.items() for problem in _nulls(item, (*path, key))]
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [problem for index, item in enumerate(value) for problem in _nulls(item, (*path, index))]
-    return []
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _problem(error: Any, schema: dict[str, Any]) -> Problem:

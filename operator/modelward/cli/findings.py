@@ -24,9 +24,11 @@ _SARIF_LEVELS = {"error": "error", "violation": "error", "warning": "warning", "
 
 def as_table(checked: Checked) -> str:
     """Write findings grouped by object, one block each, then a line that sums up."""
-    width = min(shutil.get_terminal_size((110, 24)).columns, 140)
+    terminal = sys.stdout.isatty()
+    # Logs are searched line by line: only a terminal gets wrapped lines.
+    width = min(shutil.get_terminal_size((110, 24)).columns, 140) if terminal else 100_000
     buffer = io.StringIO()
-    console = Console(file=buffer, width=width, highlight=False, soft_wrap=False, force_terminal=_colour())
+    console = Console(file=buffer, width=width, highlight=False, force_terminal=terminal)
     for who in dict.fromkeys(finding.object for finding in checked.findings):
         mine = [finding for finding in checked.findings if finding.object == who]
         console.print(Text(f"{who}  ({mine[0].source})", style="bold"))
@@ -37,10 +39,6 @@ def as_table(checked: Checked) -> str:
     style = "bold red" if broken else "bold green"
     console.print(Text(_summary(checked), style=style))
     return buffer.getvalue()
-
-
-def _colour() -> bool:
-    return sys.stdout.isatty()
 
 
 def _print_finding(console: Console, finding: Finding) -> None:

@@ -123,16 +123,14 @@ def _read(document: Document, state: _State) -> None:
     try:
         resource: Resource = parse(document.data)
     except SchemaError as error:
-        for problem in error.problems:
-            state.findings.append(_error(document, problem.path, str(problem)))
+        state.findings.extend(_error(document, problem.path, str(problem)) for problem in error.problems)
         return
     if isinstance(resource, ModelDeployment):
         state.deployments.append((document, resource))
         return
     policy = canonical(resource)
     policy["metadata"].setdefault("namespace", _namespace(document))
-    problems = rule_problems(policy)
-    state.findings.extend(_error(document, ("spec", "rules"), problem) for problem in problems)
+    state.findings.extend(_error(document, ("spec", "rules"), f"spec.rules: {text}") for text in rule_problems(policy))
     state.policies.append(policy)
 
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from modelward.api.validate import canonical, parse
 from modelward.rules.catalogue import catalogue
 from modelward.rules.judge import MAX_DENIAL, Review, Verdict, denial, judge, rule_problems
-
 from tests.corpus import BASELINE, CASES, POLICIES, Case, good, policy
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
