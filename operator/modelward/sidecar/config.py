@@ -1,0 +1,248 @@
+"""The sidecar's configuration: strict structs, and the proof that the controller wrote it for this very model.
+
+The file is `config.json`; `config.sig` beside it holds the base64 Ed25519 signature over its exact bytes. Whoever may edit
+ConfigMaps in the namespace can therefore change the file and cannot make a sidecar take it. Unknown fields are refused: a
+setting that this version does not know must not be silently ignored.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Meta
+
+MAX_CONFIG_BYTES = 1 << 20  # a ConfigMap's own limit
+MAX_BASELINE_BYTES = 1 << 20
+
+Text = Annotated[str, Meta(max_length=1024)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 31)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Operation = Literal["Infer", "Metadata", "Explain"]
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]  # fmt: skip
+
+
+class ConfigError(Exception):
+    """A configuration that is not taken; the message says what is wrong and how to mend it."""
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Base of every part: immutable, camelCase in the file, no unknown fields."""
+
+
+class Binding(Section):
+    """Whose configuration this is. `generation` is the ModelDeployment's."""
+
+    namespace: Text
+    name: Text
+    generation: Annotated[int, Meta(ge=0)]
+
+
+class Upstream(Section):
+    """The model server, on the pod's loopback. `ready_path` answers 200 when the model is loaded."""
+
+    port: Port
+    protocol: Literal["v1", "v2"] = "v2"
+    host: Text = "127.0.0.1"
+    ready_path: Annotated[str, Meta(pattern=r"^/[\x21-\x7e]*$", max_length=256)] = "/v2/health/ready"
+
+
+class Tls(Section):
+    """What a client must speak. `client_ca` is a PEM bundle; with MutualTLS it is required."""
+
+    mode: Literal["TLS", "MutualTLS"] = "TLS"
+    min_version: Literal["1.2", "1.3"] = "1.3"
+    client_ca: str = msgspec.field(name="clientCA", default="")
+
+
+class Issuer(Section):
+    """Who may vouch for callers: the exact `iss`, the accepted audiences, and its public keys (RFC 7517)."""
+
+    name: Text
+    issuer: Annotated[str, Meta(min_length=1, max_length=1024)]
+    audiences: Annotated[list[Text], Meta(min_length=1, max_length=32)]
+    jwks: dict[str, Any]
+
+
+class RateLimit(Section):
+    """At most `requests` in any window of `seconds`, for each caller under the rule, in each replica."""
+
+    requests: Annotated[int, Meta(ge=1, le=100_000)]
+    seconds: Annotated[int, Meta(ge=1, le=86_400)]
+
+
+class Rule(Section):
+    """Allows the subjects the operations, for the purposes if any are named."""
+
+    subjects: Annotated[list[Text], Meta(min_length=1, max_length=256)]
+    operations: Annotated[list[Operation], Meta(min_length=1, max_length=3)]
+    purposes: Annotated[list[Text], Meta(max_length=64)] = []
+    rate_limit: RateLimit | None = None
+
+
+class Access(Section):
+    """Callers and what they may do. An empty list of rules allows nothing."""
+
+    issuers: Annotated[list[Issuer], Meta(max_length=16)] = []
+    rules: Annotated[list[Rule], Meta(max_length=128)] = []
+    purpose_header: bool = False
+    clock_skew_seconds: Annotated[int, Meta(ge=0, le=300)] = 30
+
+
+class Input(Section):
+    """A declared input tensor. -1 in `shape` is any length; the first axis counts rows when it is -1."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    datatype: Datatype
+    shape: Annotated[list[Annotated[int, Meta(ge=-1, le=1 << 31)]], Meta(min_length=1, max_length=8)]
+    columns: Annotated[list[Text], Meta(max_length=4096)] = []
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class BaselineFile(Section):
+    """Where the baseline is, beside `config.json`, and its digest: the signature covers it through this."""
+
+    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Detector(Section):
+    """A detector and the share of ordinary rows that it may flag (None: as the baseline was fitted)."""
+
+    type: Literal["Mahalanobis"]
+    false_positive_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
+
+
+class Screening(Section):
+    """How inputs are screened. No detectors: not at all."""
+
+    baseline: BaselineFile | None = None
+    detectors: Annotated[list[Detector], Meta(max_length=1)] = []
+    on_anomaly: Literal["Block", "Sanitise", "Flag"] = "Block"
+    on_detector_error: Literal["Block", "Pass"] = "Block"
+
+
+class Limits(Section):
+    """Everything is bounded; these are the bounds. Bytes, counts, and seconds."""
+
+    header_bytes: Positive = 16 << 10
+    headers: Positive = 64
+    body_bytes: Positive = 4 << 20
+    buffered_bytes: Positive = 64 << 20
+    response_bytes: Positive = 16 << 20
+    connections: Positive = 10_240
+    upstream_connections: Positive = 64
+    upstream_queue: Positive = 512
+    head_seconds: Seconds = 10
+    body_seconds: Seconds = 30
+    idle_seconds: Seconds = 75
+    write_seconds: Seconds = 30
+    connect_seconds: Seconds = 2
+    upstream_seconds: Seconds = 30
+    drain_seconds: Seconds = 25
+
+
+class Config(Section):
+    """The whole of `config.json`. `inputs` None: no schema declared, bodies are checked for structure alone."""
+
+    binding: Binding
+    upstream: Upstream
+    tls: Tls = Tls()
+    access: Access = Access()
+    inputs: Annotated[list[Input], Meta(max_length=128)] | None = None
+    undeclared_fields: Literal["Reject", "Drop"] = "Reject"
+    screening: Screening = Screening()
+    limits: Limits = Limits()
+
+
+def parse(document: bytes) -> Config:
+    """Read `config.json`.
+
+    Raises:
+        ConfigError: it is too large, not JSON, or not in the shape of `Config`.
+    """
+    if len(document) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"the configuration has {len(document)} bytes; at most {MAX_CONFIG_BYTES} are read")
+    try:
+        return msgspec.json.decode(document, type=Config)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"the configuration cannot be read: {error}") from error
+
+
+def verify(document: bytes, signature: bytes, public_key: bytes) -> None:
+    """Check the base64 Ed25519 `signature` over `document` by the raw 32-byte `public_key`.
+
+    Raises:
+        ConfigError: the signature or the key is malformed, or the signature does not fit.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(base64.b64decode(signature.strip(), validate=True), document)
+    except (InvalidSignature, binascii.Error, ValueError) as error:
+        raise ConfigError(
+            "the configuration's signature does not verify with the key given by --config-key: "
+            "only the modelward controller may write it; restart the controller to have it written anew"
+        ) from error
+
+
+def check_binding(binding: Binding, namespace: str, name: str, running_generation: int) -> None:
+    """Refuse a configuration made for another model, or one older than what runs (a replay).
+
+    Raises:
+        ConfigError: says which of the two it is.
+    """
+    if (binding.namespace, binding.name) != (namespace, name):
+        raise ConfigError(
+            f"the configuration is bound to {binding.namespace}/{binding.name}, this sidecar serves {namespace}/{name}"
+        )
+    if binding.generation < running_generation:
+        raise ConfigError(f"the configuration is of generation {binding.generation}, generation {running_generation} runs already")
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of `path`, at most `limit`.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or larger.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    if len(content) > limit:
+        raise ConfigError(f"{path} has more than {limit} bytes")
+    return content
+
+
+def read_signed(directory: Path, public_key: bytes, namespace: str, name: str, running_generation: int) -> tuple[Config, bytes | None]:
+    """The configuration in `directory` and its baseline's bytes, once signature, binding and digests hold.
+
+    Raises:
+        ConfigError: any of them does not.
+    """
+    document = read_bounded(directory / "config.json", MAX_CONFIG_BYTES)
+    verify(document, read_bounded(directory / "config.sig", 1024), public_key)
+    config = parse(document)
+    check_binding(config.binding, namespace, name, running_generation)
+    baseline = config.screening.baseline
+    if baseline is None:
+        return config, None
+    content = read_bounded(directory / baseline.file, MAX_BASELINE_BYTES)
+    check_digest(baseline, content)
+    return config, content
+
+
+def check_digest(baseline: BaselineFile, content: bytes) -> None:
+    """Raise ConfigError when `content` is not the baseline that the configuration names."""
+    digest = hashlib.sha256(content).hexdigest()
+    if not hmac.compare_digest(digest, baseline.sha256):
+        raise ConfigError(f"{baseline.file} has the digest sha256:{digest}, the configuration names sha256:{baseline.sha256}")
