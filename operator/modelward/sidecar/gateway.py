@@ -1,0 +1,159 @@
+"""The chain of checks, in order: caller, rule and rate, body, screening; then the model; then the record.
+
+One `Chain` is one configuration, immutable. The `Gateway` is what connections serve; it swaps chains between requests, and
+each exchange keeps the chain that it began with.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from modelward.sidecar import config, log
+from modelward.sidecar.access import Access
+from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
+from modelward.sidecar.instruments import Instruments
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.record import AccessLog
+from modelward.sidecar.routes import Route, Router
+from modelward.sidecar.schema import Schema
+from modelward.sidecar.screening import Screen
+from modelward.sidecar.upstream import Upstream
+
+_PASSED_ON = (b"traceparent", b"tracestate")
+_UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
+
+
+class Chain:
+    """The checks of one configuration, and the connections to its model.
+
+    Raises:
+        ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
+    """
+
+    def __init__(self, settings: config.Config, baseline: bytes | None, upstream: Upstream) -> None:
+        self.settings = settings
+        self.router = Router(settings.upstream.protocol)
+        self.access = Access(settings.access)
+        self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
+        self.screen = Screen.build(settings.screening, baseline, self.schema.declared)
+        self.upstream = upstream
+        self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
+
+
+class _Work:
+    """What one exchange carries along: its chain and route."""
+
+    __slots__ = ("chain", "flag", "route")
+
+    def __init__(self, chain: Chain, route: Route) -> None:
+        self.chain = chain
+        self.route = route
+        self.flag = b""
+
+
+class Gateway:
+    """The data plane, as `exchange.Application`."""
+
+    def __init__(self, chain: Chain, instruments: Instruments, access_log: AccessLog) -> None:
+        self.chain = chain
+        self._instruments = instruments
+        self._log = access_log
+
+    def admit(self, exchange: Exchange) -> None:
+        """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
+        try:
+            self._admit(exchange, self.chain)
+        except Refusal:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request must not pass
+            raise _fault(error) from None
+
+    def _admit(self, exchange: Exchange, chain: Chain) -> None:
+        header = exchange.header
+        access = chain.access
+        exchange.caller = caller = access.authenticate(header.get(b"authorization"), exchange.certificate)
+        route = chain.router.route(exchange.method, exchange.target)
+        exchange.operation = route.operation
+        exchange.model = route.model
+        exchange.purpose = access.purpose(caller, header.get(b"x-modelward-purpose"))
+        access.authorise(caller, route.operation, exchange.purpose)
+        if route.has_body:
+            _check_media(header)
+        exchange.state = _Work(chain, route)
+
+    def respond(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
+        """Check the body, screen it, and ask the model."""
+        try:
+            work = exchange.state
+            assert isinstance(work, _Work)  # noqa: S101 - set by admit
+            payload = self._payload(exchange, work)
+        except Refusal:
+            raise
+        except Exception as error:  # noqa: BLE001
+            raise _fault(error) from None
+        exchange.upstream_started = time.perf_counter()
+        return work.chain.upstream.call(payload, partial(self._settle, exchange, work, reply))
+
+    def _payload(self, exchange: Exchange, work: _Work) -> bytes:
+        """The request for the model, once the body has passed."""
+        chain = work.chain
+        if not work.route.has_body:
+            return _request(b"GET", exchange, chain.authority, None)
+        body = exchange.body
+        checked = chain.schema.check(body[0] if len(body) == 1 else b"".join(body))
+        if chain.schema.declared is not None:
+            exchange.fields = tuple(tensor.spec.name for tensor in checked.tensors)
+            exchange.rows = checked.rows
+        if chain.screen is not None:
+            verdict = chain.screen.judge(checked.tensors)
+            if verdict is not None:
+                exchange.verdict = verdict.name
+                self._instruments.anomalies.add(verdict.detector, verdict.action)
+                if verdict.refusal is not None:
+                    raise verdict.refusal
+                work.flag = b"x-modelward-verdict: " + verdict.name.encode() + b"\r\n"
+        return _request(b"POST", exchange, chain.authority, checked.encode())
+
+    def _settle(self, exchange: Exchange, work: _Work, reply: Reply, outcome: Outcome) -> None:
+        exchange.upstream_time = time.perf_counter() - exchange.upstream_started
+        if work.flag and isinstance(outcome, Response):
+            outcome = Response(outcome.status, outcome.headers + work.flag, outcome.body)
+        reply(outcome)
+
+    def finished(self, exchange: Exchange) -> None:
+        """Measure and record."""
+        overhead = 0.0
+        if exchange.started:
+            overhead = max(time.perf_counter() - exchange.started - exchange.upstream_time, 0.0)
+        if exchange.refusal is not None:
+            exchange.reason = exchange.refusal.reason
+        self._instruments.finished(exchange, overhead)
+        self._log.append(exchange, time.time(), round(exchange.upstream_time * 1e6), round(overhead * 1e6))
+
+
+def _check_media(header: dict[bytes, bytes]) -> None:
+    media, _, parameters = header.get(b"content-type", b"").partition(b";")
+    if media.strip().lower() != b"application/json" or parameters.strip().lower() not in _UTF8:
+        raise Refusal("unsupported-media-type", "Send the body as `Content-Type: application/json`, in UTF-8.")
+    if header.get(b"content-encoding", b"identity").lower() != b"identity" or b"inference-header-content-length" in header:
+        raise Refusal("unsupported-media-type", "Send the body as plain JSON, neither compressed nor with binary tensors.")
+
+
+def _request(method: bytes, exchange: Exchange, authority: bytes, body: bytes | None) -> bytes:
+    """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to."""
+    parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n" % (method, exchange.target, authority, exchange.id.encode())]
+    for name in _PASSED_ON:
+        value = exchange.header.get(name)
+        if value is not None:
+            parts.append(b"%b: %b\r\n" % (name, value))
+    if body is None:
+        parts.append(b"\r\n")
+    else:
+        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+        parts.append(body)
+    return b"".join(parts)
+
+
+def _fault(error: Exception) -> Refusal:
+    log.fault("a request met a fault in the sidecar", error)
+    return Refusal("internal-error", "The sidecar failed; tell the model's owner the `instance`.", close=True)

@@ -1,0 +1,93 @@
+"""What the sidecar measures. Port 9090 tells it to the cluster's monitoring: counts and times, nothing of a caller."""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+
+from modelward.sidecar.exchange import CLIENT_GONE, Exchange
+from modelward.sidecar.metrics import Counter, Gauge, Histogram, exposition
+from modelward.sidecar.problems import TABLE
+from modelward.sidecar.record import SINK
+from modelward.sidecar.screening import DETECTORS
+
+_DENIALS = ("unauthenticated", "forbidden", "rate-limited")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Instruments:
+    """All of the metrics. The callables are asked when the metrics are read."""
+
+    def __init__(self) -> None:
+        outcomes = [("answered",), ("abandoned",), *((problem.slug,) for problem in TABLE)]
+        self.requests = Counter("modelward_requests_total", "Requests, by what came of them.", ("outcome",), outcomes)
+        self.denied = Counter(
+            "modelward_access_denied_total", "Requests refused by access rules.", ("reason",), [(slug,) for slug in _DENIALS]
+        )
+        self.anomalies = Counter(
+            "modelward_anomalies_total",
+            "Requests that a detector found anomalous, or could not judge.",
+            ("detector", "action"),
+            [(detector, action) for detector in DETECTORS for action in ("blocked", "sanitised", "flagged", "failed", "passed")],
+        )
+        self.overhead = Histogram("modelward_overhead_seconds", "Time in the sidecar, from a request's last byte, without the model's.")
+        self.upstream = Histogram("modelward_upstream_seconds", "Time in the model server.")
+        self.telemetry = Counter(
+            "modelward_telemetry_total",
+            "Records, by what became of them.",
+            ("sink", "outcome"),
+            [(SINK, outcome) for outcome in ("sent", "dropped", "failed")],
+        )
+        self.reloads = Counter(
+            "modelward_configuration_reloads_total", "Configurations and certificates seen.", ("outcome",), [("taken",), ("refused",)]
+        )
+        self.certificate_expires: float | None = None  # seconds since the epoch
+        self.generation = 0
+        self._gauges: list[Gauge] = [
+            Gauge("modelward_certificate_expiry_seconds", "Seconds until the serving certificate expires.", self._expiry),
+            Gauge("modelward_configuration_generation", "Generation of the configuration in force.", lambda: self.generation),
+            Gauge("process_cpu_seconds_total", "CPU time used.", _cpu_seconds, "counter"),
+            Gauge("process_resident_memory_bytes", "Memory in use.", _resident_bytes),
+        ]
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add a gauge."""
+        self._gauges.append(Gauge(name, text, read))
+
+    def finished(self, exchange: Exchange, overhead: float) -> None:
+        """Count a finished exchange."""
+        refusal = exchange.refusal
+        if refusal is not None:
+            slug = refusal.problem.slug
+            self.requests.add(slug)
+            if slug in _DENIALS:
+                self.denied.add(slug)
+        elif exchange.status == CLIENT_GONE:
+            self.requests.add("abandoned")
+        else:
+            self.requests.add("answered")
+        self.overhead.observe(overhead)
+        if exchange.upstream_time:
+            self.upstream.observe(exchange.upstream_time)
+
+    def exposition(self) -> bytes:
+        """The metrics as Prometheus reads them."""
+        return exposition(
+            (self.requests, self.denied, self.anomalies, self.overhead, self.upstream, self.telemetry, self.reloads, *self._gauges)
+        )
+
+    def _expiry(self) -> float | None:
+        return None if self.certificate_expires is None else self.certificate_expires - time.time()
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _resident_bytes() -> float | None:
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:  # not Linux
+        return None

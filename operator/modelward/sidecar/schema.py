@@ -1,0 +1,224 @@
+"""Bodies of the inference protocols, checked against the declared inputs and written anew.
+
+What is forwarded is what was checked: the body is rebuilt from the decoded values, so a duplicate key, an odd encoding or a
+field that this module does not know cannot reach the model in another reading than ours.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from modelward.sidecar import config
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.tensors import MAX_RANK, Tensor, TensorSpec, quote
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Parameter = bool | float | Annotated[str, Meta(max_length=1024)] | None
+Parameters = Annotated[dict[Name, Parameter], Meta(max_length=32)]
+T = TypeVar("T")
+_BINARY = ("binary_data_size", "binary_data", "binary_data_output")
+
+
+class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    pass
+
+
+class _V2Input(_Strict):
+    name: Name
+    shape: Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(min_length=1, max_length=MAX_RANK)]
+    datatype: config.Datatype
+    data: Any  # Raw when read, the checked list when written
+    parameters: Parameters | UnsetType = UNSET
+
+
+class _V2InputRead(_V2Input):
+    data: Raw
+
+
+class _V2Output(_Strict):
+    name: Name
+    parameters: Parameters | UnsetType = UNSET
+
+
+class _V2(_Strict):
+    inputs: Annotated[list[_V2Input], Meta(min_length=1, max_length=128)]
+    id: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    parameters: Parameters | UnsetType = UNSET
+    outputs: Annotated[list[_V2Output], Meta(max_length=128)] | UnsetType = UNSET
+
+
+class _V2Read(_V2):
+    inputs: Annotated[list[_V2InputRead], Meta(min_length=1, max_length=128)]
+
+
+class _V1(_Strict):
+    instances: Any
+    signature_name: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    parameters: Parameters | UnsetType = UNSET
+
+
+class _V1Read(_V1):
+    instances: Annotated[list[Raw], Meta(min_length=1)]
+
+
+class Checked:
+    """A body that fits: its tensors, which screening may still change, and how to write it."""
+
+    __slots__ = ("_write", "tensors")
+
+    def __init__(self, tensors: list[Tensor], write: Callable[[list[Tensor]], bytes]) -> None:
+        self.tensors = tensors
+        self._write = write
+
+    @property
+    def rows(self) -> int:
+        """How many rows the first input has."""
+        if not self.tensors:
+            return 0
+        tensor = self.tensors[0]
+        return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
+
+    def encode(self) -> bytes:
+        """The body for the model."""
+        return self._write(self.tensors)
+
+
+class Schema:
+    """The declared inputs of one configuration, for one protocol."""
+
+    def __init__(
+        self, protocol: Literal["v1", "v2"], inputs: list[config.Input] | None, undeclared: Literal["Reject", "Drop"]
+    ) -> None:
+        specs = [TensorSpec(declared) for declared in inputs or []]
+        self.declared = None if inputs is None else {spec.name: spec for spec in specs}
+        if self.declared is not None and len(self.declared) != len(specs):
+            raise config.ConfigError("two declared inputs have the same name")
+        self._drop_undeclared = undeclared == "Drop"
+        self.check = self._check_v2 if protocol == "v2" else self._check_v1
+
+    check: Callable[[bytes], Checked]
+    """Check a body: raises Refusal (400 not JSON, 422 does not fit)."""
+
+    # --- V2: {"inputs": [{"name", "shape", "datatype", "data"}]}
+
+    def _check_v2(self, body: bytes) -> Checked:
+        request = _decode(_V2_DECODER, body)
+        _refuse_binary(request)
+        kept: list[_V2Input] = []
+        tensors: list[Tensor] = []
+        seen: set[str] = set()
+        for entry in request.inputs:
+            if entry.name in seen:
+                raise Refusal("schema-violation", f"Input {quote(entry.name)} comes twice.")
+            seen.add(entry.name)
+            spec = self._spec(entry)
+            if spec is None:
+                continue
+            if entry.datatype != spec.datatype:
+                raise spec.refuse(f"the datatype must be {spec.datatype}, not {entry.datatype}.")
+            tensors.append(spec.read(entry.data, entry.shape))
+            kept.append(entry)
+        self._refuse_missing(seen)
+
+        def write(tensors: list[Tensor]) -> bytes:
+            inputs = [
+                _V2Input(entry.name, entry.shape, entry.datatype, tensor.data, entry.parameters)
+                for entry, tensor in zip(kept, tensors, strict=True)
+            ]
+            return _ENCODER.encode(_V2(inputs, request.id, request.parameters, request.outputs))
+
+        return Checked(tensors, write)
+
+    def _spec(self, entry: _V2Input) -> TensorSpec | None:
+        """The declaration that `entry` must fit; None when it is to be dropped."""
+        if self.declared is None:
+            return TensorSpec(config.Input(entry.name, entry.datatype, [-1] * len(entry.shape)))
+        spec = self.declared.get(entry.name)
+        if spec is None and not self._drop_undeclared:
+            raise Refusal("schema-violation", f"Input {quote(entry.name)} is not declared; declared are {self._names()}.")
+        return spec
+
+    # --- V1: {"instances": [row, ...]}, a row being an array, or an object of input names where there are several
+
+    def _check_v1(self, body: bytes) -> Checked:
+        request = _decode(_V1_DECODER, body)
+        if self.declared is None:
+            rows = [_decode_any(row) for row in request.instances]
+            return Checked([], lambda _: _ENCODER.encode(_V1(rows, request.signature_name, request.parameters)))
+        as_objects = bytes(request.instances[0])[:1] == b"{"
+        specs = list(self.declared.values())
+        if not as_objects and len(specs) != 1:
+            raise Refusal("schema-violation", f"Each instance must be an object with the inputs {self._names()}.")
+        columns = self._v1_columns(request.instances) if as_objects else {specs[0].name: request.instances}
+        tensors = [_read_rows(spec, columns[spec.name]) for spec in specs]
+
+        def write(tensors: list[Tensor]) -> bytes:
+            rows = [_nest(tensor) for tensor in tensors]
+            names = [tensor.spec.name for tensor in tensors]
+            instances = [dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)] if as_objects else rows[0]
+            return _ENCODER.encode(_V1(instances, request.signature_name, request.parameters))
+
+        return Checked(tensors, write)
+
+    def _v1_columns(self, instances: list[Raw]) -> dict[str, list[Raw]]:
+        columns: dict[str, list[Raw]] = {name: [] for name in self.declared or ()}
+        for index, instance in enumerate(instances):
+            row = _decode(_OBJECT_DECODER, instance, f"instances[{index}]")
+            self._refuse_missing(row.keys())
+            for name, value in row.items():
+                if name in columns:
+                    columns[name].append(value)
+                elif not self._drop_undeclared:
+                    raise Refusal("schema-violation", f"Input {quote(name)} is not declared; declared are {self._names()}.")
+        return columns
+
+    def _refuse_missing(self, present: Any) -> None:
+        for name in self.declared or ():
+            if name not in present:
+                raise Refusal("schema-violation", f"Input {quote(name)} is missing; declared are {self._names()}.")
+
+    def _names(self) -> str:
+        return ", ".join(quote(name) for name in list(self.declared or ())[:16])
+
+
+def _read_rows(spec: TensorSpec, rows: Sequence[Raw]) -> Tensor:
+    """A V1 column of instances as one tensor; the batch axis is the instances'."""
+    if spec.shape[0] != -1 or -1 in spec.shape[1:]:
+        raise spec.refuse("instances need a declared shape whose first axis, and no other, is -1.")
+    return spec.read(b"[" + b",".join(bytes(row) for row in rows) + b"]", [len(rows), *spec.shape[1:]])
+
+
+def _nest(tensor: Tensor) -> list[Any]:
+    rows = tensor.data
+    for length in reversed(tensor.shape[1:]):
+        rows = [rows[start : start + length] for start in range(0, len(rows), length)]
+    return rows
+
+
+def _refuse_binary(request: _V2) -> None:
+    for part in (request, *request.inputs, *(request.outputs or ())):
+        if part.parameters and any(name in part.parameters for name in _BINARY):
+            raise Refusal("schema-violation", "The binary tensor extension is not supported; send `data` as JSON.")
+
+
+def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes | Raw, where: str = "The body") -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        # msgspec names types, fields and positions, never a value, in messages about these structs.
+        raise Refusal("schema-violation", f"{where} does not fit the inference protocol: {str(error)[:256]}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refusal("malformed-json", f"{where} cannot be read as JSON (UTF-8, RFC 8259).") from None
+
+
+def _decode_any(raw: Raw) -> Any:
+    return _decode(_ANY_DECODER, raw, "An instance")
+
+
+_V2_DECODER = msgspec.json.Decoder(_V2Read)
+_V1_DECODER = msgspec.json.Decoder(_V1Read)
+_OBJECT_DECODER = msgspec.json.Decoder(dict[Name, Raw])
+_ANY_DECODER = msgspec.json.Decoder(Any)
+_ENCODER = msgspec.json.Encoder()

@@ -1,0 +1,200 @@
+"""The sidecar as a whole: listeners, reloading, readiness, draining. Everything runs on one event loop."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from modelward.sidecar import log
+from modelward.sidecar.config import Config, ConfigError
+from modelward.sidecar.exchange import Outcome, Response
+from modelward.sidecar.gateway import Chain, Gateway
+from modelward.sidecar.instruments import Instruments
+from modelward.sidecar.listener import Listener
+from modelward.sidecar.monitor import Monitor
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.protocol import Connection, Server
+from modelward.sidecar.record import AccessLog
+from modelward.sidecar.setup import Setup, Source
+from modelward.sidecar.upstream import Upstream
+
+_SWEEP_SECONDS = 0.5
+_FLUSH_SECONDS = 0.1
+_WATCH_SECONDS = 2.0
+_PROBE_SECONDS = 2.0
+_FIRST_PROBE_SECONDS = 0.2  # until the model has been ready once
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0: any."""
+
+    host: str
+    port: int
+
+
+class Sidecar:
+    """Serves one model. `start`, then `stop`; or `run`, which stops on SIGTERM and SIGINT."""
+
+    def __init__(self, source: Source, listen: Address, monitor: Address, access_log: int = 1) -> None:
+        self.instruments = Instruments()
+        self._source = source
+        self._fingerprint = source.fingerprint()
+        self._addresses = (listen, monitor)
+        self._access_log = AccessLog(access_log, self.instruments.telemetry)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._model_ready = False
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Load the setup and listen.
+
+        Raises:
+            ConfigError: the setup cannot be used.
+            OSError: an address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_report)
+        setup = self._source.load(0)
+        chain = Chain(setup.settings, setup.baseline, self._connect(setup.settings))
+        self._gateway = Gateway(chain, self.instruments, self._access_log)
+        limits = setup.settings.limits
+        self.server = Server(self._gateway, limits, loop.time)
+        self._monitor_server = Server(Monitor(self.instruments, self.not_ready), limits, loop.time)
+        listen, monitor = self._addresses
+        self.listener = Listener(listen.host, listen.port, partial(Connection, self.server))
+        self.monitor = Listener(monitor.host, monitor.port, partial(Connection, self._monitor_server))
+        await self.listener.accept(setup.context)
+        await self.monitor.accept(None)
+        self._note(setup)
+        self.instruments.watch("modelward_connections", "Open client connections.", lambda: len(self.server.connections))
+        self.instruments.watch(
+            "modelward_upstream_connections", "Connections to the model server.", lambda: self._gateway.chain.upstream.connections
+        )
+        self._tasks = [
+            asyncio.create_task(_every(_SWEEP_SECONDS, self._sweep)),
+            asyncio.create_task(_every(_FLUSH_SECONDS, self._access_log.flush)),
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._probe()),
+        ]
+
+    async def run(self) -> None:
+        """Serve until told to stop, then drain. A second signal ends at once what is still under way."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        await self.start()
+        log.event("info", "serving", port=self.listener.port, monitor=self.monitor.port)
+        await self._stopping.wait()
+        self._stopping.clear()
+        log.event("info", "draining", connections=len(self.server.connections))
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Accept no more, let what is under way finish for a while, then close everything."""
+        self.listener.close()
+        self.server.drain()
+        deadline = time.monotonic() + self.server.limits.drain_seconds
+        while self.server.connections and time.monotonic() < deadline and not self._stopping.is_set():
+            await asyncio.sleep(0.02)
+        self.server.abort()
+        self._gateway.chain.upstream.close()
+        self.monitor.close()
+        self._monitor_server.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._access_log.close()
+        await asyncio.sleep(0)
+
+    def not_ready(self) -> str:
+        """What keeps this pod from taking requests; nothing when it is ready."""
+        if self.server.draining:
+            return "draining"
+        return "" if self._model_ready else "the model server does not answer its ready path"
+
+    # --- configuration
+
+    async def reload(self) -> bool:
+        """Take the source's present setup, if it can be used; otherwise keep what runs. True if it was taken."""
+        try:
+            setup = self._source.load(self._gateway.chain.settings.binding.generation)
+            chain = Chain(setup.settings, setup.baseline, self._connect(setup.settings))
+        except ConfigError as error:
+            self.instruments.reloads.add("refused")
+            log.event("error", "a changed configuration is refused, the old one stays in force", why=str(error))
+            return False
+        previous = self._gateway.chain
+        self._gateway.chain = chain
+        self.server.limits = setup.settings.limits
+        if chain.upstream is not previous.upstream:
+            previous.upstream.close()
+        await self.listener.accept(setup.context)
+        self._note(setup)
+        self.instruments.reloads.add("taken")
+        log.event("info", "a changed configuration is in force", generation=setup.settings.binding.generation)
+        return True
+
+    def _connect(self, settings: Config) -> Upstream:
+        """Connections to the model that `settings` names: those there are, if nothing about them has changed."""
+        gateway: Gateway | None = getattr(self, "_gateway", None)
+        if gateway is not None:
+            running = gateway.chain
+            if (running.settings.upstream, running.settings.limits) == (settings.upstream, settings.limits):
+                return running.upstream
+        return Upstream(settings.upstream.host, settings.upstream.port, settings.limits, asyncio.get_running_loop())
+
+    def _note(self, setup: Setup) -> None:
+        self.instruments.generation = setup.settings.binding.generation
+        self.instruments.certificate_expires = setup.certificate_expires
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            # The fingerprint first: what changes while it is read will be seen the next time.
+            fingerprint = self._source.fingerprint()
+            if fingerprint != self._fingerprint:
+                self._fingerprint = fingerprint
+                await self.reload()
+
+    # --- the model
+
+    async def _probe(self) -> None:
+        while True:
+            chain = self._gateway.chain
+            path = chain.settings.upstream.ready_path.encode()
+            request = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, chain.authority)
+            try:
+                chain.upstream.call(request, self._probed)
+            except Refusal:
+                pass  # busy is not unready
+            await asyncio.sleep(_PROBE_SECONDS if self._model_ready else _FIRST_PROBE_SECONDS)
+
+    def _probed(self, outcome: Outcome) -> None:
+        ready = isinstance(outcome, Response) and outcome.status == 200
+        if ready != self._model_ready:
+            log.event("info", "the model server is ready" if ready else "the model server is not ready")
+        self._model_ready = ready
+
+    def _sweep(self) -> None:
+        self.server.sweep()
+        self._monitor_server.sweep()
+        self._gateway.chain.upstream.sweep()
+
+
+async def _every(seconds: float, work: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        work()
+
+
+def _report(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The event loop's own troubles, without the texts that might quote a value."""
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        log.fault("the event loop met a fault", error)
+    else:
+        log.event("error", "the event loop met a fault", what=str(context.get("message", ""))[:200])

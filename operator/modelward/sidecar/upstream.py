@@ -1,0 +1,283 @@
+"""The model server's side: pooled HTTP/1.1 connections on the loopback, one exchange at a time on each.
+
+A pooled connection may be closed by the model server in the very moment that a request is written to it. If not a byte of
+an answer came, the request is sent once more, on a fresh connection: inference is stateless, and every proxy must do this.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from modelward.sidecar.config import Limits
+from modelward.sidecar.exchange import Outcome, Response
+from modelward.sidecar.problems import Refusal
+
+_HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
+     b"transfer-encoding", b"upgrade", b"content-length", b"server", b"set-cookie", b"x-modelward-request-id",
+     b"x-modelward-verdict")
+)  # fmt: skip
+_MAX_HEADERS = 64
+
+
+class Call:
+    """A request on its way: what to send, whom to tell, and until when it may take (the loop's clock)."""
+
+    __slots__ = ("deadline", "done", "fresh", "payload")
+
+    def __init__(self, payload: bytes, done: Callable[[Outcome], None], deadline: float) -> None:
+        self.payload = payload
+        self.done: Callable[[Outcome], None] | None = done
+        self.deadline = deadline
+        self.fresh = False  # has been given a new connection already
+
+    def finish(self, outcome: Outcome) -> None:
+        """Tell the outcome, once."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(outcome)
+
+
+class Upstream:
+    """The connections to one model server, and the calls that wait for one."""
+
+    def __init__(self, host: str, port: int, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self.limits = limits
+        self._address = (host, port)
+        self._loop = loop
+        self._idle: list[UpstreamConnection] = []
+        self._busy: set[UpstreamConnection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Call] = deque()
+        self._closed = False
+
+    @property
+    def connections(self) -> int:
+        """How many there are, those being opened included."""
+        return len(self._idle) + len(self._busy) + len(self._connecting)
+
+    def call(self, payload: bytes, done: Callable[[Outcome], None]) -> Callable[[], None]:
+        """Send `payload`, a whole request; `done` gets the answer or the refusal. Returns how to abandon it.
+
+        Raises:
+            Refusal: 503, too many calls wait already.
+        """
+        call = Call(payload, done, self._loop.time() + self.limits.upstream_seconds)
+        if self._idle:
+            self._idle.pop().send(call)
+        else:
+            self._enqueue(call)
+        return lambda: self._abandon(call)
+
+    def _enqueue(self, call: Call) -> None:
+        if len(self._waiting) >= self.limits.upstream_queue:
+            raise Refusal("overloaded", "The model is busy; try again.", reason="queue-full", headers=b"retry-after: 1\r\n")
+        self._waiting.append(call)
+        self._open_if_needed()
+
+    def _open_if_needed(self) -> None:
+        if len(self._connecting) < len(self._waiting) and self.connections < self.limits.upstream_connections:
+            task = self._loop.create_task(self._open())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _open(self) -> None:
+        try:
+            async with asyncio.timeout(self.limits.connect_seconds):
+                _, protocol = await self._loop.create_connection(lambda: UpstreamConnection(self), *self._address)
+        except (OSError, TimeoutError):
+            # Nobody listens: whoever waits is told now, unless a connection that works will come free.
+            while self._waiting and not self._busy:
+                self._waiting.popleft().finish(_bad("connect", "The model server does not accept connections."))
+        else:
+            self.release(protocol)
+
+    def release(self, connection: "UpstreamConnection") -> None:
+        """`connection` is free: give it the next call, or keep it."""
+        self._busy.discard(connection)
+        while self._waiting:
+            call = self._waiting.popleft()
+            if call.done is not None:
+                connection.send(call)
+                return
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def occupy(self, connection: "UpstreamConnection") -> None:
+        """`connection` has a call."""
+        self._busy.add(connection)
+
+    def lost(self, connection: "UpstreamConnection", call: Call | None) -> None:
+        """`connection` is gone; a `call` that was sent on it and saw no answer may be tried once more."""
+        self._busy.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if call is not None:
+            call.fresh = True
+            self._waiting.appendleft(call)
+        if self._waiting:
+            self._open_if_needed()
+
+    def _abandon(self, call: Call) -> None:
+        call.done = None
+        for connection in self._busy:
+            if connection.call is call:
+                connection.close()
+                return
+
+    def sweep(self) -> None:
+        """End what takes too long; to be called about once a second."""
+        now = self._loop.time()
+        for connection in [each for each in self._busy if each.call is not None and each.call.deadline <= now]:
+            connection.expire()
+        while self._waiting and (self._waiting[0].done is None or self._waiting[0].deadline <= now):
+            self._waiting.popleft().finish(_slow())
+
+    def close(self) -> None:
+        """Close idle connections now and the others after their call."""
+        self._closed = True
+        for connection in list(self._idle):
+            connection.close()
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to the model server."""
+
+    __slots__ = ("_body", "_complete", "_framed", "_headers", "_parser", "_size", "_status", "_transport", "_upstream",
+                 "_used", "call")  # fmt: skip
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._used = False
+        self.call: Call | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._status = 0
+        self._headers: list[bytes] = []
+        self._body: list[bytes] = []
+        self._size = 0
+        self._framed = False  # the end of the body is told by its length or by chunks
+        self._complete = False
+
+    def send(self, call: Call) -> None:
+        """Send `call`; the connection is free."""
+        self.call = call
+        self._upstream.occupy(self)
+        self._transport.write(call.payload)
+
+    def close(self) -> None:
+        """Close at once, whatever is under way."""
+        self._transport.abort()
+
+    def expire(self) -> None:
+        """The call has taken too long."""
+        self._settle(_slow())
+        self._transport.abort()
+
+    # --- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the answer."""
+        if self.call is None:
+            self._transport.abort()  # bytes that nobody asked for: this connection cannot be trusted further
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            cause = error.__context__
+            refusal = cause if isinstance(cause, Refusal) else _bad("garbage", "The model server's answer is not valid HTTP/1.1.")
+            self._settle(refusal)
+            self._transport.abort()
+            return
+        if self._complete:
+            self._deliver(reusable=self._parser.should_keep_alive())
+
+    def eof_received(self) -> None:
+        """The model server closed: that ends a body whose length was not told."""
+        if self.call is not None and self._status and not self._framed and not self._complete:
+            self._deliver(reusable=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Settle what was under way."""
+        call, self.call = self.call, None
+        if call is None or call.done is None:
+            self._upstream.lost(self, None)
+        elif self._used and not self._status and not call.fresh:
+            self._upstream.lost(self, call)
+        else:
+            self._upstream.lost(self, None)
+            call.finish(_bad("broken-off", "The model server broke off before its answer was whole."))
+
+    # --- httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise _bad("garbage", "The model server answered twice.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lower = name.lower()
+        if lower in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        if lower not in _HOP_BY_HOP:
+            self._headers.append(b"%b: %b\r\n" % (lower, value))
+            self._spend(len(lower) + len(value))
+            if len(self._headers) > _MAX_HEADERS:
+                raise _bad("too-large", "The model server's answer has too many header fields.")
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        self._spend(len(body))
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._status < 200:  # an interim answer; the final one follows
+            self._headers.clear()
+            self._status = 0
+            self._framed = False
+        else:
+            self._complete = True
+
+    def _spend(self, size: int) -> None:
+        self._size += size
+        if self._size > self._upstream.limits.response_bytes:
+            raise _bad("too-large", f"The model's answer is larger than {self._upstream.limits.response_bytes} bytes.")
+
+    # --- ending a call
+
+    def _deliver(self, *, reusable: bool) -> None:
+        response = Response(self._status, b"".join(self._headers), b"".join(self._body))
+        call, self.call = self.call, None
+        if reusable:
+            self._used = True
+            self._reset()
+            self._upstream.release(self)
+        else:
+            self._transport.close()
+        if call is not None:
+            call.finish(response)
+
+    def _settle(self, refusal: Refusal) -> None:
+        call, self.call = self.call, None
+        if call is not None:
+            call.finish(refusal)
+
+
+def _bad(reason: str, detail: str) -> Refusal:
+    return Refusal("bad-upstream", detail, reason=f"upstream-{reason}")
+
+
+def _slow() -> Refusal:
+    return Refusal("upstream-timeout", "The model did not answer in time.")
