@@ -25,6 +25,10 @@ from modelward.planner.status import Observation, Obstacle, invalid_status, stat
 from modelward.rules.judge import Review, Verdict, judge, policy_name
 
 
+_LOOK_AGAIN_SECONDS = 5.0
+_AWAITED = ("ReferenceMissing", "NameTaken")  # a name is also taken while what bore it is being deleted
+
+
 @dataclass(frozen=True)
 class _Case:
     """A model with all that bears on it: what its policies say, those that govern it, and what it refers to."""
@@ -80,22 +84,27 @@ class Models:
         self._installed = installed
         self._clock = clock
 
-    async def reconcile(self, namespace: str, name: str) -> None:
+    async def reconcile(self, namespace: str, name: str) -> float | None:
         """Bring a ModelDeployment about, and tell in its status what came of it.
+
+        Returns:
+            In how many seconds to look again, where something is awaited that is not watched.
 
         Raises:
             ApiError: the API server refused or did not answer; to be tried again.
         """
         raw = await self._cluster.get("ModelDeployment", namespace, name)
         if raw is None or "deletionTimestamp" in raw["metadata"]:
-            return  # the garbage collector removes what was made for it
+            return None  # the garbage collector removes what was made for it
         try:
             md = _parsed(raw)
         except SchemaError as error:
             await self._tell(raw, invalid_status(raw, str(error), self._clock()))
-            return
+            return None
         observation = await self._bring_about(md, raw)
         await self._tell(raw, status(md, raw, observation, self._clock()))
+        awaits = observation.obstacle is not None and observation.obstacle.reason in _AWAITED
+        return _LOOK_AGAIN_SECONDS if awaits else None
 
     async def _bring_about(self, md: ModelDeployment, raw: KubeObject) -> Observation:
         case = await self._case(md, raw)

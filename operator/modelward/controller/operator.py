@@ -62,12 +62,12 @@ class Operator:
         self._installation = installation
         self._installed: Installed | None = None
         self._models = Models(cluster, recorder, self.installed)
-        self._policies = Policies(cluster, recorder, self._violations.values)
         self._queue = WorkQueue(self._reconcile)
         self._resync_seconds = resync_seconds
         self._seen: dict[Key, _Seen] = {}
         self._violations: dict[Key, Mapping[str, int]] = {}  # by model: the policies that govern it, how many broken
         self._rules: dict[Key, Counter[str]] = {}
+        self._policies = Policies(cluster, recorder, self._violations.values)
 
     def installed(self) -> Installed:
         """What the installation has, as of its last reconciling."""
@@ -155,12 +155,13 @@ class Operator:
     async def _reconcile(self, key: Key) -> None:
         if key == INSTALLATION:
             await self.prepare()
-        elif key.kind == "ModelDeployment":
-            await self._models.reconcile(key.namespace, key.name)
+            return
+        if key.kind == "ModelDeployment":
+            again = await self._models.reconcile(key.namespace, key.name)
         else:
             again = await self._policies.reconcile(*key)
-            if again is not None and again < self._resync_seconds:
-                self._queue.add(key, again)
+        if again is not None and again < self._resync_seconds:
+            self._queue.add(key, again)
 
     async def _resync(self) -> None:
         """Look at everything again from time to time.

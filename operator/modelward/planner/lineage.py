@@ -12,7 +12,7 @@ NAMES = ("dataset", "model", "training-run", "transformations", "consumer")
 MAX_BYTES = 8 * 1024
 _MAX_STEPS = 256
 _STEP_KEYS = ("what", "how", "why")
-_DIGEST = re.compile(r"[^@]+@sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 
 def lineage(annotations: Mapping[str, str]) -> dict[str, str]:
@@ -35,8 +35,8 @@ def _problem(name: str, value: str) -> str | None:
         return f"has more than {MAX_BYTES:,} bytes"
     if not value.strip():
         return "says nothing"
-    if name in ("dataset", "model") and "@" in value and not _DIGEST.fullmatch(value):
-        return "has an @ that is not followed by sha256: and 64 lower-case hex digits at its end"
+    if name in ("dataset", "model") and "@sha256:" in value and not _DIGEST.fullmatch(value):
+        return "does not end in @sha256: and 64 lower-case hex digits"
     return _transformations_problem(value) if name == "transformations" else None
 
 

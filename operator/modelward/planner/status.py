@@ -228,7 +228,7 @@ def _compliant(verdict: Verdict | None) -> Told:
     if others:
         return "False", "PolicyWarning", f"not enforced: {_lines(others)}"
     if not verdict.policies:
-        return "True", "NoPolicy", "no policy governs it"
+        return "Unknown", "NoPolicy", "no policy governs it: nothing was asked of it"
     return "True", "Compliant", f"by {', '.join(verdict.policies)}"
 
 
