@@ -1,9 +1,9 @@
 """A baseline: what ordinary rows look like, as one file that a sidecar can trust and an auditor can trace.
 
-The threshold comes from rows that the detector had not seen: each row is scored once by a detector fitted without its fifth of
-the data, and the k-th of those n scores is the threshold, k = ceil((n + 1)(1 - rate)), which keeps the rate of false alarms
-for rows like them (split conformal prediction; Vovk and others, 2005). All those scores' upper part is kept in the file, so
-that a deployment may ask for another rate than the fit did.
+The threshold comes from rows that the detector had not seen: each row is scored once by a detector fitted without its
+fifth of the data, and the k-th of those n scores is the threshold, k = ceil((n + 1)(1 - rate)), which keeps the rate
+of false alarms for rows like them (split conformal prediction; Vovk and others, 2005). All those scores' upper part
+is kept in the file, so that a deployment may ask for another rate than the fit did.
 
 The file is an npz without pickle: `header` (JSON), `centre`, `scale`, `precision`, `lower`, `upper`, `calibration`.
 """
@@ -40,9 +40,9 @@ class BaselineError(Exception):
 class Baseline:
     """A fitted baseline.
 
-    `named`: the columns' names came with the data (otherwise they are x0, x1, ...). `lower` and `upper` (d) are the least and
-    the greatest value seen in each column. `calibration` holds the greatest held-back scores in rising order, of
-    `calibration_rows` in all. `data_sha256` is the digest of the data file that it was fitted on.
+    `named`: the columns' names came with the data (otherwise they are x0, x1, ...). `lower` and `upper` (d) are the
+    least and the greatest value seen in each column. `calibration` holds the greatest held-back scores in rising
+    order, of `calibration_rows` in all. `data_sha256` is the digest of the data file that it was fitted on.
     """
 
     columns: tuple[str, ...]
@@ -73,7 +73,9 @@ class Baseline:
             )
         index = rank - 1 - (self.calibration_rows - len(self.calibration))
         if index < 0:
-            raise BaselineError(f"a false positive rate of {rate:g} is higher than this baseline was calibrated for: fit it anew")
+            raise BaselineError(
+                f"a false positive rate of {rate:g} is higher than this baseline was calibrated for: fit it anew"
+            )
         return float(self.calibration[index])
 
     def to_bytes(self) -> bytes:
@@ -105,11 +107,17 @@ class Baseline:
 
 
 def fit(
-    rows: Array, columns: Sequence[str] | None = None, *, false_positive_rate: float = 0.01, seed: int = 0, data: bytes = b""
+    rows: Array,
+    columns: Sequence[str] | None = None,
+    *,
+    false_positive_rate: float = 0.01,
+    seed: int = 0,
+    data: bytes = b"",
 ) -> Baseline:
     """Fit a baseline on `rows` (n, d); rows with a missing or infinite value are left out.
 
-    `data` are the bytes of the file that the rows came from, for the lineage digest. The same arguments give the same baseline.
+    `data` are the bytes of the file that the rows came from, for the lineage digest. The same arguments give the same
+    baseline.
 
     Raises:
         BaselineError: too few rows, a column without values, scores that do not vary.
@@ -120,9 +128,12 @@ def fit(
         chosen = np.random.default_rng(seed).choice(len(usable), MAX_FIT_ROWS, replace=False)
         usable = usable[np.sort(chosen)]
     scores = _held_back_scores(usable, seed)
-    # Relative to the scores themselves: a detector that calls all rows alike tells nothing (and has once passed unnoticed).
+    # Relative to the scores themselves: a detector that calls all rows alike tells nothing (and has once passed
+    # unnoticed).
     if scores.std() <= _NEAR_CONSTANT * max(float(scores.mean()), 1e-300):
-        raise BaselineError("the scores of all rows are nearly the same, so none could be called unusual: the data does not vary")
+        raise BaselineError(
+            "the scores of all rows are nearly the same, so none could be called unusual: the data does not vary"
+        )
     baseline = Baseline(
         columns=names,
         named=columns is not None,
@@ -190,13 +201,20 @@ def from_bytes(content: bytes) -> Baseline:
 
 def _checked(header: object, arrays: dict[str, Array]) -> Baseline:
     if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("detector") != "Mahalanobis":
-        raise BaselineError(f"the baseline is not of format {FORMAT} for the detector Mahalanobis: fit it anew with this version")
+        raise BaselineError(
+            f"the baseline is not of format {FORMAT} for the detector Mahalanobis: fit it anew with this version"
+        )
     width = len(arrays["centre"]) if arrays["centre"].ndim == 1 else 0
     shapes = {"centre": (width,), "scale": (width,), "precision": (width, width), "lower": (width,), "upper": (width,)}
     columns = header.get("columns")
     problems = [name for name, shape in shapes.items() if arrays[name].shape != shape]
     problems += [name for name, array in arrays.items() if array.dtype != np.float64 or not np.isfinite(array).all()]
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns) or len(columns) != width or width == 0:
+    if (
+        not isinstance(columns, list)
+        or not all(isinstance(name, str) for name in columns)
+        or len(columns) != width
+        or width == 0
+    ):
         problems.append("columns")
     if (arrays["scale"] <= 0).any() or (np.diag(np.atleast_2d(arrays["precision"])) <= 0).any():
         problems.append("scale")

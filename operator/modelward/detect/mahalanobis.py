@@ -1,9 +1,9 @@
 """Robust Mahalanobis distance: how far a row is from the bulk of the data, in the data's own scales and correlations.
 
 The fit trims: it looks for the nine tenths of the rows that lie most closely together (the concentration steps of
-Rousseeuw and Van Driessen's fast MCD, 1999, from a start without chance), so that a tenth of stray or poisoned rows does not
-bend the picture. The covariance is shrunk (Ledoit and Wolf, 2004), so that it can be inverted when columns nearly repeat one
-another or rows are few.
+Rousseeuw and Van Driessen's fast MCD, 1999, from a start without chance), so that a tenth of stray or poisoned rows
+does not bend the picture. The covariance is shrunk (Ledoit and Wolf, 2004), so that it can be inverted when columns
+nearly repeat one another or rows are few.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ class Mahalanobis:
     def distances(self, rows: Array) -> Array:
         """The distance of each of `rows` (n, d), all finite; (n,), finite."""
         standard = self._standardise(rows)
-        return np.sqrt(np.maximum(np.einsum("ij,ij->i", standard @ self.precision, standard), 0.0))
+        squares: Array = np.einsum("ij,ij->i", standard @ self.precision, standard)
+        return np.sqrt(np.maximum(squares, 0.0))
 
     def deviations(self, row: Array) -> tuple[Array, Array]:
         """Why a row (d,) is far: each column's deviation by itself, and from what the other columns suggest; both (d,).
@@ -46,7 +47,10 @@ class Mahalanobis:
 
     def _standardise(self, rows: Array) -> Array:
         reach = _FARTHEST * self.scale
-        return (np.minimum(np.maximum(rows, self.centre - reach), self.centre + reach) - self.centre) / self.scale
+        standard: Array = (
+            np.minimum(np.maximum(rows, self.centre - reach), self.centre + reach) - self.centre
+        ) / self.scale
+        return standard
 
 
 def fit(rows: Array) -> Mahalanobis:
@@ -81,8 +85,9 @@ def _nearest(squares: Array, count: int) -> npt.NDArray[np.intp]:
 
 def _shape(rows: Array) -> tuple[Array, Array]:
     """Mean and inverse shrunk covariance of `rows`."""
-    middle = rows.mean(axis=0)
-    return middle, np.linalg.inv(shrunk_covariance(rows - middle))
+    middle: Array = rows.mean(axis=0)
+    precision: Array = np.linalg.inv(shrunk_covariance(rows - middle))
+    return middle, precision
 
 
 def shrunk_covariance(centred: Array) -> Array:

@@ -36,7 +36,9 @@ def score_rows(baseline: Baseline, rows: Array, rate: float | None = None) -> li
 
 def _missing(baseline: Baseline, finite: np.ndarray) -> Score:
     names = [name for name, present in zip(baseline.columns, finite, strict=True) if not present]
-    return Score(None, anomalous=True, reasons=tuple(f"{name} is missing or not finite" for name in names[:_MAX_REASONS]))
+    return Score(
+        None, anomalous=True, reasons=tuple(f"{name} is missing or not finite" for name in names[:_MAX_REASONS])
+    )
 
 
 def _score(baseline: Baseline, row: Array, score: float) -> Score:

@@ -15,36 +15,61 @@ from modelward.sidecar.tokens import CHALLENGE, CHALLENGE_INVALID, TokenVerifier
 
 ANYONE = "*"  # any authenticated caller; the policies that ship refuse such a rule
 MAX_LIMITED_CALLERS = 10_000
+EXACT = 1000
 
 
 class RateLimiter:
-    """An exact sliding window: at most `requests` in any `seconds`, for each key.
+    """A sliding window: never more than `requests` in any `seconds`, for each key.
 
-    Remembers at most `MAX_LIMITED_CALLERS` keys, forgetting those longest unseen. Keys are authenticated callers, so
+    Exact up to `EXACT` requests; above, requests within a thousandth of the window are remembered together and leave
+    it together, so that memory stays bounded (a caller may wait that thousandth longer). At most
+    `MAX_LIMITED_CALLERS` keys are remembered, and those longest unseen forgotten; keys are authenticated callers, so
     an attacker cannot make them up.
     """
 
     def __init__(self, requests: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._requests = requests
         self._seconds = seconds
+        self._grain = seconds / EXACT if requests > EXACT else 0.0
         self._clock = clock
-        self._seen: OrderedDict[str, deque[float]] = OrderedDict()
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
 
     def wait(self, key: str) -> float:
         """0.0 and the request counts, or the seconds until one would be allowed."""
         now = self._clock()
-        times = self._seen.get(key)
-        if times is None:
-            times = self._seen[key] = deque()
-            if len(self._seen) > MAX_LIMITED_CALLERS:
-                self._seen.popitem(last=False)
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = _Window()
+            if len(self._windows) > MAX_LIMITED_CALLERS:
+                self._windows.popitem(last=False)
         else:
-            self._seen.move_to_end(key)
-        while times and times[0] <= now - self._seconds:
-            times.popleft()
-        if len(times) >= self._requests:
-            return times[0] + self._seconds - now
-        times.append(now)
+            self._windows.move_to_end(key)
+        return window.take(now, self._requests, self._seconds, self._grain)
+
+
+class _Window:
+    """One key's requests: when each grain of them ends to count from, and how many they are."""
+
+    __slots__ = ("_counts", "_total", "_until")
+
+    def __init__(self) -> None:
+        self._until: deque[float] = deque()
+        self._counts: deque[int] = deque()
+        self._total = 0
+
+    def take(self, now: float, requests: int, seconds: float, grain: float) -> float:
+        until, counts = self._until, self._counts
+        while until and until[0] <= now - seconds:
+            until.popleft()
+            self._total -= counts.popleft()
+        if self._total >= requests:
+            return until[0] + seconds - now
+        if until and now <= until[-1]:
+            counts[-1] += 1
+        else:
+            until.append(now + grain)
+            counts.append(1)
+        self._total += 1
         return 0.0
 
 
@@ -99,7 +124,9 @@ class Access:
             return certificate
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
-            raise Refusal("unauthenticated", "Only Bearer tokens are accepted.", reason="scheme", headers=CHALLENGE_INVALID)
+            raise Refusal(
+                "unauthenticated", "Only Bearer tokens are accepted.", reason="scheme", headers=CHALLENGE_INVALID
+            )
         caller = self._tokens.caller(token)
         return caller if certificate is None else merge(certificate, caller)
 

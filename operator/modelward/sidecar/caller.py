@@ -35,7 +35,9 @@ def from_certificate(certificate: Mapping[str, Any]) -> Caller | None:
     if not names:
         return None
     subjects = [f"san:{name}" for name in names]
-    return Caller(name=subjects[0], issuer="client-certificate", subjects=frozenset(subjects), expires=_expiry(certificate))
+    return Caller(
+        name=subjects[0], issuer="client-certificate", subjects=frozenset(subjects), expires=_expiry(certificate)
+    )
 
 
 def _expiry(certificate: Mapping[str, Any]) -> float:

@@ -1,8 +1,8 @@
 """The sidecar's configuration: strict structs, and the proof that the controller wrote it for this very model.
 
-The file is `config.json`; `config.sig` beside it holds the base64 Ed25519 signature over its exact bytes. Whoever may edit
-ConfigMaps in the namespace can therefore change the file and cannot make a sidecar take it. Unknown fields are refused: a
-setting that this version does not know must not be silently ignored.
+The file is `config.json`; `config.sig` beside it holds the base64 Ed25519 signature over its exact bytes. Whoever may
+edit ConfigMaps in the namespace can therefore change the file and cannot make a sidecar take it. Unknown fields are
+refused: a setting that this version does not know must not be silently ignored.
 """
 
 import base64
@@ -38,7 +38,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     """Base of every part: immutable, camelCase in the file, no unknown fields."""
 
 
-class Binding(Section):
+class Binding(Section, frozen=True):
     """Whose configuration this is. `generation` is the ModelDeployment's."""
 
     namespace: Text
@@ -46,16 +46,17 @@ class Binding(Section):
     generation: Annotated[int, Meta(ge=0)]
 
 
-class Upstream(Section):
-    """The model server, on the pod's loopback. `ready_path` answers 200 when the model is loaded."""
+class Upstream(Section, frozen=True):
+    """The model server, on the pod's loopback: `model` as its paths name it; `ready_path` answers 200 when it is loaded."""
 
     port: Port
+    model: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     protocol: Literal["v1", "v2"] = "v2"
     host: Text = "127.0.0.1"
     ready_path: Annotated[str, Meta(pattern=r"^/[\x21-\x7e]*$", max_length=256)] = "/v2/health/ready"
 
 
-class Tls(Section):
+class Tls(Section, frozen=True):
     """What a client must speak. `client_ca` is a PEM bundle; with MutualTLS it is required."""
 
     mode: Literal["TLS", "MutualTLS"] = "TLS"
@@ -63,7 +64,7 @@ class Tls(Section):
     client_ca: str = msgspec.field(name="clientCA", default="")
 
 
-class Issuer(Section):
+class Issuer(Section, frozen=True):
     """Who may vouch for callers: the exact `iss`, the accepted audiences, and its public keys (RFC 7517)."""
 
     name: Text
@@ -72,14 +73,14 @@ class Issuer(Section):
     jwks: dict[str, Any]
 
 
-class RateLimit(Section):
+class RateLimit(Section, frozen=True):
     """At most `requests` in any window of `seconds`, for each caller under the rule, in each replica."""
 
-    requests: Annotated[int, Meta(ge=1, le=100_000)]
+    requests: Annotated[int, Meta(ge=1, le=1_000_000)]
     seconds: Annotated[int, Meta(ge=1, le=86_400)]
 
 
-class Rule(Section):
+class Rule(Section, frozen=True):
     """Allows the subjects the operations, for the purposes if any are named."""
 
     subjects: Annotated[list[Text], Meta(min_length=1, max_length=256)]
@@ -88,7 +89,7 @@ class Rule(Section):
     rate_limit: RateLimit | None = None
 
 
-class Access(Section):
+class Access(Section, frozen=True):
     """Callers and what they may do. An empty list of rules allows nothing."""
 
     issuers: Annotated[list[Issuer], Meta(max_length=16)] = []
@@ -97,8 +98,8 @@ class Access(Section):
     clock_skew_seconds: Annotated[int, Meta(ge=0, le=300)] = 30
 
 
-class Input(Section):
-    """A declared input tensor. -1 in `shape` is any length; the first axis counts rows when it is -1."""
+class TensorDeclaration(Section, frozen=True):
+    """A declared tensor. -1 in `shape` is any length; the first axis counts rows when it is -1."""
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
     datatype: Datatype
@@ -108,21 +109,21 @@ class Input(Section):
     maximum: float | None = None
 
 
-class BaselineFile(Section):
+class BaselineFile(Section, frozen=True):
     """Where the baseline is, beside `config.json`, and its digest: the signature covers it through this."""
 
     file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Detector(Section):
+class Detector(Section, frozen=True):
     """A detector and the share of ordinary rows that it may flag (None: as the baseline was fitted)."""
 
     type: Literal["Mahalanobis"]
     false_positive_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
 
 
-class Screening(Section):
+class Screening(Section, frozen=True):
     """How inputs are screened. No detectors: not at all."""
 
     baseline: BaselineFile | None = None
@@ -131,7 +132,7 @@ class Screening(Section):
     on_detector_error: Literal["Block", "Pass"] = "Block"
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     """Everything is bounded; these are the bounds. Bytes, counts, and seconds."""
 
     header_bytes: Positive = 16 << 10
@@ -151,14 +152,18 @@ class Limits(Section):
     drain_seconds: Seconds = 25
 
 
-class Config(Section):
-    """The whole of `config.json`. `inputs` None: no schema declared, bodies are checked for structure alone."""
+class Config(Section, frozen=True):
+    """The whole of `config.json`.
+
+    `inputs` None: none are declared, and bodies are checked for structure alone. `outputs` None: any output passes.
+    """
 
     binding: Binding
     upstream: Upstream
     tls: Tls = Tls()
     access: Access = Access()
-    inputs: Annotated[list[Input], Meta(max_length=128)] | None = None
+    inputs: Annotated[list[TensorDeclaration], Meta(max_length=128)] | None = None
+    outputs: Annotated[list[TensorDeclaration], Meta(max_length=128)] | None = None
     undeclared_fields: Literal["Reject", "Drop"] = "Reject"
     screening: Screening = Screening()
     limits: Limits = Limits()
@@ -185,7 +190,9 @@ def verify(document: bytes, signature: bytes, public_key: bytes) -> None:
         ConfigError: the signature or the key is malformed, or the signature does not fit.
     """
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(base64.b64decode(signature.strip(), validate=True), document)
+        Ed25519PublicKey.from_public_bytes(public_key).verify(
+            base64.b64decode(signature.strip(), validate=True), document
+        )
     except (InvalidSignature, binascii.Error, ValueError) as error:
         raise ConfigError(
             "the configuration's signature does not verify with the key given by --config-key: "
@@ -204,7 +211,9 @@ def check_binding(binding: Binding, namespace: str, name: str, running_generatio
             f"the configuration is bound to {binding.namespace}/{binding.name}, this sidecar serves {namespace}/{name}"
         )
     if binding.generation < running_generation:
-        raise ConfigError(f"the configuration is of generation {binding.generation}, generation {running_generation} runs already")
+        raise ConfigError(
+            f"the configuration is of generation {binding.generation}, generation {running_generation} runs already"
+        )
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -223,7 +232,9 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return content
 
 
-def read_signed(directory: Path, public_key: bytes, namespace: str, name: str, running_generation: int) -> tuple[Config, bytes | None]:
+def read_signed(
+    directory: Path, public_key: bytes, namespace: str, name: str, running_generation: int
+) -> tuple[Config, bytes | None]:
     """The configuration in `directory` and its baseline's bytes, once signature, binding and digests hold.
 
     Raises:
@@ -245,4 +256,6 @@ def check_digest(baseline: BaselineFile, content: bytes) -> None:
     """Raise ConfigError when `content` is not the baseline that the configuration names."""
     digest = hashlib.sha256(content).hexdigest()
     if not hmac.compare_digest(digest, baseline.sha256):
-        raise ConfigError(f"{baseline.file} has the digest sha256:{digest}, the configuration names sha256:{baseline.sha256}")
+        raise ConfigError(
+            f"{baseline.file} has the digest sha256:{digest}, the configuration names sha256:{baseline.sha256}"
+        )

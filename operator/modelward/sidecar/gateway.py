@@ -1,7 +1,7 @@
 """The chain of checks, in order: caller, rule and rate, body, screening; then the model; then the record.
 
-One `Chain` is one configuration, immutable. The `Gateway` is what connections serve; it swaps chains between requests, and
-each exchange keeps the chain that it began with.
+One `Chain` is one configuration, immutable. The `Gateway` is what connections serve; it swaps chains between
+requests, and each exchange keeps the chain that it began with.
 """
 
 import time
@@ -32,7 +32,7 @@ class Chain:
 
     def __init__(self, settings: config.Config, baseline: bytes | None, upstream: Upstream) -> None:
         self.settings = settings
-        self.router = Router(settings.upstream.protocol)
+        self.router = Router(settings.upstream.protocol, settings.upstream.model)
         self.access = Access(settings.access)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.screen = Screen.build(settings.screening, baseline, self.schema.declared)
@@ -135,13 +135,21 @@ def _check_media(header: dict[bytes, bytes]) -> None:
     media, _, parameters = header.get(b"content-type", b"").partition(b";")
     if media.strip().lower() != b"application/json" or parameters.strip().lower() not in _UTF8:
         raise Refusal("unsupported-media-type", "Send the body as `Content-Type: application/json`, in UTF-8.")
-    if header.get(b"content-encoding", b"identity").lower() != b"identity" or b"inference-header-content-length" in header:
-        raise Refusal("unsupported-media-type", "Send the body as plain JSON, neither compressed nor with binary tensors.")
+    if (
+        header.get(b"content-encoding", b"identity").lower() != b"identity"
+        or b"inference-header-content-length" in header
+    ):
+        raise Refusal(
+            "unsupported-media-type", "Send the body as plain JSON, neither compressed nor with binary tensors."
+        )
 
 
 def _request(method: bytes, exchange: Exchange, authority: bytes, body: bytes | None) -> bytes:
     """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to."""
-    parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n" % (method, exchange.target, authority, exchange.id.encode())]
+    parts = [
+        b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n"
+        % (method, exchange.target, authority, exchange.id.encode())
+    ]
     for name in _PASSED_ON:
         value = exchange.header.get(name)
         if value is not None:

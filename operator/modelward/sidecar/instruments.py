@@ -22,15 +22,24 @@ class Instruments:
         outcomes = [("answered",), ("abandoned",), *((problem.slug,) for problem in TABLE)]
         self.requests = Counter("modelward_requests_total", "Requests, by what came of them.", ("outcome",), outcomes)
         self.denied = Counter(
-            "modelward_access_denied_total", "Requests refused by access rules.", ("reason",), [(slug,) for slug in _DENIALS]
+            "modelward_access_denied_total",
+            "Requests refused by access rules.",
+            ("reason",),
+            [(slug,) for slug in _DENIALS],
         )
         self.anomalies = Counter(
             "modelward_anomalies_total",
             "Requests that a detector found anomalous, or could not judge.",
             ("detector", "action"),
-            [(detector, action) for detector in DETECTORS for action in ("blocked", "sanitised", "flagged", "failed", "passed")],
+            [
+                (detector, action)
+                for detector in DETECTORS
+                for action in ("blocked", "sanitised", "flagged", "failed", "passed")
+            ],
         )
-        self.overhead = Histogram("modelward_overhead_seconds", "Time in the sidecar, from a request's last byte, without the model's.")
+        self.overhead = Histogram(
+            "modelward_overhead_seconds", "Time in the sidecar, from a request's last byte, without the model's."
+        )
         self.upstream = Histogram("modelward_upstream_seconds", "Time in the model server.")
         self.telemetry = Counter(
             "modelward_telemetry_total",
@@ -39,13 +48,22 @@ class Instruments:
             [(SINK, outcome) for outcome in ("sent", "dropped", "failed")],
         )
         self.reloads = Counter(
-            "modelward_configuration_reloads_total", "Configurations and certificates seen.", ("outcome",), [("taken",), ("refused",)]
+            "modelward_configuration_reloads_total",
+            "Configurations and certificates seen.",
+            ("outcome",),
+            [("taken",), ("refused",)],
         )
         self.certificate_expires: float | None = None  # seconds since the epoch
         self.generation = 0
         self._gauges: list[Gauge] = [
-            Gauge("modelward_certificate_expiry_seconds", "Seconds until the serving certificate expires.", self._expiry),
-            Gauge("modelward_configuration_generation", "Generation of the configuration in force.", lambda: self.generation),
+            Gauge(
+                "modelward_certificate_expiry_seconds", "Seconds until the serving certificate expires.", self._expiry
+            ),
+            Gauge(
+                "modelward_configuration_generation",
+                "Generation of the configuration in force.",
+                lambda: self.generation,
+            ),
             Gauge("process_cpu_seconds_total", "CPU time used.", _cpu_seconds, "counter"),
             Gauge("process_resident_memory_bytes", "Memory in use.", _resident_bytes),
         ]
@@ -73,7 +91,16 @@ class Instruments:
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them."""
         return exposition(
-            (self.requests, self.denied, self.anomalies, self.overhead, self.upstream, self.telemetry, self.reloads, *self._gauges)
+            (
+                self.requests,
+                self.denied,
+                self.anomalies,
+                self.overhead,
+                self.upstream,
+                self.telemetry,
+                self.reloads,
+                *self._gauges,
+            )
         )
 
     def _expiry(self) -> float | None:

@@ -12,8 +12,8 @@ _HANDSHAKE_SECONDS = 10.0
 class Listener:
     """Accepts connections on one address.
 
-    The socket stays open over a change of context: a second acceptor starts on a duplicate of it before the first one stops, so
-    that connections in the kernel's queue are served by either. Established connections are not touched.
+    The socket stays open over a change of context: a second acceptor starts on a duplicate of it before the first one
+    stops, so that connections in the kernel's queue are served by either. Established connections are not touched.
     """
 
     def __init__(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -49,7 +49,9 @@ class Listener:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host or "::", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host or "::", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

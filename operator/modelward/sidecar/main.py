@@ -55,10 +55,16 @@ def serve(source: Source, listen: Address, monitor: Address) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="modelward-sidecar", description="The data plane in front of one model server.")
-    parser.add_argument("--config-dir", type=Path, required=True, help="directory with config.json, config.sig and the baseline")
+    parser = argparse.ArgumentParser(
+        prog="modelward-sidecar", description="The data plane in front of one model server."
+    )
+    parser.add_argument(
+        "--config-dir", type=Path, required=True, help="directory with config.json, config.sig and the baseline"
+    )
     parser.add_argument("--tls-dir", type=Path, required=True, help="directory with tls.crt and tls.key")
-    parser.add_argument("--config-key", type=_public_key, required=True, help="base64 of the 32-byte Ed25519 key that signs it")
+    parser.add_argument(
+        "--config-key", type=_public_key, required=True, help="base64 of the 32-byte Ed25519 key that signs it"
+    )
     parser.add_argument("--model", required=True, help="name of the ModelDeployment served")
     parser.add_argument("--host", default="", help="address to listen on (default: all, IPv6 and IPv4)")
     parser.add_argument("--port", type=int, default=8443)

@@ -1,21 +1,41 @@
 """Counters, gauges and histograms, and their text form for Prometheus.
 
-Written by hand: the event loop is the only writer, so there is nothing to lock; a client library would cost the process
-some megabytes and each request some microseconds. No label ever carries anything of a caller or a value: label values come
-from tables in the code.
+Written by hand: the event loop is the only writer, so there is nothing to lock; a client library would cost the
+process some megabytes and each request some microseconds. No label ever carries anything of a caller or a value:
+label values come from tables in the code.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 
 # Seconds. Overhead is tens of microseconds, the model's own time milliseconds to seconds.
-BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BUCKETS = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 
 
 class Counter:
     """Counts, by label values. Series named by `known` are there from the start, at zero."""
 
-    def __init__(self, name: str, text: str, labels: tuple[str, ...] = (), known: Iterable[tuple[str, ...]] = ()) -> None:
+    def __init__(
+        self, name: str, text: str, labels: tuple[str, ...] = (), known: Iterable[tuple[str, ...]] = ()
+    ) -> None:
         self.name = name
         self.text = text
         self._labels = labels

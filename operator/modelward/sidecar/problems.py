@@ -1,7 +1,8 @@
 """Every answer that the sidecar itself gives: one table, from which the README's is copied.
 
-An answer is `application/problem+json` (RFC 9457): `type` names the problem, `detail` says what to do, `instance` is the
-request's id, under which the access log tells the rest. Nothing in it would help an attacker to come closer to a yes.
+An answer is `application/problem+json` (RFC 9457): `type` names the problem, `detail` says what to do, `instance` is
+the request's id, under which the access log tells the rest. Nothing in it would help an attacker to come closer to a
+yes.
 """
 
 from dataclasses import dataclass
@@ -23,27 +24,83 @@ class Problem:
 
 
 TABLE = (
-    Problem("bad-framing", 400, "Not a valid HTTP/1.1 request", "the request's framing, header or target is not exactly HTTP/1.1; the connection is closed"),
+    Problem(
+        "bad-framing",
+        400,
+        "Not a valid HTTP/1.1 request",
+        "the request's framing, header or target is not exactly HTTP/1.1; the connection is closed",
+    ),
     Problem("malformed-json", 400, "The body is not JSON", "the body cannot be read as JSON"),
     Problem("unauthenticated", 401, "Who is asking?", "no token or client certificate, or one that does not verify"),
-    Problem("forbidden", 403, "No access rule allows this", "no access rule matches the caller, the operation and the purpose"),
-    Problem("anomalous-input", 403, "The input was refused by screening", "a detector found the input anomalous and `onAnomaly` is Block"),
+    Problem(
+        "forbidden",
+        403,
+        "No access rule allows this",
+        "no access rule matches the caller, the operation and the purpose",
+    ),
+    Problem(
+        "anomalous-input",
+        403,
+        "The input was refused by screening",
+        "a detector found the input anomalous and `onAnomaly` is Block",
+    ),
     Problem("not-found", 404, "No such path", "the path is not one of the declared inference protocol's"),
     Problem("method-not-allowed", 405, "Wrong method for this path", "the path exists and the method does not fit it"),
-    Problem("request-timeout", 408, "The request took too long to arrive", "the client sent its request too slowly; the connection is closed"),
-    Problem("body-too-large", 413, "The body is too large", "the body is larger than the limit, 4 MiB unless configured"),
-    Problem("unsupported-media-type", 415, "The body must be plain JSON", "the body is not `application/json`, or is compressed"),
-    Problem("schema-violation", 422, "The body does not fit the model's schema", "an input is missing, undeclared, or of the wrong type, shape or range"),
-    Problem("rate-limited", 429, "Too many requests", "the caller has used up the matched rule's rate limit; see `Retry-After`"),
-    Problem("header-too-large", 431, "The header is too large", "the request line and header exceed their limit; the connection is closed"),
+    Problem(
+        "request-timeout",
+        408,
+        "The request took too long to arrive",
+        "the client sent its request too slowly; the connection is closed",
+    ),
+    Problem(
+        "body-too-large", 413, "The body is too large", "the body is larger than the limit, 4 MiB unless configured"
+    ),
+    Problem(
+        "unsupported-media-type",
+        415,
+        "The body must be plain JSON",
+        "the body is not `application/json`, or is compressed",
+    ),
+    Problem(
+        "schema-violation",
+        422,
+        "The body does not fit the model's schema",
+        "an input is missing, undeclared, or of the wrong type, shape or range",
+    ),
+    Problem(
+        "rate-limited",
+        429,
+        "Too many requests",
+        "the caller has used up the matched rule's rate limit; see `Retry-After`",
+    ),
+    Problem(
+        "header-too-large",
+        431,
+        "The header is too large",
+        "the request line and header exceed their limit; the connection is closed",
+    ),
     Problem("internal-error", 500, "The sidecar failed", "a fault in the sidecar itself; nothing was forwarded"),
-    Problem("not-implemented", 501, "A transfer coding or upgrade that is not supported", "a transfer coding other than chunked, or an upgrade, is asked for; the connection is closed"),
-    Problem("bad-upstream", 502, "The model's answer could not be used", "the model is not there, broke off, or answered with something that is not HTTP"),
+    Problem(
+        "not-implemented",
+        501,
+        "A transfer coding or upgrade that is not supported",
+        "a transfer coding other than chunked, or an upgrade, is asked for; the connection is closed",
+    ),
+    Problem(
+        "bad-upstream",
+        502,
+        "The model's answer could not be used",
+        "the model is not there, broke off, or answered with something that is not HTTP",
+    ),
     Problem("detector-failed", 503, "Screening could not be done", "a detector failed and `onDetectorError` is Block"),
-    Problem("overloaded", 503, "Too busy", "connections, buffers or the queue to the model are full; see `Retry-After`"),
+    Problem(
+        "overloaded", 503, "Too busy", "connections, buffers or the queue to the model are full; see `Retry-After`"
+    ),
     Problem("upstream-timeout", 504, "The model took too long", "the model did not answer in time"),
-    Problem("http-version-not-supported", 505, "HTTP/1.1 only", "the request names another version than HTTP/1.1 or 1.0"),
-)  # fmt: skip
+    Problem(
+        "http-version-not-supported", 505, "HTTP/1.1 only", "the request names another version than HTTP/1.1 or 1.0"
+    ),
+)
 BY_SLUG = {problem.slug: problem for problem in TABLE}
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}

@@ -1,8 +1,8 @@
 """A client's connection: requests in, answers out in their order, patience and memory bounded.
 
-A request is judged by its header before any of its body is kept. A refused one is answered at once; the rest of its body is
-read only if it is short, and otherwise the connection ends, gently: closing a socket with unread bytes would reset it and
-could take the answer away from the client.
+A request is judged by its header before any of its body is kept. A refused one is answered at once; the rest of its
+body is read only if it is short, and otherwise the connection ends, gently: closing a socket with unread bytes would
+reset it and could take the answer away from the client.
 """
 
 import asyncio
@@ -63,7 +63,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._reader = RequestReader(server.limits, self)
-        self._pending: deque[Exchange] = deque()  # in order: the first is next to be answered, the last may still be arriving
+        self._pending: deque[Exchange] = (
+            deque()
+        )  # in order: the first is next to be answered, the last may still be arriving
         self._answering = False  # the application has the first of them
         self._abandon: Callable[[], None] | None = None
         self._pumping = False
@@ -87,7 +89,9 @@ class Connection(asyncio.Protocol):
         self._certificate = caller.from_certificate(certificate) if certificate else None
         server.connections.add(self)
         if len(server.connections) > server.limits.connections or server.draining:
-            self._fail(Refusal("overloaded", "Too many connections; try again.", headers=b"retry-after: 1\r\n", close=True))
+            self._fail(
+                Refusal("overloaded", "Too many connections; try again.", headers=b"retry-after: 1\r\n", close=True)
+            )
             self._pump()
         else:
             self._wait("request", server.limits.head_seconds)
@@ -153,7 +157,9 @@ class Connection(asyncio.Protocol):
         if exchange.received > server.limits.body_bytes:
             raise _too_large(server.limits)
         if server.buffered + size > server.limits.buffered_bytes:
-            raise Refusal("overloaded", "Too much is being sent at once; try again.", headers=b"retry-after: 1\r\n", close=True)
+            raise Refusal(
+                "overloaded", "Too much is being sent at once; try again.", headers=b"retry-after: 1\r\n", close=True
+            )
         server.buffered += size
 
     # --- answering

@@ -1,8 +1,8 @@
 """Reads requests off a connection: strict HTTP/1.1 framing, and nothing of what the requests mean.
 
-httptools (llhttp, in its strict mode) does the parsing: it refuses both framings at once, repeated or contradictory lengths,
-folded lines, stray control characters and bare line feeds. What it leaves open is closed here: versions, Host, fields that must
-be single, transfer codings, trailers that would reframe, upgrades, and sizes.
+httptools (llhttp, in its strict mode) does the parsing: it refuses both framings at once, repeated or contradictory
+lengths, folded lines, stray control characters and bare line feeds. What it leaves open is closed here: versions,
+Host, fields that must be single, transfer codings, trailers that would reframe, upgrades, and sizes.
 """
 
 import itertools
@@ -43,8 +43,8 @@ class Sink(Protocol):
 class RequestReader:
     """Feeds bytes to the parser and exchanges to the sink.
 
-    An exchange comes with its header and fills up: `body`, `received`, then `complete`. `reading` is the one under way, None
-    between two. Once `feed` has raised, or the client asked to close, nothing more can be read (`ended`).
+    An exchange comes with its header and fills up: `body`, `received`, then `complete`. `reading` is the one under
+    way, None between two. Once `feed` has raised, or the client asked to close, nothing more can be read (`ended`).
     """
 
     __slots__ = ("_arrived", "_head_bytes", "_limits", "_parser", "_sink", "_size_left", "ended", "in_head", "reading")
@@ -101,7 +101,9 @@ class RequestReader:
         name = name.lower()
         if not self.in_head:
             if name in _FORBIDDEN_TRAILERS:
-                raise Refusal("bad-framing", "A trailer field must not change the request's framing or caller.", close=True)
+                raise Refusal(
+                    "bad-framing", "A trailer field must not change the request's framing or caller.", close=True
+                )
             return
         header = self._exchange.header
         if name not in header:

@@ -1,10 +1,10 @@
 """The access log: one JSON line for each request: who, when, from where, why, what was asked, and what came of it.
 
-Field names are logged, and only declared ones; values never. Nothing a caller sends is logged verbatim but what a verified
-token says of them and the stated purpose, both as JSON strings, so a line cannot be forged.
+Field names are logged, and only declared ones; values never. Nothing a caller sends is logged verbatim but what a
+verified token says of them and the stated purpose, both as JSON strings, so a line cannot be forged.
 
-Off the request's path: the event loop appends to a bounded list, a thread encodes and writes. A full list drops and counts:
-`sent + dropped + failed == requests`.
+Off the request's path: the event loop appends to a bounded list, a thread encodes and writes. A full list drops and
+counts: `sent + dropped + failed == requests`.
 """
 
 import os

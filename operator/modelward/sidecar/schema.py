@@ -1,7 +1,7 @@
 """Bodies of the inference protocols, checked against the declared inputs and written anew.
 
-What is forwarded is what was checked: the body is rebuilt from the decoded values, so a duplicate key, an odd encoding or a
-field that this module does not know cannot reach the model in another reading than ours.
+What is forwarded is what was checked: the body is rebuilt from the decoded values, so a duplicate key, an odd
+encoding or a field that this module does not know cannot reach the model in another reading than ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,7 +89,10 @@ class Schema:
     """The declared inputs of one configuration, for one protocol."""
 
     def __init__(
-        self, protocol: Literal["v1", "v2"], inputs: list[config.Input] | None, undeclared: Literal["Reject", "Drop"]
+        self,
+        protocol: Literal["v1", "v2"],
+        inputs: list[config.TensorDeclaration] | None,
+        undeclared: Literal["Reject", "Drop"],
     ) -> None:
         specs = [TensorSpec(declared) for declared in inputs or []]
         self.declared = None if inputs is None else {spec.name: spec for spec in specs}
@@ -134,10 +137,12 @@ class Schema:
     def _spec(self, entry: _V2Input) -> TensorSpec | None:
         """The declaration that `entry` must fit; None when it is to be dropped."""
         if self.declared is None:
-            return TensorSpec(config.Input(entry.name, entry.datatype, [-1] * len(entry.shape)))
+            return TensorSpec(config.TensorDeclaration(entry.name, entry.datatype, [-1] * len(entry.shape)))
         spec = self.declared.get(entry.name)
         if spec is None and not self._drop_undeclared:
-            raise Refusal("schema-violation", f"Input {quote(entry.name)} is not declared; declared are {self._names()}.")
+            raise Refusal(
+                "schema-violation", f"Input {quote(entry.name)} is not declared; declared are {self._names()}."
+            )
         return spec
 
     # --- V1: {"instances": [row, ...]}, a row being an array, or an object of input names where there are several
@@ -157,7 +162,9 @@ class Schema:
         def write(tensors: list[Tensor]) -> bytes:
             rows = [_nest(tensor) for tensor in tensors]
             names = [tensor.spec.name for tensor in tensors]
-            instances = [dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)] if as_objects else rows[0]
+            instances = (
+                [dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)] if as_objects else rows[0]
+            )
             return _ENCODER.encode(_V1(instances, request.signature_name, request.parameters))
 
         return Checked(tensors, write)
@@ -171,7 +178,9 @@ class Schema:
                 if name in columns:
                     columns[name].append(value)
                 elif not self._drop_undeclared:
-                    raise Refusal("schema-violation", f"Input {quote(name)} is not declared; declared are {self._names()}.")
+                    raise Refusal(
+                        "schema-violation", f"Input {quote(name)} is not declared; declared are {self._names()}."
+                    )
         return columns
 
     def _refuse_missing(self, present: Any) -> None:

@@ -1,8 +1,10 @@
 """Screening: is this input like what the model was made for?
 
-Brings the request's tensors into the baseline's columns, has the detector score each row, and acts on the worst of them.
+Brings the request's tensors into the baseline's columns, has the detector score each row, and acts on the worst of
+them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -52,7 +54,8 @@ class Screen:
             raise config.ConfigError(f"the detector {DETECTOR}: {error}") from error
         detector = baseline.detector
         self._detector = detector
-        # Scaling, correlation and threshold in one matrix: the score of a row is the length of (row - centre) @ matrix.
+        # Scaling, correlation and threshold in one matrix: the score of a row is the length of (row - centre) @
+        # matrix.
         self._matrix = np.ascontiguousarray(
             np.linalg.cholesky(detector.precision) / detector.scale[:, np.newaxis] / threshold, dtype=np.float64
         )
@@ -73,7 +76,9 @@ class Screen:
         if baseline is None:
             raise config.ConfigError(f"the detector {DETECTOR} needs a baseline: fit one with `modelward fit`")
         if declared is None:
-            raise config.ConfigError(f"the detector {DETECTOR} needs the model's inputs declared in `spec.schema.inputs`")
+            raise config.ConfigError(
+                f"the detector {DETECTOR} needs the model's inputs declared in `spec.schema.inputs`"
+            )
         try:
             return cls(screening, from_bytes(baseline), declared)
         except BaselineError as error:
@@ -97,8 +102,7 @@ class Screen:
             # No score, no column: an attacker would use them to find the way in. The record has the rest.
             refusal = Refusal(
                 "anomalous-input",
-                "The input is unlike the data this model was made for. If it is genuine, tell the model's owner the `instance`.",
-                reason="anomalous",
+                "The input is unlike what this model was made for. If it is genuine, tell the model's owner the `instance`.",
             )
         name = "sanitised" if self._on_anomaly == "Sanitise" else "anomalous"
         return Verdict(name, DETECTOR, ACTIONS[self._on_anomaly], refusal)
@@ -119,8 +123,8 @@ class Screen:
         distance = (np.minimum(np.maximum(rows, self._least), self._most) - self._detector.centre) @ self._matrix
         if len(distance) == 1:
             row = distance[0]
-            return float(row.dot(row)) ** 0.5
-        return float(np.einsum("ij,ij->i", distance, distance).max()) ** 0.5
+            return math.sqrt(row.dot(row))
+        return math.sqrt(np.einsum("ij,ij->i", distance, distance).max())
 
     def _rows(self, tensors: Sequence[Tensor]) -> np.ndarray:
         if self._whole is not None:

@@ -70,9 +70,13 @@ class Sidecar:
         await self.listener.accept(setup.context)
         await self.monitor.accept(None)
         self._note(setup)
-        self.instruments.watch("modelward_connections", "Open client connections.", lambda: len(self.server.connections))
         self.instruments.watch(
-            "modelward_upstream_connections", "Connections to the model server.", lambda: self._gateway.chain.upstream.connections
+            "modelward_connections", "Open client connections.", lambda: len(self.server.connections)
+        )
+        self.instruments.watch(
+            "modelward_upstream_connections",
+            "Connections to the model server.",
+            lambda: self._gateway.chain.upstream.connections,
         )
         self._tasks = [
             asyncio.create_task(_every(_SWEEP_SECONDS, self._sweep)),

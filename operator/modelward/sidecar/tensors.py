@@ -1,7 +1,7 @@
 """Declared input tensors, compiled: each knows how to read its data strictly and what to say when it does not fit.
 
-Reading is typed from the first byte (msgspec): a boolean is not an integer, `1e999` is not a number, and a bound is checked
-where the number is read. What a caller sent never appears in a message, only where it stood.
+Reading is typed from the first byte (msgspec): a boolean is not an integer, `1e999` is not a number, and a bound is
+checked where the number is read. What a caller sent never appears in a message, only where it stood.
 """
 
 import math
@@ -38,13 +38,13 @@ class Tensor:
 class TensorSpec:
     """A declared input (or, where nothing is declared, just a data type), ready to read data.
 
-    `width` is the number of elements in a row: the product of the axes after the batch axis. `columns` names them, as far as
-    they are named: the declared names, the input's own name for a single one, none otherwise.
+    `width` is the number of elements in a row: the product of the axes after the batch axis. `columns` names them, as
+    far as they are named: the declared names, the input's own name for a single one, none otherwise.
     """
 
     __slots__ = ("_bounds", "_flat", "columns", "datatype", "name", "numeric", "shape", "width")
 
-    def __init__(self, declared: config.Input) -> None:
+    def __init__(self, declared: config.TensorDeclaration) -> None:
         self.name = declared.name
         self.datatype = declared.datatype
         self.shape = declared.shape
@@ -98,7 +98,9 @@ class TensorSpec:
             if depth:
                 flat = [element for row in flat for element in row]
             below = shape[depth + 1] if depth + 1 < len(shape) else 0
-            if any(below and (not isinstance(row, list) or len(row) != below) for row in flat) or (depth == 0 and len(flat) != length):
+            if any(below and (not isinstance(row, list) or len(row) != below) for row in flat) or (
+                depth == 0 and len(flat) != length
+            ):
                 raise self.refuse(f"`data` is nested otherwise than the shape {list(shape)} says.")
         try:
             return self._flat.decode(msgspec.json.encode(flat))
@@ -131,7 +133,7 @@ def _is_nested(error: msgspec.ValidationError) -> bool:
     return str(error).endswith(", got `array` - at `$[0]`")
 
 
-def _element_type(declared: config.Input) -> tuple[Any, tuple[float, float] | None]:
+def _element_type(declared: config.TensorDeclaration) -> tuple[Any, tuple[float, float] | None]:
     """The msgspec type of one element, and bounds still to be checked by hand where msgspec cannot hold them."""
     low = -math.inf if declared.minimum is None else declared.minimum
     high = math.inf if declared.maximum is None else declared.maximum
@@ -147,9 +149,12 @@ def _element_type(declared: config.Input) -> tuple[Any, tuple[float, float] | No
     if declared.datatype in _FLOAT_MAX:
         largest = _FLOAT_MAX[declared.datatype]
         low, high = max(low, -largest), min(high, largest)
-        bounds = {name: bound for name, bound in (("ge", low), ("le", high)) if math.isfinite(bound)}
-        return Annotated[float, Meta(**bounds)], None
+        return Annotated[float, Meta(ge=_if_finite(low), le=_if_finite(high))], None
     return (bool if declared.datatype == "BOOL" else str), None
+
+
+def _if_finite(bound: float) -> float | None:
+    return bound if math.isfinite(bound) else None
 
 
 def quote(name: str) -> str:

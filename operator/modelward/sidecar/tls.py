@@ -26,7 +26,9 @@ def server_context(tls: Tls, certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"the serving certificate {certificate} and its key do not load: {error.strerror or error}") from error
+        raise ConfigError(
+            f"the serving certificate {certificate} and its key do not load: {error.strerror or error}"
+        ) from error
     if tls.mode == "MutualTLS":
         if not tls.client_ca:
             raise ConfigError("mutual TLS needs the client authorities' certificates (tls.clientCA)")

@@ -1,8 +1,8 @@
 """Bearer tokens: JSON Web Tokens signed by a configured issuer, and nothing else.
 
-The key decides which algorithms are possible, never the token: `none` and the HMAC family are not in any key's list, so a
-public key can not be used as a shared secret. A token that verified once is remembered by its SHA-256 digest until it
-expires; the token itself is not kept.
+The key decides which algorithms are possible, never the token: `none` and the HMAC family are not in any key's list,
+so a public key can not be used as a shared secret. A token that verified once is remembered by its SHA-256 digest
+until it expires; the token itself is not kept.
 """
 
 import hashlib
@@ -33,7 +33,9 @@ _CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES51
 _TYPES = {"jwt", "at+jwt", "application/at+jwt"}
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
-_UNUSABLE = "keys of this kind cannot verify tokens here; use RSA (2048 to 8192 bits), P-256, P-384, P-521, Ed25519 or Ed448"
+_UNUSABLE = (
+    "keys of this kind cannot verify tokens here; use RSA (2048 to 8192 bits), P-256, P-384, P-521, Ed25519 or Ed448"
+)
 
 
 class _Key:
@@ -90,7 +92,12 @@ class TokenVerifier:
     """Turns bearer tokens into callers. Build a new one when keys change: its memory goes with the old keys."""
 
     def __init__(
-        self, issuers: list[Issuer], *, skew_seconds: int, cache_size: int = 4096, clock: Callable[[], float] = time.time
+        self,
+        issuers: list[Issuer],
+        *,
+        skew_seconds: int,
+        cache_size: int = 4096,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._issuers = {issuer.issuer: (issuer, _read_keys(issuer)) for issuer in issuers}
         if len(self._issuers) != len(issuers):

@@ -1,7 +1,8 @@
 """The model server's side: pooled HTTP/1.1 connections on the loopback, one exchange at a time on each.
 
-A pooled connection may be closed by the model server in the very moment that a request is written to it. If not a byte of
-an answer came, the request is sent once more, on a fresh connection: inference is stateless, and every proxy must do this.
+A pooled connection may be closed by the model server in the very moment that a request is written to it. If not a
+byte of an answer came, the request is sent once more, on a fresh connection: inference is stateless, and every proxy
+must do this.
 """
 
 import asyncio
@@ -74,7 +75,9 @@ class Upstream:
 
     def _enqueue(self, call: Call) -> None:
         if len(self._waiting) >= self.limits.upstream_queue:
-            raise Refusal("overloaded", "The model is busy; try again.", reason="queue-full", headers=b"retry-after: 1\r\n")
+            raise Refusal(
+                "overloaded", "The model is busy; try again.", reason="queue-full", headers=b"retry-after: 1\r\n"
+            )
         self._waiting.append(call)
         self._open_if_needed()
 
@@ -196,7 +199,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             cause = error.__context__
-            refusal = cause if isinstance(cause, Refusal) else _bad("garbage", "The model server's answer is not valid HTTP/1.1.")
+            refusal = (
+                cause
+                if isinstance(cause, Refusal)
+                else _bad("garbage", "The model server's answer is not valid HTTP/1.1.")
+            )
             self._settle(refusal)
             self._transport.abort()
             return

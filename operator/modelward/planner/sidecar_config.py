@@ -1,0 +1,214 @@
+"""The sidecar's configuration: what a ModelDeployment and its policies ask of it, and what it cannot do yet.
+
+The document is read by `modelward.sidecar.config`, which refuses a field it does not know. What this version does not
+honour is listed by `unsupported`, and a model that declares any of it is not served: a protection that is declared
+and not there is worse than none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
+from modelward.planner.names import namespace_of
+from modelward.planner.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, References, baseline_reference
+
+Policy = dict[str, Any]
+"""A policy as the API server stores it: camelCase, defaults applied."""
+
+
+class SidecarConfigError(Exception):
+    """Something that the configuration is made of cannot be used; the message names the field and the object."""
+
+
+def sidecar_config(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+    """Return the configuration of a model's sidecar, as JSON has it.
+
+    Args:
+        md: the ModelDeployment, with `spec.model`.
+        policies: those that govern it.
+        references: what it names; all of `references_of(md)` must be there.
+
+    Raises:
+        SidecarConfigError: a JWKS document is not JSON, or a reference is missing.
+    """
+    config: dict[str, Any] = {
+        "binding": {
+            "namespace": namespace_of(md),
+            "name": md.metadata.name,
+            "generation": md.metadata.generation,
+        },
+        "upstream": _upstream(md),
+        "tls": _tls(md, references),
+        "access": _access(md, policies, references),
+        "undeclaredFields": "Drop" if policies and all(_undeclared(one) == "Drop" for one in policies) else "Reject",
+        "screening": _screening(md, policies, references),
+    }
+    schema = md.spec.schema_
+    if schema and schema.inputs:
+        config["inputs"] = [_tensor(tensor) for tensor in schema.inputs]
+    if schema and schema.outputs:
+        config["outputs"] = [_tensor(tensor) for tensor in schema.outputs]
+    return config
+
+
+def _undeclared(policy: Policy) -> str:
+    return str(policy["spec"].get("undeclaredFields", "Reject"))
+
+
+def _upstream(md: ModelDeployment) -> dict[str, Any]:
+    model = md.spec.model
+    if model is None:
+        raise SidecarConfigError("spec.model is not there: this version does not protect a targetRef")
+    name = model.name or md.metadata.name
+    own = f"/v2/models/{name}/ready" if model.protocol == "v2" else f"/v1/models/{name}"
+    return {"port": model.port, "protocol": model.protocol, "model": name, "readyPath": model.ready_path or own}
+
+
+def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:
+    in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
+    if in_transit is None:  # a rule's business; the sidecar speaks nothing less all the same
+        return {"mode": "TLS", "minVersion": "1.3"}
+    tls: dict[str, Any] = {"mode": in_transit.mode, "minVersion": in_transit.min_version}
+    if in_transit.mode == "MutualTLS":
+        name = in_transit.client_ca_secret_name
+        authorities = (
+            references.content("Secret", name, CLIENT_CA_KEY) if name else references.client_authorities.encode()
+        )
+        if not authorities:
+            raise SidecarConfigError(
+                f"spec.encryption.inTransit: no client authorities in {name or 'modelward’s own CA'}"
+            )
+        tls["clientCA"] = authorities.decode("utf-8", "replace")
+    return tls
+
+
+def _access(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+    access = md.spec.access
+    asked = [(one["spec"].get("require") or {}).get("access") or {} for one in policies]
+    return {
+        "issuers": [
+            _issuer(issuer, f"spec.access.issuers[{index}]", references)
+            for index, issuer in enumerate(access.issuers if access else ())
+        ],
+        "rules": [
+            rule.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for rule in (access.rules if access else ())
+            if rule.subjects and rule.operations  # a rule that names nobody, or nothing, allows nothing
+        ],
+        "purposeHeader": any(one.get("purposeHeader", False) for one in asked),
+    }
+
+
+def _issuer(issuer: Issuer, path: str, references: References) -> dict[str, Any]:
+    name = issuer.jwks_config_map_name or ""
+    document = references.content("ConfigMap", name, JWKS_KEY)
+    try:
+        jwks = json.loads(document or b"")
+    except (ValueError, RecursionError) as error:
+        raise SidecarConfigError(f"{path}.jwksConfigMapName: {JWKS_KEY} in ConfigMap {name} is not JSON") from error
+    if not isinstance(jwks, dict):
+        raise SidecarConfigError(f"{path}.jwksConfigMapName: {JWKS_KEY} in ConfigMap {name} is not a JSON Web Key Set")
+    return {"name": issuer.name, "issuer": issuer.issuer, "audiences": issuer.audiences, "jwks": jwks}
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    shape = list(tensor.shape)
+    if tensor.columns and shape[-1] == -1:  # the columns say how many there are
+        shape[-1] = len(tensor.columns)
+    out = tensor.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"role"})
+    return {**out, "shape": shape}
+
+
+def _screening(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+    monitoring = md.spec.monitoring
+    blocks = any(one["spec"].get("onDetectorError", "Block") == "Block" for one in policies)
+    screening: dict[str, Any] = {"onDetectorError": "Block" if blocks or not policies else "Pass"}
+    if monitoring is None:
+        return screening
+    screening["onAnomaly"] = monitoring.on_anomaly
+    screening["detectors"] = [one.model_dump(mode="json", by_alias=True) for one in monitoring.detectors]
+    reference = baseline_reference(monitoring.baseline) if monitoring.baseline else None
+    if reference is not None:
+        content = references.content(reference.kind, reference.name, reference.key)
+        if content is None:
+            raise SidecarConfigError(f"{reference.field}: no {BASELINE_KEY} in {reference.kind} {reference.name}")
+        screening["baseline"] = {"file": BASELINE_KEY, "sha256": hashlib.sha256(content).hexdigest()}
+    return screening
+
+
+def unsupported(md: ModelDeployment, policies: Sequence[Policy]) -> list[str]:
+    """Return every declared field that this version cannot honour, with the reason where it is not plain."""
+    return [*_of_model(md), *(f"{_who(policy)} {field}" for policy in policies for field in _of_policy(md, policy))]
+
+
+def _of_model(md: ModelDeployment) -> Iterator[str]:
+    spec = md.spec
+    if spec.encryption and spec.encryption.in_use:
+        yield "spec.encryption.inUse"
+    for index, issuer in enumerate(spec.access.issuers if spec.access else ()):
+        if issuer.jwks_uri:
+            yield f"spec.access.issuers[{index}].jwksURI (use jwksConfigMapName)"
+        if not issuer.audiences:
+            yield f"spec.access.issuers[{index}].audiences (none: a token for anything would do; name one)"
+    yield from _of_schema(md)
+    yield from _of_monitoring(md)
+    if spec.explanations:
+        yield "spec.explanations"
+    if spec.fairness:
+        yield "spec.fairness"
+
+
+def _of_schema(md: ModelDeployment) -> Iterator[str]:
+    schema = md.spec.schema_
+    if schema is None or md.spec.model is None or md.spec.model.protocol == "v2":
+        return
+    if schema.outputs:
+        yield "spec.schema.outputs with the protocol v1"
+    for index, tensor in enumerate(schema.inputs):
+        shape = _tensor(tensor)["shape"]
+        if shape[0] != -1 or -1 in shape[1:]:
+            yield f"spec.schema.inputs[{index}].shape with the protocol v1 (the first axis, and no other, must be -1)"
+
+
+def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
+    monitoring = md.spec.monitoring
+    if monitoring is None:
+        return
+    if monitoring.baseline and monitoring.baseline.dataset:
+        yield "spec.monitoring.baseline.dataset (fit a baseline with `modelward fit`, use configMapName)"
+    for index, detector in enumerate(monitoring.detectors):
+        if detector.type != "Mahalanobis":
+            yield f"spec.monitoring.detectors[{index}].type {detector.type}"
+        elif index > 0:
+            yield f"spec.monitoring.detectors[{index}] (one detector at most)"
+        if not monitoring.baseline:
+            yield f"spec.monitoring.detectors[{index}] without spec.monitoring.baseline"
+        if not md.spec.schema_ or not md.spec.schema_.inputs:
+            yield f"spec.monitoring.detectors[{index}] without spec.schema.inputs"
+    telemetry = monitoring.telemetry
+    if telemetry and telemetry.otlp_endpoint:
+        yield "spec.monitoring.telemetry.otlpEndpoint"
+    if telemetry and telemetry.lineage_endpoint:
+        yield "spec.monitoring.telemetry.lineageEndpoint"
+    if telemetry and telemetry.access_log == "OTLP":
+        yield "spec.monitoring.telemetry.accessLog OTLP"
+
+
+def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:
+    inputs = md.spec.schema_.inputs if md.spec.schema_ else []
+    known = {name for tensor in inputs for name in (tensor.name, *tensor.columns)}
+    for index, field in enumerate(policy["spec"].get("fields", ())):
+        treatment = field.get("treatment", "Keep")
+        # A field that the model does not take needs no treatment; where none is declared, any may come.
+        if treatment != "Keep" and (not known or field["name"] in known):
+            yield f"spec.fields[{index}].treatment {treatment}"
+    if policy["spec"].get("kAnonymity"):
+        yield "spec.kAnonymity"
+
+
+def _who(policy: Policy) -> str:
+    return f"{policy.get('kind', 'DataPolicy')} {policy['metadata']['name']}"
