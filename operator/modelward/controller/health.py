@@ -40,5 +40,5 @@ def rendered(metrics: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
     lines = []
     for name, (help_text, values) in sorted(metrics.items()):
         lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
-        lines += [f"{name}{labels} {value:g}" for labels, value in sorted(values.items())]
+        lines += [f"{name}{labels} {value!r}" for labels, value in sorted(values.items())]
     return "\n".join(lines) + "\n"

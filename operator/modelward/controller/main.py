@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -52,38 +51,38 @@ def options(arguments: list[str], environment: dict[str, str]) -> Options:
     return Options(**vars(given))
 
 
-async def lead(operator: Operator, election: Election, stop: asyncio.Event) -> None:
-    """Work as the leader until told to stop, or until the Lease is lost."""
-    renewing = asyncio.create_task(election.lost())
-    working = asyncio.create_task(operator.run())
-    watching = asyncio.create_task(watch(operator, stop))
-    tasks = (renewing, working, watching)
+async def lead(operator: Operator, election: Election) -> bool:
+    """Work as the leader until told to stop (SIGTERM), or until the Lease is lost; return whether all was well."""
+    tasks = [asyncio.ensure_future(election.lost())]
     try:
+        await operator.prepare()
+        # All of ours exist before kopf starts: what is made after it waits for, for seconds, when it ends.
+        tasks += [asyncio.ensure_future(work) for work in operator.work()]
+        watching = asyncio.ensure_future(watch(operator))
+        tasks.append(watching)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             if task.done() and task.exception():
-                log.error("stops: %s", task.exception())
+                log.error("stops: %r", task.exception())
+        return watching.done() and not watching.exception()
     finally:
-        working.cancel()  # first of all: nothing is written from here on
-        renewing.cancel()
-        stop.set()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def run(chosen: Options) -> None:
-    """Stand by, lead, and leave; returns when told to stop (SIGTERM) or when the Lease is lost."""
-    stop = asyncio.Event()
+async def run(chosen: Options) -> bool:
+    """Stand by, lead, and leave; return whether that was because it was told to."""
     running = asyncio.current_task()
-    if running is not None:  # until kopf takes the signal over, as it leads
+    if running is not None:  # kopf takes the signal over as it starts
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with Cluster.connected() as cluster:
         operator = Operator(cluster, Installation(cluster, chosen.namespace, chosen.sidecar_image))
         election = Election(cluster, chosen.namespace, LEASE, chosen.identity)
         async with served(chosen.port, operator.metrics):
+            await election.won()
             try:
-                await election.won()
-                await operator.prepare()
-                await lead(operator, election, stop)
+                return await lead(operator, election)
             finally:
                 await election.release()
 
@@ -97,7 +96,9 @@ def main() -> None:
     )
     logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(run(chosen))
+        well = asyncio.run(run(chosen))
+    except asyncio.CancelledError:
+        well = True  # told to stop before it led
     except (ApiError, ConfigException, OSError) as error:
         sys.exit(f"modelward-controller: {error}")
+    sys.exit(0 if well else 1)

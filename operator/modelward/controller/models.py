@@ -24,7 +24,6 @@ from modelward.planner.sidecar_config import unsupported
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.rules.judge import Review, Verdict, judge, policy_name
 
-
 _LOOK_AGAIN_SECONDS = 5.0
 _AWAITED = ("ReferenceMissing", "NameTaken")  # a name is also taken while what bore it is being deleted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,24 +79,23 @@ class Operator:
         """Bring the installation about; nothing can be made for a model before."""
         self._installed = await self._installation.reconcile()
 
-    async def run(self) -> None:
-        """Reconcile until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._queue.run())
-            group.create_task(self._resync())
+    def work(self) -> list[Coroutine[None, None, None]]:
+        """Return what is to run, side by side, until cancelled."""
+        return [*self._queue.work(), self._resync()]
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`."""
         rules = Counter[str]()
         for counts in self._rules.values():
             rules.update(counts)
-        expiry = {} if self._installed is None else {"": self._installed.authority.current.expires.timestamp()}
+        installed = self._installed
+        expiry = {'{certificate="authority"}': installed.authority.current.expires.timestamp()} if installed else {}
         return {
             "modelward_policy_violations": (
                 "Rules that ModelDeployments break now.",
                 {f'{{rule="{rule}"}}': count for rule, count in rules.items()},
             ),
-            "modelward_authority_expiry_seconds": ("When modelward's authority ends, in Unix time.", expiry),
+            "modelward_certificate_expiry_seconds": ("When a certificate ends, in Unix time.", expiry),
         }
 
     def saw(self, kind: str, item: Mapping[str, Any], *, gone: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -47,15 +47,9 @@ class WorkQueue(Generic[Key]):
             self._waiting.add(key)
             self._ready.put_nowait(key)
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(_WORKERS):
-                    group.create_task(self._work())
-        finally:
-            for timer in self._timers.values():
-                timer.cancel()
+    def work(self) -> list[Coroutine[None, None, None]]:
+        """Return the workers, which run until cancelled."""
+        return [self._work() for _ in range(_WORKERS)]
 
     def _due(self, key: Key) -> None:
         self._timers.pop(key, None)

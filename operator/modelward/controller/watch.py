@@ -7,7 +7,6 @@ workers are never held up and need no limit.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import kopf
@@ -44,14 +43,13 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-async def watch(operator: Operator, stop: asyncio.Event) -> None:
-    """Watch until told to stop, or until kopf gives up."""
+async def watch(operator: Operator) -> None:
+    """Watch until told to stop by a signal, or until kopf gives up."""
     await kopf.operator(
         registry=registry(operator),
         settings=settings(),
         standalone=True,  # the Lease decides who leads
         clusterwide=True,
-        stop_flag=stop,
     )
 
 
