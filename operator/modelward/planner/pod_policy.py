@@ -212,7 +212,7 @@ def _running_pods() -> Policy:
                 "comes back with the current sidecar",
             ),
             Check(
-                "request.subResource != 'ephemeralcontainers'",
+                "!has(request.subResource) || request.subResource != 'ephemeralcontainers'",
                 "an ephemeral container could read the traffic behind the sidecar. Fix: debug a copy of the pod "
                 f"without the label {MODEL_LABEL}",
             ),

@@ -120,29 +120,21 @@ def cel_literal(value: Any, holes: Mapping[str, str]) -> str:
         value: the data.
         holes: a marker within strings, and the CEL (of type string) to put in its place.
     """
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(key)}: {cel_literal(item, holes)}" for key, item in value.items()) + "}"
+    if isinstance(value, dict):  # the API server refuses map literals whose values differ in type: hence dyn()
+        items = (f"{_quoted(key)}: dyn({cel_literal(item, holes)})" for key, item in value.items())
+        return "{" + ", ".join(items) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(cel_literal(item, holes) for item in value) + "]"
     if isinstance(value, str):
         for marker, expression in holes.items():
             before, found, after = value.partition(marker)
             if found:
-                return " + ".join(
-                    [_quoted(text) for text in (before,) if text]
-                    + [expression]
-                    + [_quoted(text) for text in (after,) if text]
-                )
+                return f"{_quoted(before)} + {expression} + {_quoted(after)}"
     return _quoted(value)
 
 
 def _quoted(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def labels_of(name: str) -> str:
-    """Return CEL for the labels of `object` or `oldObject`, an empty map where there are none."""
-    return f"(has({name}.metadata.labels) ? {name}.metadata.labels : {{}})"
 
 
 def label_of(name: str, key: str) -> str:

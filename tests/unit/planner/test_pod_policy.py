@@ -111,7 +111,7 @@ def test_the_sidecar_of_another_model_is_refused():
 
 def test_running_pods_keep_their_labels_sidecar_and_containers():
     def update(after: Any, subresource: str = "") -> list[str]:
-        request = {"subResource": subresource}
+        request = {"subResource": subresource} if subresource else {}
         return refusals("modelward-running-pods", object=after, oldObject=genuine(), request=request)
 
     assert update(genuine()) == []
