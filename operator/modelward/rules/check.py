@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -13,7 +13,7 @@ from modelward.api.base import Resource
 from modelward.api.manifest import Document, FieldPath, read_documents
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import SchemaError, canonical, is_ours, parse
-from modelward.rules.judge import Review, Violation, judge, rule_problems
+from modelward.rules.judge import Review, Violation, judge, merged, rule_problems
 
 Level = Literal["error", "violation", "warning", "audit", "note"]
 LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "note")
@@ -44,6 +44,8 @@ class Checked:
     policies: tuple[dict[str, Any], ...] = ()
     passed: tuple[str, ...] = ()
     """ModelDeployments without a violation, as `namespace/name`."""
+    governing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The policies that govern each ModelDeployment, as `judge.policy_name` names them, by `namespace/name`."""
 
     def count(self, *levels: Level) -> int:
         """Return how many findings have one of these levels."""
@@ -94,22 +96,24 @@ def check(documents: Sequence[Document], *, now: datetime | None = None) -> Chec
     ):
         policies = [baseline_policy(), *policies]
     passed = []
+    governing = {}
     for document, deployment in state.deployments:
         namespace = _namespace(document)
         labels = {**state.namespaces.get(namespace, {}), "kubernetes.io/metadata.name": namespace}
         review = Review(canonical(deployment), None, namespace, labels, now or datetime.now(UTC))
         verdict = judge(review, policies)
+        governing[f"{namespace}/{document.name}"] = verdict.policies
         groups: tuple[tuple[Level, tuple[Violation, ...]], ...] = (
             ("violation", verdict.violations),
             ("warning", verdict.warnings),
             ("audit", verdict.audits),
         )
         for level, violations in groups:
-            state.findings.extend(_finding(level, document, violation) for violation in violations)
+            state.findings.extend(_finding(level, document, violation) for violation in merged(violations))
         if not verdict.violations:
             passed.append(f"{namespace}/{document.name}")
         state.findings.extend(_missing_references(document, deployment, state.references))
-    return Checked(tuple(state.findings), tuple(state.deployments), tuple(policies), tuple(passed))
+    return Checked(tuple(state.findings), tuple(state.deployments), tuple(policies), tuple(passed), governing)
 
 
 def _read(document: Document, state: _State) -> None:

@@ -8,7 +8,7 @@ violation, never a pass.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -174,6 +174,14 @@ def _custom_violations(custom: dict[str, Any], activation: Activation, policy: s
     yield Violation(custom["id"], custom["id"], "medium", policy, "spec", found, custom.get("fix", ""))
 
 
+def merged(violations: Sequence[Violation]) -> tuple[Violation, ...]:
+    """Return each violation once, however many policies ask for it; `policy` names them all."""
+    grouped: dict[tuple[str, str, str], list[Violation]] = {}
+    for violation in violations:
+        grouped.setdefault((violation.rule, violation.field, violation.found), []).append(violation)
+    return tuple(replace(same[0], policy=", ".join(one.policy for one in same)) for same in grouped.values())
+
+
 def denial(verdict: Verdict, who: str) -> str:
     """Write a refusal for a terminal: a head, then a line a violation, bounded as Kubernetes asks.
 
@@ -181,10 +189,11 @@ def denial(verdict: Verdict, who: str) -> str:
         verdict: with at least one violation.
         who: the object, such as `ModelDeployment clinic/wdbc`.
     """
-    count = len(verdict.violations)
+    violations = merged(verdict.violations)
+    count = len(violations)
     lines = [f"{who} breaks {count} rule{'s' if count > 1 else ''}:"]
     size = len(lines[0])
-    for index, violation in enumerate(verdict.violations):
+    for index, violation in enumerate(violations):
         line = f"  {violation.line}"
         size += len(line.encode()) + 1
         if size > MAX_DENIAL - 80:

@@ -137,7 +137,10 @@ def test_a_denial_has_a_line_a_violation_and_is_bounded() -> None:
     manifest = good()
     manifest["metadata"].pop("annotations")
     manifest["spec"] = {"model": {"image": "x" * 512}}
-    verdict = judged(manifest, *(policy(POLICIES["strict"], name=f"p{index}") for index in range(10)))
+    rules = [
+        {"id": f"CUSTOM-{n:03}", "expression": "false", "message": "'m' + 'x'", "fix": "y" * 900} for n in range(30)
+    ]
+    verdict = judged(manifest, policy({**POLICIES["strict"], "rules": rules}))
     text = denial(verdict, "ModelDeployment clinic/wdbc")
     assert len(text.encode()) <= MAX_DENIAL
     head, *lines = text.splitlines()
@@ -145,6 +148,16 @@ def test_a_denial_has_a_line_a_violation_and_is_bounded() -> None:
     assert lines[-1].startswith("  ... and ")
     short = denial(judged(manifest, policy({"require": BASELINE})), "ModelDeployment clinic/wdbc")
     assert len(short.splitlines()) == 9
+
+
+def test_what_several_policies_ask_for_is_told_once() -> None:
+    manifest = good()
+    del manifest["spec"]["encryption"]
+    verdict = judged(manifest, policy({"require": BASELINE}), cluster_policy({"require": BASELINE}))
+    assert len(verdict.violations) == 2
+    head, line = denial(verdict, "it").splitlines()
+    assert head == "it breaks 1 rule:"
+    assert line.endswith("(asked by DataPolicy/clinic/policy, ClusterDataPolicy/cluster)")
 
 
 def test_a_message_cannot_forge_a_line() -> None:
