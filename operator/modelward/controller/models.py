@@ -19,13 +19,17 @@ from modelward.controller.observe import observe
 from modelward.controller.serving import serving_certificate
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
-from modelward.planner.references import Reference, References, references_of
-from modelward.planner.sidecar_config import unsupported
+from modelward.planner.references import References, references_of
+from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.rules.judge import Review, Verdict, judge, policy_name
 
 _LOOK_AGAIN_SECONDS = 5.0
-_AWAITED = ("ReferenceMissing", "NameTaken")  # a name is also taken while what bore it is being deleted
+_AWAITED = (
+    "ReferenceMissing",
+    "ReferenceUnusable",
+    "NameTaken",
+)  # a name is also taken while what bore it is being deleted
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class _Case:
             return Obstacle("PolicyViolation", "; ".join(item.line for item in self.verdict.violations[:5]))
         missing = self.references.missing(references_of(self.md))
         if missing:
-            return Obstacle("ReferenceMissing", "; ".join(_missing(one, self.references) for one in missing[:5]))
+            lacks = "; ".join(map(self.references.lack, missing[:5]))
+            return Obstacle("ReferenceMissing", f"{lacks}: create it in the same namespace")
         return None
 
     @property
@@ -129,6 +134,8 @@ class Models:
                 await serving.write(self._cluster, md)
         except NameTakenError as error:
             return replace(observation, obstacle=Obstacle("NameTaken", str(error)))
+        except SidecarConfigError as error:
+            observation = replace(observation, obstacle=Obstacle("ReferenceUnusable", str(error)))
         if serving.renews:
             await self._recorder.record(raw, "Normal", "CertificateRotated", f"serving certificate {serving.told}")
         kept = observation.obstacle is None or serving.there
@@ -195,14 +202,6 @@ def _parsed(raw: KubeObject) -> ModelDeployment:
     if not isinstance(resource, ModelDeployment):
         raise TypeError(f"{raw['kind']} is not a ModelDeployment")
     return resource
-
-
-def _missing(reference: Reference, references: References) -> str:
-    found = references.config_maps if reference.kind == "ConfigMap" else references.secrets
-    what = f"{reference.kind} {reference.name}"
-    if reference.name in found:
-        return f"{reference.field} names {what}, which has no key {reference.key}"
-    return f"{reference.field} names {what}, which is not there: create it in the same namespace"
 
 
 def _tests(policy: KubeObject) -> bool:

@@ -12,6 +12,7 @@ from modelward.planner.sidecar import INJECT_ENABLED, INJECT_LABEL
 CONTAINER_NAME = "model"
 RUNTIME_ANNOTATION = "modelward.io/runtime"
 _TMP_VOLUME = "tmp"
+_TMP_LIMIT = "1Gi"
 _GRACE_SECONDS = 45  # the sidecar drains for 25 s, and ends after the model
 
 
@@ -61,7 +62,7 @@ def _pod(md: ModelDeployment, model: ModelContainer) -> dict[str, Any]:
             }
         ],
         "containers": [_container(model)],
-        "volumes": [{"name": _TMP_VOLUME, "emptyDir": {}}]
+        "volumes": [{"name": _TMP_VOLUME, "emptyDir": {"sizeLimit": _TMP_LIMIT}}]
         + [
             {
                 "name": f"claim-{index}",

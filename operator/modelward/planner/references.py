@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,6 +41,18 @@ class References:
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     client_authorities: str = ""
 
+    @classmethod
+    def among(cls, objects: Iterable[Mapping[str, Any]], namespace: str) -> References:
+        """Return the ConfigMaps and Secrets of a namespace that are among these objects."""
+        found: dict[str, dict[str, Mapping[str, Any]]] = {"ConfigMap": {}, "Secret": {}}
+        for item in objects:
+            metadata = item.get("metadata")
+            if item.get("kind") not in found or not isinstance(metadata, Mapping):
+                continue
+            if (metadata.get("namespace") or "default") == namespace:
+                found[item["kind"]][str(metadata.get("name"))] = item
+        return cls(found["ConfigMap"], found["Secret"])
+
     def content(self, kind: Kind, name: str, key: str) -> bytes | None:
         """Return what is under a key; None where the object or the key is not there, or is not base64."""
         found = (self.config_maps if kind == "ConfigMap" else self.secrets).get(name)
@@ -58,6 +70,14 @@ class References:
     def missing(self, wanted: tuple[Reference, ...]) -> tuple[Reference, ...]:
         """Return the references whose object, or whose key in it, was not found."""
         return tuple(reference for reference in wanted if not self._has(reference))
+
+    def lack(self, reference: Reference) -> str:
+        """Say what a missing reference lacks."""
+        found = self.config_maps if reference.kind == "ConfigMap" else self.secrets
+        what = f"{reference.field} names {reference.kind} {reference.name}"
+        if reference.name in found:
+            return f"{what}, which has no key {reference.key}"
+        return f"{what}, which is not there"
 
     def _has(self, reference: Reference) -> bool:
         if reference.key:

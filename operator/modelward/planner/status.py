@@ -24,7 +24,13 @@ class Obstacle:
     """Why nothing is made or changed for now: a word for programs, a sentence for people."""
 
     reason: Literal[
-        "InvalidSpec", "NotSupported", "PolicyViolation", "ReferenceMissing", "CertificateInvalid", "NameTaken"
+        "ReferenceUnusable",
+        "InvalidSpec",
+        "NotSupported",
+        "PolicyViolation",
+        "ReferenceMissing",
+        "CertificateInvalid",
+        "NameTaken",
     ]
     message: str
 

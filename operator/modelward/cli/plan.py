@@ -1,0 +1,91 @@
+"""`modelward plan`: the objects that the controller would make, without a cluster."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelward.api.manifest import ManifestError, read_paths
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.cli.output import to_json, to_yaml
+from modelward.planner.names import namespace_of
+from modelward.planner.plan import Material, Settings, plan
+from modelward.planner.references import References, references_of
+from modelward.planner.secret import ServingCertificate
+from modelward.planner.sidecar_config import SidecarConfigError, unsupported
+from modelward.planner.status import Observation, withheld
+from modelward.rules.check import Checked, check
+from modelward.rules.judge import policy_name
+
+_ISSUED = "<issued in the cluster, never known outside>"
+_SIGNED = "<signed by the controller>"
+
+
+class _NoPlanError(Exception):
+    """Nothing can be planned; with the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@click.command("plan", help="Print the objects that the controller would make of the ModelDeployments in these files.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "output", type=click.Choice(["yaml", "json"]), default="yaml", help="Format.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+def command(files: tuple[Path, ...], output: str, out: Path | None) -> None:
+    """Print what would be made; exit 1 when nothing would be, 2 when something cannot be read.
+
+    Policies, ConfigMaps, Secrets and Namespaces among the files are used. Certificates and signatures are shown as
+    placeholders.
+    """
+    try:
+        documents = read_paths(list(files))
+        checked = check(documents)
+        objects = [
+            item for _, md in checked.deployments for item in _planned(md, checked, [one.data for one in documents])
+        ]
+    except (ManifestError, SidecarConfigError) as error:
+        click.echo(f"modelward: {error}", err=True)
+        sys.exit(2)
+    except _NoPlanError as error:
+        click.echo(f"modelward: {error}", err=True)
+        sys.exit(error.code)
+    text = to_json(objects) if output == "json" else "---\n".join(map(to_yaml, objects))
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    who = f"{namespace_of(md)}/{md.metadata.name}"
+    if checked.count("error") or who not in checked.passed:
+        raise _NoPlanError(f"{who} would be refused: `modelward check` says why", 1)
+    if md.spec.model is None:
+        raise _NoPlanError(f"{who}: spec.targetRef is not supported by this version", 1)
+    policies = [one for one in checked.policies if policy_name(one) in checked.governing[who]]
+    fields = unsupported(md, policies)
+    if fields:
+        raise _NoPlanError(f"{who} declares what this version does not honour: {', '.join(fields)}", 1)
+    references = References.among(objects, namespace_of(md))
+    missing = references.missing(references_of(md))
+    if missing:
+        raise _NoPlanError(f"{who}: {'; '.join(map(references.lack, missing))}: name its file as well", 2)
+    material = Material(ServingCertificate(b"", b"", b""), sign=lambda _: b"")
+    settings = Settings(sidecar_image="modelward-sidecar", config_key="")
+    planned = plan(md, policies, references, material, settings, withheld=withheld(md, Observation()))
+    return [_shown(item) for item in planned.objects]
+
+
+def _shown(item: dict[str, Any]) -> dict[str, Any]:
+    """Put placeholders where the cluster puts what only it has."""
+    if item["kind"] == "Secret":
+        plain = {key: value for key, value in item.items() if key != "data"}
+        return {**plain, "stringData": dict.fromkeys(item["data"], _ISSUED)}
+    if item["kind"] == "ConfigMap":
+        return {**item, "data": {**item["data"], "config.sig": _SIGNED}}
+    return item
