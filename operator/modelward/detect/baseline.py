@@ -158,14 +158,14 @@ def _usable_rows(rows: Array, names: tuple[str, ...]) -> Array:
     if len(names) != rows.shape[1]:
         raise BaselineError(f"{len(names)} columns are named and the rows have {rows.shape[1]}")
     finite = np.isfinite(rows)
-    empty = [name for name, any_finite in zip(names, finite.any(axis=0), strict=True) if not any_finite]
+    empty = [name for index, name in enumerate(names) if not finite[:, index].any()]
     if len(rows) and empty:
         raise BaselineError(f"no row has a number in {', '.join(empty[:5])}: leave it out with --columns")
     usable = rows[finite.all(axis=1)]
     least = max(MIN_ROWS, 3 * len(names))
     if len(usable) < least:
         raise BaselineError(
-            f"{len(names)} columns need at least {least} rows without missing values; there are {len(usable)} of {len(rows)}"
+            f"{len(names)} columns need at least {least} rows without missing values; {len(usable)} of {len(rows)} are"
         )
     return usable
 

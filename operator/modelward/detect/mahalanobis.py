@@ -72,11 +72,12 @@ def fit(rows: Array) -> Mahalanobis:
 
 
 def _robust_scales(rows: Array) -> tuple[Array, Array]:
-    centre = np.median(rows, axis=0)
+    centre: Array = np.median(rows, axis=0)
     scale = _CONSISTENT * np.median(np.abs(rows - centre), axis=0)
-    scale = np.where(scale > 0, scale, rows.std(axis=0))  # more than half of the values are the same
+    spread = np.std(rows, axis=0)
+    scale = np.where(scale > 0, scale, spread)  # more than half of the values are the same
     floor = _CONSTANT * np.maximum(np.abs(centre), 1.0)
-    return centre, np.maximum(scale, floor)
+    return centre, np.asarray(np.maximum(scale, floor), dtype=np.float64)
 
 
 def _nearest(squares: Array, count: int) -> npt.NDArray[np.intp]:
@@ -86,8 +87,7 @@ def _nearest(squares: Array, count: int) -> npt.NDArray[np.intp]:
 def _shape(rows: Array) -> tuple[Array, Array]:
     """Mean and inverse shrunk covariance of `rows`."""
     middle: Array = rows.mean(axis=0)
-    precision: Array = np.linalg.inv(shrunk_covariance(rows - middle))
-    return middle, precision
+    return middle, np.asarray(np.linalg.inv(shrunk_covariance(rows - middle)), dtype=np.float64)
 
 
 def shrunk_covariance(centred: Array) -> Array:

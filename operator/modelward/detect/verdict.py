@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from modelward.detect.baseline import Baseline
 from modelward.detect.mahalanobis import Array
@@ -24,8 +25,8 @@ class Score:
 def score_rows(baseline: Baseline, rows: Array, rate: float | None = None) -> list[Score]:
     """The score of each of `rows` (n, d), whose columns are the baseline's in its order."""
     threshold = baseline.threshold(rate)
-    finite = np.isfinite(rows)
-    whole = finite.all(axis=1)
+    finite: npt.NDArray[np.bool_] = np.isfinite(rows)
+    whole = np.atleast_1d(finite.all(axis=1))
     scores = np.full(len(rows), np.nan)
     scores[whole] = baseline.detector.distances(rows[whole]) / threshold
     return [
@@ -34,7 +35,7 @@ def score_rows(baseline: Baseline, rows: Array, rate: float | None = None) -> li
     ]
 
 
-def _missing(baseline: Baseline, finite: np.ndarray) -> Score:
+def _missing(baseline: Baseline, finite: npt.NDArray[np.bool_]) -> Score:
     names = [name for name, present in zip(baseline.columns, finite, strict=True) if not present]
     return Score(
         None, anomalous=True, reasons=tuple(f"{name} is missing or not finite" for name in names[:_MAX_REASONS])

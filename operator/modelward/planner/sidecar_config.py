@@ -80,7 +80,7 @@ def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:
         )
         if not authorities:
             raise SidecarConfigError(
-                f"spec.encryption.inTransit: no client authorities in {name or 'modelward’s own CA'}"
+                f"spec.encryption.inTransit: no client authorities in {name or 'the CA of modelward'}"
             )
         tls["clientCA"] = authorities.decode("utf-8", "replace")
     return tls

@@ -47,7 +47,7 @@ class Binding(Section, frozen=True):
 
 
 class Upstream(Section, frozen=True):
-    """The model server, on the pod's loopback: `model` as its paths name it; `ready_path` answers 200 when it is loaded."""
+    """The model server, on the pod's loopback. `model`: its name in paths. `ready_path`: 200 once it is loaded."""
 
     port: Port
     model: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]

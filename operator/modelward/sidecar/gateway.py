@@ -15,7 +15,7 @@ from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.record import AccessLog
 from modelward.sidecar.routes import Route, Router
-from modelward.sidecar.schema import Schema
+from modelward.sidecar.schema import Outputs, Schema
 from modelward.sidecar.screening import Screen
 from modelward.sidecar.upstream import Upstream
 
@@ -35,6 +35,7 @@ class Chain:
         self.router = Router(settings.upstream.protocol, settings.upstream.model)
         self.access = Access(settings.access)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
+        self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
         self.screen = Screen.build(settings.screening, baseline, self.schema.declared)
         self.upstream = upstream
         self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
@@ -116,8 +117,8 @@ class Gateway:
 
     def _settle(self, exchange: Exchange, work: _Work, reply: Reply, outcome: Outcome) -> None:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
-        if work.flag and isinstance(outcome, Response):
-            outcome = Response(outcome.status, outcome.headers + work.flag, outcome.body)
+        if isinstance(outcome, Response):
+            outcome = _checked(outcome, work)
         reply(outcome)
 
     def finished(self, exchange: Exchange) -> None:
@@ -129,6 +130,19 @@ class Gateway:
             exchange.reason = exchange.refusal.reason
         self._instruments.finished(exchange, overhead)
         self._log.append(exchange, time.time(), round(exchange.upstream_time * 1e6), round(overhead * 1e6))
+
+
+def _checked(response: Response, work: _Work) -> Outcome:
+    """The model's answer as the caller may have it."""
+    outputs = work.chain.outputs
+    if outputs is not None and work.route.operation == "Infer" and response.status == 200:
+        try:
+            outputs.check(response.body)
+        except Refusal as refusal:
+            return refusal
+    if work.flag:
+        return Response(response.status, response.headers + work.flag, response.body)
+    return response
 
 
 def _check_media(header: dict[bytes, bytes]) -> None:

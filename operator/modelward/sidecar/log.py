@@ -1,4 +1,4 @@
-"""The sidecar's own log: what happens to the sidecar, as JSON lines on standard error. Requests go to the access log."""
+"""The sidecar's own log: what happens to it, as JSON lines on standard error. Requests go to the access log."""
 
 import sys
 import traceback

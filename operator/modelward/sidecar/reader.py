@@ -16,8 +16,8 @@ from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.problems import Refusal
 
 _SINGLE = frozenset(
-    (b"host", b"authorization", b"content-type", b"content-length", b"content-encoding", b"expect", b"transfer-encoding",
-     b"x-modelward-purpose")
+    (b"host", b"authorization", b"content-type", b"content-length", b"content-encoding", b"expect",
+     b"transfer-encoding", b"x-modelward-purpose")
 )  # fmt: skip
 _FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"authorization", b"content-type"))
 
@@ -87,16 +87,19 @@ class RequestReader:
     # --- httptools' callbacks
 
     def on_message_begin(self) -> None:
+        """A request begins."""
         self.reading = Exchange(new_request_id())
         self.in_head = True
         self._head_bytes = 0
         self._size_left = self._limits.header_bytes
 
     def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
         self._spend(len(url))
         self._exchange.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field, or a trailer field."""
         self._spend(len(name) + len(value))
         name = name.lower()
         if not self.in_head:
@@ -116,6 +119,7 @@ class RequestReader:
             header[name] += b", " + value
 
     def on_headers_complete(self) -> None:
+        """The header is whole."""
         exchange = self._exchange
         parser = self._parser
         exchange.method = parser.get_method()
@@ -127,6 +131,7 @@ class RequestReader:
         self._sink.head(exchange)
 
     def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
         exchange = self._exchange
         exchange.received += len(body)
         if exchange.refusal is None:
@@ -134,6 +139,7 @@ class RequestReader:
             exchange.body.append(body)
 
     def on_message_complete(self) -> None:
+        """The request is whole."""
         exchange = self._exchange
         exchange.complete = True
         exchange.started = self._arrived

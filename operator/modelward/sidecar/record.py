@@ -10,7 +10,6 @@ counts: `sent + dropped + failed == requests`.
 import os
 import queue
 import threading
-
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,8 +23,8 @@ MAX_PENDING = 20_000
 _CLOSE_SECONDS = 5.0
 
 _Line = tuple[Any, ...]
-_FIELDS = ("time", "request", "subject", "issuer", "address", "purpose", "method", "operation", "model", "fields", "rows", "verdict",
-           "reason", "status", "bytes_in", "bytes_out", "upstream_us", "overhead_us")  # fmt: skip
+_FIELDS = ("time", "request", "subject", "issuer", "address", "purpose", "method", "operation", "model", "fields",
+           "rows", "verdict", "reason", "status", "bytes_in", "bytes_out", "upstream_us", "overhead_us")  # fmt: skip
 
 
 class AccessLog:

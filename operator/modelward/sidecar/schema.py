@@ -4,7 +4,8 @@ What is forwarded is what was checked: the body is rebuilt from the decoded valu
 encoding or a field that this module does not know cannot reach the model in another reading than ours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -15,17 +16,17 @@ from modelward.sidecar.problems import Refusal
 from modelward.sidecar.tensors import MAX_RANK, Tensor, TensorSpec, quote
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Parameter = bool | float | Annotated[str, Meta(max_length=1024)] | None
+Parameter = bool | int | float | Annotated[str, Meta(max_length=1024)] | None
 Parameters = Annotated[dict[Name, Parameter], Meta(max_length=32)]
 T = TypeVar("T")
 _BINARY = ("binary_data_size", "binary_data", "binary_data_output")
 
 
-class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     pass
 
 
-class _V2Input(_Strict):
+class _V2Tensor(_Strict):
     name: Name
     shape: Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(min_length=1, max_length=MAX_RANK)]
     datatype: config.Datatype
@@ -33,24 +34,32 @@ class _V2Input(_Strict):
     parameters: Parameters | UnsetType = UNSET
 
 
-class _V2InputRead(_V2Input):
+class _V2TensorRead(_V2Tensor):
     data: Raw
 
 
-class _V2Output(_Strict):
+class _V2Wanted(_Strict):
     name: Name
     parameters: Parameters | UnsetType = UNSET
 
 
 class _V2(_Strict):
-    inputs: Annotated[list[_V2Input], Meta(min_length=1, max_length=128)]
+    inputs: list[_V2Tensor]
     id: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
     parameters: Parameters | UnsetType = UNSET
-    outputs: Annotated[list[_V2Output], Meta(max_length=128)] | UnsetType = UNSET
+    outputs: Annotated[list[_V2Wanted], Meta(max_length=128)] | UnsetType = UNSET
 
 
 class _V2Read(_V2):
-    inputs: Annotated[list[_V2InputRead], Meta(min_length=1, max_length=128)]
+    inputs: Annotated[list[_V2TensorRead], Meta(min_length=1, max_length=128)]  # type: ignore[assignment] # read only
+
+
+class _V2Answer(_Strict):
+    outputs: Annotated[list[_V2TensorRead], Meta(max_length=128)]
+    model_name: str | UnsetType = UNSET
+    model_version: str | UnsetType | None = UNSET
+    id: str | UnsetType | None = UNSET
+    parameters: dict[str, Any] | UnsetType | None = UNSET
 
 
 class _V1(_Strict):
@@ -109,7 +118,7 @@ class Schema:
     def _check_v2(self, body: bytes) -> Checked:
         request = _decode(_V2_DECODER, body)
         _refuse_binary(request)
-        kept: list[_V2Input] = []
+        kept: list[_V2Tensor] = []
         tensors: list[Tensor] = []
         seen: set[str] = set()
         for entry in request.inputs:
@@ -127,17 +136,25 @@ class Schema:
 
         def write(tensors: list[Tensor]) -> bytes:
             inputs = [
-                _V2Input(entry.name, entry.shape, entry.datatype, tensor.data, entry.parameters)
+                _V2Tensor(
+                    name=entry.name,
+                    shape=entry.shape,
+                    datatype=entry.datatype,
+                    data=tensor.data,
+                    parameters=entry.parameters,
+                )
                 for entry, tensor in zip(kept, tensors, strict=True)
             ]
-            return _ENCODER.encode(_V2(inputs, request.id, request.parameters, request.outputs))
+            return _ENCODER.encode(
+                _V2(inputs=inputs, id=request.id, parameters=request.parameters, outputs=request.outputs)
+            )
 
         return Checked(tensors, write)
 
-    def _spec(self, entry: _V2Input) -> TensorSpec | None:
+    def _spec(self, entry: _V2Tensor) -> TensorSpec | None:
         """The declaration that `entry` must fit; None when it is to be dropped."""
         if self.declared is None:
-            return TensorSpec(config.TensorDeclaration(entry.name, entry.datatype, [-1] * len(entry.shape)))
+            return _any_tensor(entry.datatype, len(entry.shape))
         spec = self.declared.get(entry.name)
         if spec is None and not self._drop_undeclared:
             raise Refusal(
@@ -151,7 +168,7 @@ class Schema:
         request = _decode(_V1_DECODER, body)
         if self.declared is None:
             rows = [_decode_any(row) for row in request.instances]
-            return Checked([], lambda _: _ENCODER.encode(_V1(rows, request.signature_name, request.parameters)))
+            return Checked([], lambda _: _ENCODER.encode(_v1(request, rows)))
         as_objects = bytes(request.instances[0])[:1] == b"{"
         specs = list(self.declared.values())
         if not as_objects and len(specs) != 1:
@@ -165,7 +182,7 @@ class Schema:
             instances = (
                 [dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)] if as_objects else rows[0]
             )
-            return _ENCODER.encode(_V1(instances, request.signature_name, request.parameters))
+            return _ENCODER.encode(_v1(request, instances))
 
         return Checked(tensors, write)
 
@@ -183,7 +200,7 @@ class Schema:
                     )
         return columns
 
-    def _refuse_missing(self, present: Any) -> None:
+    def _refuse_missing(self, present: Container[str]) -> None:
         for name in self.declared or ():
             if name not in present:
                 raise Refusal("schema-violation", f"Input {quote(name)} is missing; declared are {self._names()}.")
@@ -206,6 +223,41 @@ def _nest(tensor: Tensor) -> list[Any]:
     return rows
 
 
+def _v1(request: _V1, instances: list[Any]) -> _V1:
+    return _V1(instances=instances, signature_name=request.signature_name, parameters=request.parameters)
+
+
+@cache
+def _any_tensor(datatype: config.Datatype, rank: int) -> TensorSpec:
+    return TensorSpec(config.TensorDeclaration("undeclared", datatype, [-1] * rank))
+
+
+class Outputs:
+    """The declared outputs of one configuration: what the model may answer (V2)."""
+
+    def __init__(self, outputs: list[config.TensorDeclaration]) -> None:
+        self._declared = {declared.name: TensorSpec(declared) for declared in outputs}
+
+    def check(self, body: bytes) -> None:
+        """Return when each output in the answer `body` is declared and fits; a declared one may be absent.
+
+        Raises:
+            Refusal: 502; the caller is not told what did not fit.
+        """
+        try:
+            for entry in _decode(_ANSWER_DECODER, body).outputs:
+                spec = self._declared.get(entry.name)
+                if spec is None or entry.datatype != spec.datatype:
+                    raise _unfit()
+                spec.read(entry.data, entry.shape)
+        except Refusal:
+            raise _unfit() from None
+
+
+def _unfit() -> Refusal:
+    return Refusal("bad-upstream", "The model's answer does not fit its declared outputs.", reason="upstream-schema")
+
+
 def _refuse_binary(request: _V2) -> None:
     for part in (request, *request.inputs, *(request.outputs or ())):
         if part.parameters and any(name in part.parameters for name in _BINARY):
@@ -216,7 +268,7 @@ def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes | Raw, where: str = 
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        # msgspec names types, fields and positions, never a value, in messages about these structs.
+        # msgspec names types, fields and positions; it goes to the caller alone, who sent them.
         raise Refusal("schema-violation", f"{where} does not fit the inference protocol: {str(error)[:256]}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal("malformed-json", f"{where} cannot be read as JSON (UTF-8, RFC 8259).") from None
@@ -227,6 +279,7 @@ def _decode_any(raw: Raw) -> Any:
 
 
 _V2_DECODER = msgspec.json.Decoder(_V2Read)
+_ANSWER_DECODER = msgspec.json.Decoder(_V2Answer)
 _V1_DECODER = msgspec.json.Decoder(_V1Read)
 _OBJECT_DECODER = msgspec.json.Decoder(dict[Name, Raw])
 _ANY_DECODER = msgspec.json.Decoder(Any)

@@ -102,7 +102,7 @@ class Screen:
             # No score, no column: an attacker would use them to find the way in. The record has the rest.
             refusal = Refusal(
                 "anomalous-input",
-                "The input is unlike what this model was made for. If it is genuine, tell the model's owner the `instance`.",
+                "The input is unlike what this model was made for. If it is genuine, tell its owner the `instance`.",
             )
         name = "sanitised" if self._on_anomaly == "Sanitise" else "anomalous"
         return Verdict(name, DETECTOR, ACTIONS[self._on_anomaly], refusal)
@@ -166,7 +166,7 @@ def _locate(baseline: Baseline, declared: Mapping[str, TensorSpec]) -> list[_Sou
     in_order = [_Source(spec.name, offset) for spec in numeric for offset in range(spec.width)]
     if len(in_order) != len(baseline.columns):
         raise config.ConfigError(
-            f"the baseline has {len(baseline.columns)} columns and the schema's numeric inputs have {len(in_order)} a row"
+            f"the baseline has {len(baseline.columns)} columns, a row of the schema's numeric inputs {len(in_order)}"
         )
     return in_order
 

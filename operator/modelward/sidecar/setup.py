@@ -37,7 +37,7 @@ class Certificate:
 
 
 class SignedFiles:
-    """A mounted ConfigMap with `config.json`, `config.sig` and baseline, and a mounted Secret with `tls.crt` and `tls.key`."""
+    """A mounted ConfigMap (`config.json`, `config.sig`, baseline) and a mounted Secret (`tls.crt`, `tls.key`)."""
 
     def __init__(self, config_dir: Path, tls_dir: Path, public_key: bytes, namespace: str, name: str) -> None:
         self._config_dir = config_dir
@@ -54,7 +54,7 @@ class SignedFiles:
         return with_tls(settings, baseline, self._certificate)
 
     def fingerprint(self) -> object:
-        """Identity, time and size of every file. Kubernetes swaps a symlink: the files behind the names are then others."""
+        """Identity, time and size of every file. Kubernetes swaps a symlink: other files are then behind the names."""
         watched = [*sorted(self._config_dir.glob("[!.]*")), self._certificate.certificate, self._certificate.key]
         return [(path.name, _identity(path)) for path in watched]
 

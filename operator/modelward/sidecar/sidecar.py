@@ -1,8 +1,8 @@
 """The sidecar as a whole: listeners, reloading, readiness, draining. Everything runs on one event loop."""
 
 import asyncio
+import contextlib
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -101,9 +101,9 @@ class Sidecar:
         """Accept no more, let what is under way finish for a while, then close everything."""
         self.listener.close()
         self.server.drain()
-        deadline = time.monotonic() + self.server.limits.drain_seconds
-        while self.server.connections and time.monotonic() < deadline and not self._stopping.is_set():
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.server.limits.drain_seconds):
+                await self._drained()
         self.server.abort()
         self._gateway.chain.upstream.close()
         self.monitor.close()
@@ -113,6 +113,11 @@ class Sidecar:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._access_log.close()
         await asyncio.sleep(0)
+
+    async def _drained(self) -> None:
+        """Return when the last connection has ended, or a second signal came."""
+        while self.server.connections and not self._stopping.is_set():  # noqa: ASYNC110 - a poll at the very end
+            await asyncio.sleep(0.02)
 
     def not_ready(self) -> str:
         """What keeps this pod from taking requests; nothing when it is ready."""
@@ -171,10 +176,8 @@ class Sidecar:
             chain = self._gateway.chain
             path = chain.settings.upstream.ready_path.encode()
             request = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, chain.authority)
-            try:
+            with contextlib.suppress(Refusal):  # busy is not unready
                 chain.upstream.call(request, self._probed)
-            except Refusal:
-                pass  # busy is not unready
             await asyncio.sleep(_PROBE_SECONDS if self._model_ready else _FIRST_PROBE_SECONDS)
 
     def _probed(self, outcome: Outcome) -> None:

@@ -53,11 +53,9 @@ class TensorSpec:
         self._flat: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
         inner = declared.shape[1:] if declared.shape[0] == -1 else declared.shape
         self.width = math.prod(inner) if -1 not in inner else -1
-        if declared.columns and len(declared.columns) != self.width:
-            raise config.ConfigError(
-                f"input {self.name}: {len(declared.columns)} columns are named and a row of shape {declared.shape} has {self.width}"
-            )
-        self.columns = declared.columns or ([self.name] if self.width == 1 else [])
+        # Columns name the last axis; of a row with several axes they name nothing here.
+        named = declared.columns if len(declared.columns) == self.width else []
+        self.columns = named or ([self.name] if self.width == 1 else [])
 
     def read(self, raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Tensor:
         """Read `data`, flat or nested, that is said to have `shape`.
@@ -108,7 +106,7 @@ class TensorSpec:
             raise self._refuse_element(error) from None
 
     def _check_bounds(self, data: list[Any]) -> None:
-        """Bounds that msgspec cannot hold: whole numbers beyond 64 signed bits, and fractions as bounds of whole numbers."""
+        """Hold whole numbers to bounds beyond 64 signed bits, which msgspec cannot."""
         low, high = self._bounds  # type: ignore[misc]
         for index, value in enumerate(data):
             if not low <= value <= high:

@@ -16,10 +16,11 @@ from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import Outcome, Response
 from modelward.sidecar.problems import Refusal
 
-_HOP_BY_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
-     b"transfer-encoding", b"upgrade", b"content-length", b"server", b"set-cookie", b"x-modelward-request-id",
-     b"x-modelward-verdict")
+# Not passed on: what concerns this connection alone, what the sidecar sets itself, and cookies.
+_KEPT_BACK = frozenset(
+    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+     b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"server", b"set-cookie",
+     b"x-modelward-request-id", b"x-modelward-verdict")
 )  # fmt: skip
 _MAX_HEADERS = 64
 
@@ -229,27 +230,32 @@ class UpstreamConnection(asyncio.Protocol):
     # --- httptools' callbacks
 
     def on_message_begin(self) -> None:
+        """An answer begins."""
         if self._complete:
             raise _bad("garbage", "The model server answered twice.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field."""
         lower = name.lower()
         if lower in (b"content-length", b"transfer-encoding"):
             self._framed = True
-        if lower not in _HOP_BY_HOP:
+        if lower not in _KEPT_BACK:
             self._headers.append(b"%b: %b\r\n" % (lower, value))
             self._spend(len(lower) + len(value))
             if len(self._headers) > _MAX_HEADERS:
                 raise _bad("too-large", "The model server's answer has too many header fields.")
 
     def on_headers_complete(self) -> None:
+        """The header is whole."""
         self._status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
         self._spend(len(body))
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        """The answer is whole."""
         if self._status < 200:  # an interim answer; the final one follows
             self._headers.clear()
             self._status = 0

@@ -1,0 +1,62 @@
+"""`modelward fit`: a baseline of ordinary inputs from reference data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from modelward.cli.output import to_json
+
+
+@click.command(
+    "fit", help="Fit a baseline of normal inputs on reference data: csv (header or not), npz with X, parquet."
+)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where to write it.")
+@click.option("--columns", help="Columns to use, separated by commas: those that the model takes, in its order.")
+@click.option(
+    "--false-positive-rate",
+    "rate",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.01,
+    show_default=True,
+    help="Share of ordinary rows that may be called anomalous.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same file.")
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Format of the summary.")
+def command(  # noqa: PLR0917 - one parameter an option
+    data: Path, out: Path, columns: str | None, rate: float, seed: int, output: str
+) -> None:
+    """Fit and write a baseline: exit 2 when the data cannot be read or tell too little."""
+    from modelward.detect import baseline, table  # noqa: PLC0415 - numpy is slow to import
+
+    wanted = [name.strip() for name in columns.split(",")] if columns else []
+    try:
+        content = data.read_bytes()
+        rows = table.read(content, data.suffix, wanted)
+        fitted = baseline.fit(rows.rows, rows.columns, false_positive_rate=rate, seed=seed, data=content)
+        out.write_bytes(fitted.to_bytes())
+    except OSError as error:
+        click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
+        sys.exit(2)
+    except (table.TableError, baseline.BaselineError) as error:
+        click.echo(f"modelward: {data}: {error}", err=True)
+        sys.exit(2)
+    summary = {
+        "baseline": str(out),
+        "detector": "Mahalanobis",
+        "rows": fitted.rows,
+        "rowsDropped": fitted.rows_dropped,
+        "columns": list(fitted.columns),
+        "falsePositiveRate": rate,
+        "threshold": fitted.threshold(),
+        "dataSha256": fitted.data_sha256,
+    }
+    if output == "json":
+        click.echo(to_json(summary), nl=False)
+        return
+    dropped = f" ({fitted.rows_dropped} left out: values missing)" if fitted.rows_dropped else ""
+    click.echo(f"{out}: {fitted.rows} rows{dropped}, {len(fitted.columns)} columns, false positive rate {rate:g}")
+    click.echo(f"fitted on sha256:{fitted.data_sha256}")

@@ -1,0 +1,240 @@
+"""`modelward run`: the very same sidecar on a laptop, in front of a model that runs already."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from modelward.api.manifest import Document, ManifestError, read_paths
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.validate import canonical
+from modelward.cli.findings import as_table
+from modelward.planner.names import host_names, namespace_of
+from modelward.planner.references import BASELINE_KEY, References, baseline_reference, references_of
+from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
+from modelward.rules.check import Checked, check
+from modelward.rules.judge import Review, judge, policy_name
+
+if TYPE_CHECKING:
+    from modelward.sidecar.config import Config
+    from modelward.sidecar.setup import Certificate
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class RunError(Exception):
+    """What keeps the sidecar from running here, and what would mend it."""
+
+
+class _Address(click.ParamType[tuple[str, int]]):
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            self.fail(f"{value} is not host:port, as in 127.0.0.1:8443", param, ctx)
+        return host.strip("[]"), int(port)
+
+
+@click.command("run", help="Run the sidecar here, in front of a model, without a cluster.")
+@click.option(
+    "-f",
+    "files",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Manifests: the ModelDeployment, policies, and the ConfigMaps and Secrets that it names.",
+)
+@click.option("--name", help="Which ModelDeployment, if the files hold several.")
+@click.option(
+    "--upstream", default="http://127.0.0.1:8080", show_default=True, help="The model server, on this machine."
+)
+@click.option("--listen", type=_Address(), default="127.0.0.1:8443", show_default=True, help="Where callers come.")
+@click.option("--monitor", type=_Address(), default="127.0.0.1:9090", show_default=True, help="Metrics and health.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Baseline file, instead of the one referred to.")
+@click.option("--plaintext", is_flag=True, help="No TLS; on the loopback address only.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Serving certificate (PEM); default: one made here.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
+@click.option("--tls-out", type=click.Path(file_okay=False, path_type=Path), help="Where the one made here is written.")
+@click.option("--force", is_flag=True, help="Run although `check` refuses, or something declared is not honoured.")
+def command(  # noqa: PLR0917 - one parameter an option
+    files: tuple[Path, ...],
+    name: str | None,
+    upstream: str,
+    listen: tuple[str, int],
+    monitor: tuple[str, int],
+    baseline: Path | None,
+    plaintext: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_out: Path | None,
+    force: bool,
+) -> None:
+    """Judge the manifests and serve: exit 1 when they are refused, 2 when something cannot be read or used."""
+    from modelward.sidecar import config  # noqa: PLC0415 - slow to import
+    from modelward.sidecar.main import serve  # noqa: PLC0415
+    from modelward.sidecar.setup import Given, with_tls  # noqa: PLC0415
+    from modelward.sidecar.sidecar import Address  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="modelward-run-") as scratch:
+        try:
+            given = _given_certificate(listen, plaintext, tls_cert, tls_key)
+            documents = read_paths(list(files))
+            checked = check(documents)
+            md = _chosen(checked, name)
+            policies = _governing(checked, documents, md)
+            _refuse(checked, unsupported(md, policies), force)
+            references = _references(documents, md, baseline)
+            settings = _settings(md, policies, references, upstream)
+            certificate = None if plaintext else given or _certificate(md, references, tls_out or Path(scratch))
+            setup = with_tls(settings, _baseline(md, references), certificate)
+            _announce(settings, upstream, listen, monitor, certificate)
+            serve(Given(setup), Address(*listen), Address(*monitor))
+        except (RunError, ManifestError, SidecarConfigError, config.ConfigError) as error:
+            click.echo(f"modelward: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            where = error.filename or f"{listen[0]}:{listen[1]} or {monitor[0]}:{monitor[1]}"
+            click.echo(f"modelward: {where}: {error.strerror}", err=True)
+            sys.exit(2)
+
+
+def _given_certificate(
+    listen: tuple[str, int], plaintext: bool, certificate: Path | None, key: Path | None
+) -> Certificate | None:
+    from modelward.sidecar.setup import Certificate  # noqa: PLC0415
+
+    if plaintext and listen[0] not in _LOOPBACK:
+        raise RunError("--plaintext is for the loopback address; give --listen 127.0.0.1:<port>")
+    if bool(certificate) != bool(key):
+        raise RunError("--tls-cert and --tls-key belong together")
+    return Certificate(certificate, key) if certificate and key else None
+
+
+def _chosen(checked: Checked, name: str | None) -> ModelDeployment:
+    found = [md for _, md in checked.deployments if name in (None, md.metadata.name)]
+    if len(found) == 1:
+        return found[0]
+    if any(finding.level == "error" for finding in checked.findings):
+        click.echo(as_table(checked), err=True, nl=False)
+        raise RunError("the manifests have errors, see above")
+    names = ", ".join(md.metadata.name for _, md in checked.deployments) or "none"
+    raise RunError(f"one ModelDeployment is wanted; the files hold {names}. Choose with --name, or add a file with -f")
+
+
+def _governing(checked: Checked, documents: Sequence[Document], md: ModelDeployment) -> list[dict[str, Any]]:
+    """The policies that have a say about the model, as the controller would find them."""
+    namespace = namespace_of(md)
+    labels = {"kubernetes.io/metadata.name": namespace}
+    for document in documents:
+        if (document.kind, document.name) == ("Namespace", namespace):
+            labels |= document.data.get("metadata", {}).get("labels") or {}
+    verdict = judge(Review(canonical(md), None, namespace, labels, datetime.now(UTC)), checked.policies)
+    return [policy for policy in checked.policies if policy_name(policy) in verdict.policies]
+
+
+def _refuse(checked: Checked, not_honoured: Sequence[str], force: bool) -> None:
+    """Stop where `check` would, and where a declared protection would not be there."""
+    refused = bool(checked.count("error", "violation"))
+    if refused:
+        click.echo(as_table(checked), err=True, nl=False)
+    for field in not_honoured:
+        click.echo(f"modelward: declared, and not honoured by this version: {field}", err=True)
+    if (refused or not_honoured) and not force:
+        click.echo("modelward: not started; mend what is said above, or use --force on this machine", err=True)
+        sys.exit(1)
+
+
+def _references(documents: Sequence[Document], md: ModelDeployment, baseline: Path | None) -> References:
+    """The ConfigMaps and Secrets among the files that the sidecar needs; a baseline file takes the place of its own."""
+    found: dict[str, dict[str, Any]] = {"ConfigMap": {}, "Secret": {}}
+    for document in documents:
+        metadata = document.data.get("metadata")
+        place = metadata.get("namespace", "default") if isinstance(metadata, dict) else ""
+        if document.kind in found and place == namespace_of(md):
+            found[document.kind][document.name] = document.data
+    declared = md.spec.monitoring.baseline if md.spec.monitoring else None
+    reference = baseline_reference(declared) if declared else None
+    if baseline is not None and reference is not None:
+        key = "binaryData" if reference.kind == "ConfigMap" else "data"
+        found[reference.kind][reference.name] = {key: {BASELINE_KEY: base64.b64encode(baseline.read_bytes()).decode()}}
+    references = References(found["ConfigMap"], found["Secret"])
+    # What the model's own container needs is not wanted here: it runs already.
+    wanted = tuple(one for one in references_of(md) if not one.field.startswith("spec.model."))
+    missing = references.missing(wanted)
+    if missing:
+        first = missing[0]
+        hint = " or --baseline" if first.key == BASELINE_KEY else ""
+        raise RunError(
+            f"{first.field}: no {first.kind} {first.name} with {first.key} among the files; add it with -f{hint}"
+        )
+    return references
+
+
+def _settings(md: ModelDeployment, policies: Sequence[dict[str, Any]], references: References, upstream: str) -> Config:
+    from modelward.sidecar import config  # noqa: PLC0415
+
+    url = urlsplit(upstream)
+    try:
+        port = url.port or 80
+    except ValueError:
+        port = 0
+    if url.scheme != "http" or url.hostname not in _LOOPBACK or not port or url.path.strip("/") or url.query:
+        raise RunError(f"--upstream {upstream}: give http://127.0.0.1:<port>; the model is asked in plain HTTP")
+    document = sidecar_config(md, policies, references)
+    document["upstream"] |= {"host": url.hostname, "port": port}
+    return config.parse(json.dumps(document).encode())
+
+
+def _baseline(md: ModelDeployment, references: References) -> bytes | None:
+    declared = md.spec.monitoring.baseline if md.spec.monitoring else None
+    reference = baseline_reference(declared) if declared else None
+    return references.content(reference.kind, reference.name, reference.key) if reference else None
+
+
+def _certificate(md: ModelDeployment, references: References, directory: Path) -> Certificate:
+    """The certificate that the manifests name, or one by an authority that is made now and forgotten."""
+    from modelward.controller import certificates  # noqa: PLC0415 - slow to import
+    from modelward.sidecar.setup import Certificate  # noqa: PLC0415
+
+    in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
+    directory.mkdir(parents=True, exist_ok=True)
+    files = Certificate(directory / "tls.crt", directory / "tls.key")
+    if in_transit and in_transit.secret_name:
+        chain = references.content("Secret", in_transit.secret_name, "tls.crt")
+        key = references.content("Secret", in_transit.secret_name, "tls.key")
+    else:
+        now = datetime.now(UTC)
+        authority = certificates.new_authority(now)
+        names = ("localhost", *host_names(namespace_of(md), md.metadata.name))
+        pair = certificates.issue(authority, names, now)
+        chain, key = pair.chain, pair.key
+        (directory / "ca.crt").write_bytes(authority.bundle)
+    files.key.touch(mode=0o600)
+    files.key.write_bytes(key or b"")
+    files.certificate.write_bytes(chain or b"")
+    return files
+
+
+def _announce(
+    settings: Config, upstream: str, listen: tuple[str, int], monitor: tuple[str, int], certificate: Certificate | None
+) -> None:
+    scheme = "https" if certificate else "http"
+    host = "localhost" if listen[0] in _LOOPBACK else listen[0]
+    click.echo(f"model      {settings.binding.name}, inference protocol {settings.upstream.protocol}", err=True)
+    click.echo(f"callers    {scheme}://{host}:{listen[1]} -> {upstream}", err=True)
+    if certificate and (certificate.certificate.parent / "ca.crt").exists():
+        click.echo(f"authority  {certificate.certificate.parent / 'ca.crt'} (curl --cacert)", err=True)
+    click.echo(f"metrics    http://{monitor[0]}:{monitor[1]}/metrics", err=True)
+    click.echo("Access log on standard output, one JSON line a request. Ctrl-C ends it.", err=True)
