@@ -10,7 +10,6 @@ from typing import Any
 PREFIX = "lineage.modelward.io/"
 NAMES = ("dataset", "model", "training-run", "transformations", "consumer")
 MAX_BYTES = 8 * 1024
-_MAX_STEPS = 256
 _STEP_KEYS = ("what", "how", "why")
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
@@ -49,8 +48,6 @@ def _transformations_problem(text: str) -> str | None:
         return f"is not JSON: {str(error)[:120]}"
     if not isinstance(steps, list) or not steps:
         return 'is not a list of at least one {"what": ..., "how": ..., "why": ...}'
-    if len(steps) > _MAX_STEPS:
-        return f"lists more than {_MAX_STEPS} transformations"
     for index, step in enumerate(steps):
         if not isinstance(step, dict) or set(step) != set(_STEP_KEYS):
             return f"[{index}] is not an object with exactly what, how and why"

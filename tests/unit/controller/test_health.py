@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import httpx
+import pytest
+
+from modelward.controller.health import rendered, served
+from modelward.controller.main import options
+
+
+def test_the_text_format() -> None:
+    metrics = {
+        "b_total": ("Second.", {}),
+        "a": ("First.", {'{rule="ENC-001"}': 2, '{rule="ACC-001"}': 1827031176.0}),
+    }
+    assert rendered(metrics) == (
+        "# HELP a First.\n# TYPE a gauge\n"
+        'a{rule="ACC-001"} 1827031176.0\na{rule="ENC-001"} 2\n'
+        "# HELP b_total Second.\n# TYPE b_total gauge\n"
+    )
+
+
+async def test_the_port() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with served(port, lambda: {"up": ("Whether.", {"": 1})}), httpx.AsyncClient() as client:
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert (await client.get(f"http://127.0.0.1:{port}{path}")).status_code == 200
+        assert "up 1\n" in (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+        assert (await client.get(f"http://127.0.0.1:{port}/secrets")).status_code == 404
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+def test_options_come_from_flags_and_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = options([], {"MODELWARD_SIDECAR_IMAGE": "x@sha256:1", "POD_NAME": "controller-1"})
+    assert (chosen.namespace, chosen.sidecar_image, chosen.identity) == (
+        "modelward-system",
+        "x@sha256:1",
+        "controller-1",
+    )
+    with pytest.raises(SystemExit) as left:
+        options([], {})
+    assert left.value.code == 2
+    assert "MODELWARD_SIDECAR_IMAGE" in capsys.readouterr().err

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from modelward.api.modeldeployment import ModelDeployment, ModelDeploymentStatus
+from modelward.planner.policy_status import active_exceptions, next_expiry, policy_status
+from modelward.planner.status import Observation, Obstacle, invalid_status, status
+from modelward.rules.judge import Verdict, Violation
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LINEAGE = "lineage.modelward.io/"
+VIOLATION = Violation("ENC-001", "Encrypted", "high", "ClusterDataPolicy/baseline", "spec.encryption", "none", "add it")
+
+
+def raw(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "modelward.io/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {
+            "name": "wdbc",
+            "namespace": "clinic",
+            "generation": 3,
+            "annotations": {f"{LINEAGE}consumer": "triage"},
+        },
+        "spec": {
+            "replicas": 2,
+            "model": {"image": "x"},
+            "encryption": {"inTransit": {}},
+            "access": {"rules": [{"subjects": ["user:lee"]}]},
+            "monitoring": {"detectors": [{"type": "Mahalanobis"}]},
+            **spec,
+        },
+    }
+
+
+def deployment(ready: int = 2, **changes: Any) -> dict[str, Any]:
+    counts = {"observedGeneration": 5, "replicas": 2, "updatedReplicas": 2, "readyReplicas": ready, **changes}
+    return {"metadata": {"generation": 5}, "spec": {"replicas": 2}, "status": counts}
+
+
+SERVING = Observation(
+    verdict=Verdict(policies=("ClusterDataPolicy/baseline",)),
+    deployment=deployment(),
+    certificate="issued by modelward's own authority, valid until 2026-03-08T12:00:00Z",
+    probed=2,
+)
+
+
+def told(observation: Observation, item: dict[str, Any] | None = None, now: datetime = NOW) -> dict[str, Any]:
+    item = item or raw()
+    found = status(ModelDeployment.model_validate({**item, "status": None}), item, observation, now)
+    ModelDeploymentStatus.model_validate(found)  # the shape that the CRD has
+    return found
+
+
+def conditions(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in found["conditions"]}
+
+
+def test_a_model_that_serves() -> None:
+    found = told(SERVING)
+    assert conditions(found) == {
+        "PolicyCompliant": ("True", "Compliant"),
+        "Encrypted": ("True", "TLS"),
+        "AccessControlled": ("True", "RulesEnforced"),
+        "LineageVerified": ("True", "WellFormed"),
+        "Monitored": ("True", "DetectorsConfigured"),
+        "SecurityTested": ("Unknown", "NotRequested"),
+        "Bypassable": ("False", "Probed"),
+        "Ready": ("True", "Serving"),
+    }
+    assert found["endpoint"] == "https://wdbc.clinic.svc/v2/models/wdbc/infer"
+    assert (found["replicas"], found["readyReplicas"], found["observedGeneration"]) == (2, 2, 3)
+    assert found["selector"] == "modelward.io/model=wdbc"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"obstacle": Obstacle("ReferenceMissing", "no keys")}, "ReferenceMissing"),
+        ({"reachable": ("wdbc-1",)}, "Bypassable"),
+        ({"unwatched": ("wdbc-1",)}, "SidecarMissing"),
+        ({"security_test_asked": True, "security_test_gates": True}, "SecurityTestMissing"),
+        ({"deployment": None}, "PodsNotReady"),
+        ({"deployment": deployment(ready=1)}, "PodsNotReady"),
+        ({"deployment": deployment(updatedReplicas=1)}, "PodsNotReady"),
+        ({"deployment": deployment(observedGeneration=4)}, "PodsNotReady"),
+        ({"deployment": {**deployment(), "spec": {"replicas": 0}}}, "PodsNotReady"),
+    ],
+)
+def test_what_keeps_a_model_from_being_ready(change: dict[str, Any], reason: str) -> None:
+    assert conditions(told(replace(SERVING, **change)))["Ready"] == ("False", reason)
+
+
+def test_an_obstacle_stalls_and_a_rollout_reconciles() -> None:
+    stalled = conditions(told(Observation(verdict=Verdict(), obstacle=Obstacle("NotSupported", "spec.fairness"))))
+    assert stalled["Stalled"] == ("True", "NotSupported")
+    assert "Reconciling" not in stalled
+    assert stalled["Encrypted"][0] == stalled["AccessControlled"][0] == stalled["Monitored"][0] == "Unknown"
+    rolling = conditions(told(replace(SERVING, deployment=deployment(ready=1))))
+    assert rolling["Reconciling"] == ("True", "Progressing")
+    assert "Stalled" not in rolling
+    refused = {"type": "ReplicaFailure", "status": "True", "message": "pods is forbidden: it has no sidecar"}
+    found = told(replace(SERVING, deployment=deployment(ready=0, conditions=[refused])))
+    assert conditions(found)["Stalled"] == ("True", "PodsFailing")
+    assert "it has no sidecar" in next(one["message"] for one in found["conditions"] if one["type"] == "Ready")
+
+
+def test_violations_are_listed_and_those_not_enforced_do_not_forbid_ready() -> None:
+    broken = told(replace(SERVING, verdict=Verdict(violations=(VIOLATION,)), obstacle=Obstacle("PolicyViolation", "x")))
+    assert conditions(broken)["PolicyCompliant"] == ("False", "PolicyViolation")
+    assert broken["violations"][0]["rule"] == "ENC-001"
+    warned = told(replace(SERVING, verdict=Verdict(warnings=(VIOLATION,))))
+    assert conditions(warned)["PolicyCompliant"] == ("False", "PolicyWarning")
+    assert conditions(warned)["Ready"] == ("True", "Serving")
+    assert len(told(replace(SERVING, verdict=Verdict(audits=(VIOLATION,) * 100)))["violations"]) == 64
+
+
+def test_malformed_lineage_keeps_callers_away() -> None:
+    item = raw()
+    item["metadata"]["annotations"][f"{LINEAGE}transformations"] = "z-score"
+    found = told(SERVING, item)
+    assert conditions(found)["LineageVerified"] == ("False", "Malformed")
+    assert conditions(found)["Ready"] == ("False", "LineageNotVerified")
+    assert "endpoint" not in found
+    item["metadata"]["annotations"] = {}
+    assert conditions(told(SERVING, item))["LineageVerified"] == ("Unknown", "NotDeclared")
+
+
+@pytest.mark.parametrize(
+    ("access", "expected"),
+    [
+        (None, ("True", "NobodyAllowed")),
+        ({"rules": [{"subjects": ["user:lee"]}, {"subjects": ["*"]}]}, ("False", "AnyoneAllowed")),
+    ],
+)
+def test_access(access: Any, expected: tuple[str, str]) -> None:
+    assert conditions(told(SERVING, raw(access=access)))["AccessControlled"] == expected
+
+
+def test_scaled_to_zero_and_v1() -> None:
+    item = raw(replicas=0, model={"image": "x", "protocol": "v1", "name": "iris"})
+    found = told(replace(SERVING, deployment={**deployment(0), "spec": {"replicas": 0}}), item)
+    assert conditions(found)["Ready"] == ("False", "ScaledToZero")
+    assert found["endpoint"] == "https://wdbc.clinic.svc/v1/models/iris:predict"
+
+
+def test_times_change_with_the_status_alone() -> None:
+    item = raw()
+    first = told(SERVING, item)
+    item["status"] = first
+    later = told(SERVING, item, NOW + timedelta(hours=1))
+    assert later == first  # nothing to write
+    item["status"] = later
+    broken = told(replace(SERVING, reachable=("wdbc-1",)), item, NOW + timedelta(hours=2))
+    times = {one["type"]: one["lastTransitionTime"] for one in broken["conditions"]}
+    assert times["Ready"] == times["Bypassable"] == "2026-03-01T14:00:00Z"
+    assert times["Encrypted"] == "2026-03-01T12:00:00Z"
+
+
+def test_a_spec_of_another_version() -> None:
+    found = invalid_status(raw(), "spec.novelty: unknown field", NOW)
+    ModelDeploymentStatus.model_validate(found)
+    assert conditions(found) == {"Ready": ("False", "InvalidSpec"), "Stalled": ("True", "InvalidSpec")}
+
+
+def policy(*expires: str) -> dict[str, Any]:
+    exceptions = [
+        {"rules": ["ENC-001"], "names": ["legacy"], "namespaces": [], "expires": end, "reason": "r", "approvedBy": "a"}
+        for end in expires
+    ]
+    metadata = {"name": "clinic", "namespace": "clinic", "generation": 2}
+    return {"kind": "DataPolicy", "metadata": metadata, "spec": {"enforcement": "Warn", "exceptions": exceptions}}
+
+
+def test_exceptions_count_until_they_end() -> None:
+    item = policy("2026-03-01T12:00:01Z", "2026-03-01T12:00:00Z", "2026-03-01T14:00:00+01:00", "someday")
+    active = active_exceptions(item, NOW)
+    assert [one["expires"] for one in active] == ["2026-03-01T12:00:01Z", "2026-03-01T14:00:00+01:00"]
+    assert set(active[0]) == {"rules", "names", "namespaces", "expires"}
+    assert next_expiry(item, NOW) == NOW + timedelta(seconds=1)
+    assert next_expiry(policy(), NOW) is None
+
+
+def test_the_status_of_a_policy() -> None:
+    governed: list[dict[str, int]] = [{"DataPolicy/clinic/clinic": 2}, {"DataPolicy/clinic/clinic": 0}, {"other": 9}]
+    found = policy_status(policy(), [], governed, "DataPolicy/clinic/clinic", NOW)
+    assert (found["governed"], found["violations"]) == (2, 2)
+    assert found["conditions"][0]["reason"] == "InForce"
+    again = policy_status(
+        {**policy(), "status": found}, [], governed, "DataPolicy/clinic/clinic", NOW + timedelta(days=1)
+    )
+    assert again == found
+    wrong = policy_status(policy(), ["spec.rules[0].expression is not valid CEL"], [], "x", NOW)
+    assert (wrong["conditions"][0]["status"], wrong["conditions"][0]["reason"]) == ("False", "InvalidRule")
