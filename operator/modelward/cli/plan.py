@@ -10,10 +10,11 @@ import click
 
 from modelward.api.manifest import ManifestError, read_paths
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import references_of
 from modelward.cli.output import to_json, to_yaml
 from modelward.planner.names import namespace_of
 from modelward.planner.plan import Material, Settings, plan
-from modelward.planner.references import References, references_of
+from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, withheld

@@ -16,10 +16,11 @@ import click
 
 from modelward.api.manifest import Document, ManifestError, read_paths
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import BASELINE_KEY, baseline_reference, references_of
 from modelward.api.validate import canonical
 from modelward.cli.findings import as_table
 from modelward.planner.names import host_names, namespace_of
-from modelward.planner.references import BASELINE_KEY, References, baseline_reference, references_of
+from modelward.planner.references import References
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import Review, judge, policy_name

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import references_of
 from modelward.api.validate import SchemaError, canonical, parse
 from modelward.controller.apply import NameTakenError, carry_out, controls
 from modelward.controller.certificates import CertificateError
@@ -19,7 +20,7 @@ from modelward.controller.observe import observe
 from modelward.controller.serving import serving_certificate
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
-from modelward.planner.references import References, references_of
+from modelward.planner.references import References
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.rules.judge import Review, Verdict, judge, policy_name

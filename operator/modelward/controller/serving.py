@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import CLIENT_CA_KEY
 from modelward.controller.apply import ensure
 from modelward.controller.certificates import CertificateError, Pair, check_pair, issue, serves
 from modelward.controller.cluster import Cluster
 from modelward.controller.installation import Installed
 from modelward.planner.names import host_names, namespace_of
-from modelward.planner.references import CLIENT_CA_KEY, References
+from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate, secret
 from modelward.planner.sidecar import serving_secret_name
 from modelward.planner.status import rfc3339

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import BASELINE_KEY
 from modelward.planner.names import KubeObject, metadata
-from modelward.planner.references import BASELINE_KEY
 from modelward.planner.sidecar import config_map_name
 
 Sign = Callable[[bytes], bytes]

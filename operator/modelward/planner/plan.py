@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import baseline_reference
 from modelward.planner.config_map import Sign, config_map
 from modelward.planner.deployment import deployment
 from modelward.planner.disruption_budget import disruption_budget
 from modelward.planner.names import KubeObject
 from modelward.planner.network_policy import network_policy
-from modelward.planner.references import References, baseline_reference
+from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate, secret
 from modelward.planner.service import service
 from modelward.planner.service_account import service_account

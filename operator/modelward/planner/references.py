@@ -1,30 +1,14 @@
-"""The ConfigMaps and Secrets that a ModelDeployment names: which they are, and what was found of them."""
+"""What was found of the ConfigMaps and Secrets that a ModelDeployment names."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from modelward.api.modeldeployment import Baseline, ModelDeployment
-
-JWKS_KEY = "jwks.json"
-BASELINE_KEY = "baseline.npz"
-CLIENT_CA_KEY = "ca.crt"
-
-Kind = Literal["ConfigMap", "Secret"]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """One ConfigMap or Secret that is named, the key that must be in it, and the field that names it."""
-
-    kind: Kind
-    name: str
-    field: str
-    key: str = ""
+from modelward.api.references import Kind, Reference
 
 
 @dataclass(frozen=True)
@@ -83,56 +67,3 @@ class References:
         if reference.key:
             return self.content(reference.kind, reference.name, reference.key) is not None
         return reference.name in (self.config_maps if reference.kind == "ConfigMap" else self.secrets)
-
-
-def references_of(md: ModelDeployment) -> tuple[Reference, ...]:
-    """Return every ConfigMap and Secret that a ModelDeployment needs before anything can be made for it."""
-    return (*_encryption(md), *_issuers(md), *_baseline(md), *_container(md))
-
-
-def baseline_reference(baseline: Baseline) -> Reference | None:
-    """Return where a fitted baseline is; None when it is yet to be fitted from a data set."""
-    if baseline.config_map_name:
-        return Reference("ConfigMap", baseline.config_map_name, "spec.monitoring.baseline.configMapName", BASELINE_KEY)
-    if baseline.secret_name:
-        return Reference("Secret", baseline.secret_name, "spec.monitoring.baseline.secretName", BASELINE_KEY)
-    return None
-
-
-def _encryption(md: ModelDeployment) -> Iterator[Reference]:
-    in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
-    if in_transit and in_transit.secret_name:
-        for key in ("tls.crt", "tls.key"):
-            yield Reference("Secret", in_transit.secret_name, "spec.encryption.inTransit.secretName", key)
-    if in_transit and in_transit.client_ca_secret_name:
-        path = "spec.encryption.inTransit.clientCASecretName"
-        yield Reference("Secret", in_transit.client_ca_secret_name, path, CLIENT_CA_KEY)
-
-
-def _issuers(md: ModelDeployment) -> Iterator[Reference]:
-    for index, issuer in enumerate(md.spec.access.issuers if md.spec.access else ()):
-        if issuer.jwks_config_map_name:
-            path = f"spec.access.issuers[{index}].jwksConfigMapName"
-            yield Reference("ConfigMap", issuer.jwks_config_map_name, path, JWKS_KEY)
-
-
-def _baseline(md: ModelDeployment) -> Iterator[Reference]:
-    baseline = md.spec.monitoring.baseline if md.spec.monitoring else None
-    reference = baseline_reference(baseline) if baseline else None
-    if reference:
-        yield reference
-
-
-def _container(md: ModelDeployment) -> Iterator[Reference]:
-    if md.spec.model is None:
-        return
-    for index, variable in enumerate(md.spec.model.env):
-        source = variable.value_from
-        if source and source.secret_key_ref:
-            path = f"spec.model.env[{index}].valueFrom.secretKeyRef"
-            yield Reference("Secret", source.secret_key_ref.name, path, source.secret_key_ref.key)
-        if source and source.config_map_key_ref:
-            path = f"spec.model.env[{index}].valueFrom.configMapKeyRef"
-            yield Reference("ConfigMap", source.config_map_key_ref.name, path, source.config_map_key_ref.key)
-    for index, name in enumerate(md.spec.model.image_pull_secrets):
-        yield Reference("Secret", name, f"spec.model.imagePullSecrets[{index}]")

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
+from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
 from modelward.planner.names import namespace_of
-from modelward.planner.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, References, baseline_reference
+from modelward.planner.references import References
 
 Policy = dict[str, Any]
 """A policy as the API server stores it: camelCase, defaults applied."""

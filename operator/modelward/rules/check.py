@@ -12,12 +12,13 @@ from typing import Any, Literal
 from modelward.api.base import Resource
 from modelward.api.manifest import Document, FieldPath, read_documents
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import references_of
 from modelward.api.validate import SchemaError, canonical, is_ours, parse
 from modelward.rules.judge import Review, Violation, judge, merged, rule_problems
 
 Level = Literal["error", "violation", "warning", "audit", "note"]
 LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "note")
-POLICY_KINDS = ("DataPolicy", "ClusterDataPolicy")
+_STEP = re.compile(r"([^.\[\]]+)(?:\[(?:(\d+)|([^\]]*))\])?\.?")
 
 
 @dataclass(frozen=True)
@@ -158,26 +159,15 @@ def _finding(level: Level, document: Document, violation: Violation) -> Finding:
 
 
 def _path(field_: str) -> FieldPath:
-    """The path of a rule's field, as far as it is plain: `metadata.annotations[…]` ends at the annotations."""
-    return tuple(field_.split("[", 1)[0].split("."))
-
-
-def references(deployment: ModelDeployment) -> list[tuple[str, str, FieldPath]]:
-    """Return the (kind, name, path) of every object that a ModelDeployment refers to."""
-    found: list[tuple[str, str | None, FieldPath]] = []
-    spec = deployment.spec
-    if spec.encryption and spec.encryption.in_transit:
-        path: FieldPath = ("spec", "encryption", "inTransit")
-        found.append(("Secret", spec.encryption.in_transit.secret_name, (*path, "secretName")))
-        found.append(("Secret", spec.encryption.in_transit.client_ca_secret_name, (*path, "clientCASecretName")))
-    for index, issuer in enumerate(spec.access.issuers if spec.access else ()):
-        path = ("spec", "access", "issuers", index, "jwksConfigMapName")
-        found.append(("ConfigMap", issuer.jwks_config_map_name, path))
-    if spec.monitoring and spec.monitoring.baseline:
-        path = ("spec", "monitoring", "baseline")
-        found.append(("ConfigMap", spec.monitoring.baseline.config_map_name, (*path, "configMapName")))
-        found.append(("Secret", spec.monitoring.baseline.secret_name, (*path, "secretName")))
-    return [(kind, name, path) for kind, name, path in found if name]
+    """The path that a field is written as: `spec.access.issuers[0].name`; `annotations[a.b/c]` ends at annotations."""
+    path: list[str | int] = []
+    for name, index, key in _STEP.findall(field_):
+        path.append(name)
+        if key:
+            break
+        if index:
+            path.append(int(index))
+    return tuple(path)
 
 
 def _missing_references(
@@ -188,12 +178,12 @@ def _missing_references(
         Finding(
             "note",
             document.source,
-            document.line(path),
+            document.line(_path(reference.field)),
             _who(document),
             "REFERENCE",
-            ".".join(str(step) for step in path),
-            f"{kind} {name} is not among these files: fine if the namespace has it",
+            reference.field,
+            f"{reference.kind} {reference.name} is not among these files: fine if the namespace has it",
         )
-        for kind, name, path in references(deployment)
-        if (kind, namespace, name) not in known
+        for reference in references_of(deployment)
+        if (reference.kind, namespace, reference.name) not in known
     ]

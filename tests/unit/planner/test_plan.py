@@ -17,11 +17,12 @@ import yaml
 
 from modelward.api.manifest import read_file
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import references_of
 from modelward.api.validate import canonical, is_ours, parse
 from modelward.cli.output import to_yaml
 from modelward.planner.deployment import RUNTIME_ANNOTATION
 from modelward.planner.plan import Material, Plan, Settings, plan
-from modelward.planner.references import References, references_of
+from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.service import WITHHELD_LABEL
 

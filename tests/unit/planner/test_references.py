@@ -5,7 +5,8 @@ import base64
 import pytest
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.planner.references import References, references_of
+from modelward.api.references import references_of
+from modelward.planner.references import References
 
 
 def model(**spec: object) -> ModelDeployment:
