@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import canonical, parse
 from modelward.planner.references import References
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
 from modelward.sidecar.config import Config
-
 from tests.corpus import good, policy
 
 Manifest = dict[str, Any]
