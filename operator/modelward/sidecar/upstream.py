@@ -152,8 +152,8 @@ class Upstream:
 class UpstreamConnection(asyncio.Protocol):
     """One connection to the model server."""
 
-    __slots__ = ("_body", "_complete", "_framed", "_headers", "_parser", "_size", "_status", "_transport", "_upstream",
-                 "_used", "call")  # fmt: skip
+    __slots__ = ("_body", "_complete", "_framed", "_headers", "_parser", "_reusable", "_size", "_status",
+                 "_transport", "_upstream", "_used", "call")  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -169,6 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._size = 0
         self._framed = False  # the end of the body is told by its length or by chunks
         self._complete = False
+        self._reusable = False
 
     def send(self, call: Call) -> None:
         """Send `call`; the connection is free."""
@@ -209,7 +210,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
             return
         if self._complete:
-            self._deliver(reusable=self._parser.should_keep_alive())
+            self._deliver(reusable=self._reusable)
 
     def eof_received(self) -> None:
         """The model server closed: that ends a body whose length was not told."""
@@ -248,6 +249,8 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The header is whole."""
         self._status = self._parser.get_status_code()
+        # Asked now: once the message is over, the parser has forgotten how its end was told.
+        self._reusable = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
