@@ -62,7 +62,10 @@ class Cluster:
         if "KUBERNETES_SERVICE_HOST" in os.environ:
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            # Read now: the library's default is what the variable was when it was imported.
+            await load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
+            )
         configuration.client_session_kwargs = {"trust_env": False}  # the API server is never behind a proxy
         async with ApiClient(configuration) as client:
             yield cls(client)

@@ -1,0 +1,545 @@
+"""The controller against a real API server, with the very rights that the chart gives it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from modelward.controller.certificates import AUTHORITY_VALIDITY
+from modelward.controller.cluster import ApiError, Cluster
+from modelward.controller.election import Election, Periods
+from modelward.controller.events import Recorder
+from modelward.controller.installation import Installation, Installed
+from modelward.controller.models import Models
+from modelward.controller.policies import Policies
+from modelward.planner.names import KubeObject
+from tests.integration.apiserver import ApiServer
+
+pytestmark = pytest.mark.timeout(300)
+
+ROOT = Path(__file__).parents[2]
+CONTROLLER = "controller-token"
+SYSTEM = "modelward-system"
+PLACE = "made"
+IMAGE = "modelward-sidecar@sha256:" + "a" * 64
+MADE = ("deployment", "service", "serviceaccount", "networkpolicy", "configmap", "secret", "poddisruptionbudget")
+
+
+def namespace(name: str, **labels: str) -> KubeObject:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def model(name: str, **spec: Any) -> KubeObject:
+    return {
+        "apiVersion": "modelward.io/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name, "namespace": PLACE, "annotations": {}},
+        "spec": {
+            "replicas": 2,
+            "model": {
+                "image": "wdbc@sha256:" + "b" * 64,
+                "command": ["serve"],
+                "env": [{"name": "EMPTY", "value": ""}, {"name": "HOST", "value": "127.0.0.1"}],
+                "resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {"memory": "1.5Gi"}},
+                "volumeClaims": [{"claimName": "weights", "mountPath": "/models"}],
+            },
+            "encryption": {"inTransit": {"mode": "TLS"}},
+            "access": {
+                "issuers": [{"name": "i", "issuer": "https://i", "audiences": ["a"], "jwksConfigMapName": "keys"}],
+                "rules": [{"subjects": ["user:lee"]}],
+            },
+            **spec,
+        },
+    }
+
+
+def policy(name: str, **spec: Any) -> KubeObject:
+    metadata = {"name": name, "namespace": PLACE}
+    return {"apiVersion": "modelward.io/v1alpha1", "kind": "DataPolicy", "metadata": metadata, "spec": spec}
+
+
+KEYS: KubeObject = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "keys", "namespace": PLACE},
+    "data": {"jwks.json": '{"keys": []}'},
+}
+
+
+@pytest.fixture(scope="module")
+def place(apiserver: ApiServer, bin_dir: Path) -> Iterator[ApiServer]:
+    """The API server with the chart's rights for the controller, and a namespace to work in."""
+    command = [bin_dir / "helm", "template", "modelward", ROOT / "charts/modelward", "--namespace", SYSTEM]
+    command += ["--show-only", "templates/controller-rbac.yaml"]
+    rights = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    objects = [namespace(SYSTEM), namespace(PLACE), KEYS, *(item for item in yaml.safe_load_all(rights) if item)]
+    result = apiserver.apply(*objects)
+    assert result.ok, result.stderr
+    yield apiserver
+    apiserver.delete(*objects)
+
+
+@pytest.fixture
+async def cluster(place: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counting]:
+    monkeypatch.setenv("KUBECONFIG", str(place.kubeconfig_for(CONTROLLER)))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    async with Counting.connected() as connected:
+        assert isinstance(connected, Counting)
+        yield connected
+
+
+class Counting(Cluster):
+    """Counts what is written."""
+
+    writes: list[str]
+
+    async def _request(self, method: str, path: str, *rest: Any, **more: Any) -> KubeObject:
+        if method != "GET":
+            self.__dict__.setdefault("writes", []).append(f"{method} {path}")
+        return await super()._request(method, path, *rest, **more)
+
+    def forget(self) -> None:
+        self.__dict__["writes"] = []
+
+
+class Controller:
+    """The reconcilers as the operator has them, with a clock that can be moved."""
+
+    def __init__(self, cluster: Counting, server: ApiServer) -> None:
+        self.cluster, self.server = cluster, server
+        self.ahead = timedelta()
+        self.installation = Installation(cluster, SYSTEM, IMAGE, self.clock)
+        self.recorder = Recorder(cluster, self.clock)
+        self.installed: Installed | None = None
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def have(self) -> Installed:
+        assert self.installed is not None
+        return self.installed
+
+    async def reconcile(self, name: str) -> dict[str, tuple[str, str]]:
+        """Reconcile a model; return its conditions as status and reason."""
+        self.installed = await self.installation.reconcile()
+        await Models(self.cluster, self.recorder, self.have, self.clock).reconcile(PLACE, name)
+        status = self.server.get("modeldeployment", name, "-n", PLACE)["status"]
+        return {item["type"]: (item["status"], item["reason"]) for item in status["conditions"]}
+
+    def made(self, name: str) -> dict[str, KubeObject]:
+        """What there is for a model, by kind."""
+        listed = self.server.get(",".join(MADE), "-n", PLACE, "-l", f"modelward.io/model={name}")
+        return {item["kind"]: item for item in listed["items"]}
+
+    def events(self, reason: str) -> list[KubeObject]:
+        items = self.server.get("events", "-n", PLACE)["items"]
+        return [item for item in items if item["reason"] == reason]
+
+
+@pytest.fixture
+async def controller(cluster: Counting, place: ApiServer) -> AsyncIterator[Controller]:
+    yield Controller(cluster, place)
+    for kinds, which in (("modeldeployment,datapolicy,events", "--all"), (",".join(MADE), "-l=modelward.io/model")):
+        result = place.kubectl("delete", kinds, "-n", PLACE, "--wait=false", which)
+        assert result.ok, result.stderr
+
+
+def apply(server: ApiServer, *manifests: KubeObject) -> None:
+    result = server.apply(*manifests)
+    assert result.ok, result.stderr
+
+
+async def test_a_model_is_made_and_a_second_look_writes_nothing(controller: Controller) -> None:
+    apply(controller.server, model("wdbc"))
+    conditions = await controller.reconcile("wdbc")
+    assert conditions["Encrypted"] == ("True", "TLS")
+    assert conditions["AccessControlled"] == ("True", "RulesEnforced")
+    assert conditions["Ready"] == ("False", "PodsNotReady")  # nobody starts pods here
+    assert conditions["Reconciling"] == ("True", "Progressing")
+    made = controller.made("wdbc")
+    assert {kind.lower() for kind in made} == set(MADE)
+
+    controller.cluster.forget()
+    await controller.reconcile("wdbc")
+    assert controller.cluster.writes == []
+
+
+async def test_everything_belongs_to_its_model_so_that_deleting_it_removes_all(controller: Controller) -> None:
+    apply(controller.server, model("owned"))
+    await controller.reconcile("owned")
+    uid = controller.server.get("modeldeployment", "owned", "-n", PLACE)["metadata"]["uid"]
+    for item in controller.made("owned").values():
+        (owner,) = item["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["controller"]) == ("ModelDeployment", uid, True)
+        assert item["metadata"].get("finalizers") is None
+    assert controller.server.get("modeldeployment", "owned", "-n", PLACE)["metadata"].get("finalizers") is None
+
+
+async def test_the_sidecar_gets_what_the_published_key_has_signed(controller: Controller) -> None:
+    apply(controller.server, model("signed"))
+    await controller.reconcile("signed")
+    published = controller.server.get("configmap", "modelward-sidecar", "-n", SYSTEM)["data"]
+    assert published["image"] == IMAGE
+    data = controller.made("signed")["ConfigMap"]["data"]
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(published["configKey"]))
+    key.verify(base64.b64decode(data["config.sig"]), data["config.json"].encode())
+    assert json.loads(data["config.json"])["binding"] == {"namespace": PLACE, "name": "signed", "generation": 1}
+
+
+async def test_what_is_missing_is_named_and_nothing_is_half_made(controller: Controller) -> None:
+    controller.server.delete(KEYS)
+    apply(controller.server, model("waits"))
+    conditions = await controller.reconcile("waits")
+    assert conditions["Ready"] == ("False", "ReferenceMissing")
+    assert conditions["Stalled"] == ("True", "ReferenceMissing")
+    assert controller.made("waits") == {}
+    (event,) = controller.events("ReferenceMissing")
+    assert "spec.access.issuers[0].jwksConfigMapName names ConfigMap keys" in event["message"]
+
+    controller.cluster.forget()
+    await controller.reconcile("waits")
+    assert controller.cluster.writes == [], "an event is told once, a status written once"
+
+    apply(controller.server, KEYS)
+    conditions = await controller.reconcile("waits")
+    assert "Stalled" not in conditions
+    assert {kind.lower() for kind in controller.made("waits")} == set(MADE)
+
+
+async def test_what_others_change_is_put_right_and_what_is_taken_out_goes(controller: Controller) -> None:
+    apply(controller.server, model("drifts"))
+    await controller.reconcile("drifts")
+    patch = json.dumps({"spec": {"selector": {"modelward.io/model": "another"}}})
+    assert controller.server.kubectl("patch", "service", "drifts", "-n", PLACE, "-p", patch).ok
+    assert controller.server.kubectl("delete", "networkpolicy", "drifts", "-n", PLACE).ok
+    await controller.reconcile("drifts")
+    assert controller.made("drifts")["Service"]["spec"]["selector"]["modelward.io/model"] == "drifts"
+    assert "NetworkPolicy" in controller.made("drifts")
+
+    changed = model("drifts", replicas=1)
+    del changed["spec"]["model"]["command"]
+    apply(controller.server, changed)
+    await controller.reconcile("drifts")
+    made = controller.made("drifts")
+    assert "command" not in made["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert "PodDisruptionBudget" not in made
+    controller.cluster.forget()
+    await controller.reconcile("drifts")
+    assert controller.cluster.writes == []
+
+
+async def test_what_belongs_to_somebody_else_is_left_alone(controller: Controller) -> None:
+    metadata = {"name": "taken-serving", "namespace": PLACE}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": "mine"}}
+    apply(controller.server, secret, model("taken"))
+    conditions = await controller.reconcile("taken")
+    assert conditions["Stalled"] == ("True", "NameTaken")
+    assert controller.server.get("secret", "taken-serving", "-n", PLACE)["data"].keys() == {"password"}
+    assert "Deployment" not in controller.made("taken")
+    controller.server.delete(secret)
+    assert "Stalled" not in await controller.reconcile("taken")
+
+
+async def test_what_is_not_supported_is_said_and_not_half_served(controller: Controller) -> None:
+    target = model("target", targetRef={"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"})
+    del target["spec"]["model"]
+    apply(controller.server, target, model("fair", fairness={"protected": [{"field": "sex"}]}))
+    assert (await controller.reconcile("target"))["Stalled"] == ("True", "NotSupported")
+    assert (await controller.reconcile("fair"))["Stalled"] == ("True", "NotSupported")
+    assert controller.made("target") == controller.made("fair") == {}
+    told = controller.server.get("modeldeployment", "fair", "-n", PLACE)["status"]["conditions"]
+    assert any("spec.fairness" in item["message"] for item in told)
+
+
+async def test_a_violation_is_judged_again_before_anything_is_made(controller: Controller) -> None:
+    apply(controller.server, policy("strict", require={"encryption": {"inTransit": "MutualTLS"}}), model("late"))
+    conditions = await controller.reconcile("late")
+    assert conditions["PolicyCompliant"] == ("False", "PolicyViolation")
+    assert conditions["Ready"] == ("False", "PolicyViolation")
+    assert controller.made("late") == {}
+    status = controller.server.get("modeldeployment", "late", "-n", PLACE)["status"]
+    assert status["violations"][0]["policy"] == f"DataPolicy/{PLACE}/strict"
+    (event,) = controller.events("PolicyViolation")
+    assert event["involvedObject"]["name"] == "late"
+
+
+async def test_a_policy_tightened_later_reports_or_stops(controller: Controller) -> None:
+    apply(controller.server, model("runs"))
+    await controller.reconcile("runs")
+    strict = {"require": {"encryption": {"inTransit": "MutualTLS"}}}
+    apply(controller.server, policy("tightened", **strict))
+    conditions = await controller.reconcile("runs")
+    assert conditions["PolicyCompliant"] == ("False", "PolicyViolation")
+    assert controller.made("runs")["Deployment"]["spec"]["replicas"] == 2, "kept running, and reported"
+
+    apply(controller.server, policy("tightened", onViolation="Stop", **strict))
+    await controller.reconcile("runs")
+    assert controller.made("runs")["Deployment"]["spec"]["replicas"] == 0
+    controller.cluster.forget()
+    await controller.reconcile("runs")
+    assert controller.cluster.writes == []
+
+    controller.server.delete(policy("tightened"))
+    await controller.reconcile("runs")
+    assert controller.made("runs")["Deployment"]["spec"]["replicas"] == 2
+
+
+async def test_certificates_are_renewed_in_time_even_for_what_is_stalled(controller: Controller) -> None:
+    apply(controller.server, model("ages"))
+    await controller.reconcile("ages")
+    first = controller.made("ages")["Secret"]["data"]
+    apply(controller.server, model("ages", fairness={}))
+    for days, renewed in ((4, False), (5, True)):
+        controller.ahead = timedelta(days=days)
+        assert (await controller.reconcile("ages"))["Stalled"] == ("True", "NotSupported")
+        assert (controller.made("ages")["Secret"]["data"]["tls.crt"] != first["tls.crt"]) is renewed
+    assert controller.made("ages")["Secret"]["data"]["ca.crt"] == first["ca.crt"]
+    assert len(controller.events("CertificateRotated")) == 1
+
+
+async def test_a_certificate_of_the_users_own(controller: Controller) -> None:
+    apply(controller.server, model("gives"))
+    await controller.reconcile("gives")
+    data = controller.made("gives")["Secret"]["data"]
+    own = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "own", "namespace": PLACE}}
+    spec = {"encryption": {"inTransit": {"secretName": "own"}}}
+    apply(controller.server, {**own, "data": {**data, "ca.crt": base64.b64encode(b"mine").decode()}})
+    apply(controller.server, model("given", **spec))
+    assert (await controller.reconcile("given"))["Encrypted"] == ("True", "TLS")
+    assert controller.made("given")["Secret"]["data"]["tls.crt"] == data["tls.crt"]
+
+    controller.ahead = timedelta(days=8)
+    assert (await controller.reconcile("given"))["Stalled"] == ("True", "CertificateInvalid")
+    apply(controller.server, {**own, "data": {**data, "tls.key": base64.b64encode(b"rubbish").decode()}})
+    controller.ahead = timedelta()
+    assert (await controller.reconcile("given"))["Stalled"] == ("True", "CertificateInvalid")
+    controller.server.delete(own)
+    assert (await controller.reconcile("given"))["Stalled"] == ("True", "ReferenceMissing")
+
+
+WEBHOOK: KubeObject = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "MutatingWebhookConfiguration",
+    "metadata": {"name": "modelward"},
+    "webhooks": [
+        {
+            "name": f"{name}.modelward.io",
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "failurePolicy": "Ignore",
+            "clientConfig": {"service": {"name": "modelward-admission", "namespace": SYSTEM, "path": "/"}},
+            "rules": [
+                {"apiGroups": ["none.example"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["x"]}
+            ],
+        }
+        for name in ("judge", "inject")
+    ],
+}
+
+
+async def test_the_webhook_is_given_its_certificate_and_the_authority_is_rotated(controller: Controller) -> None:
+    apply(controller.server, WEBHOOK)
+    try:
+        await controller.installation.reconcile()
+        bundle = controller.server.get("secret", "modelward-ca", "-n", SYSTEM)["data"]["ca.crt"]
+        assert _bundles(controller.server) == [bundle, bundle]
+        assert controller.server.get("secret", "modelward-admission-tls", "-n", SYSTEM)["data"]["ca.crt"] == bundle
+        controller.cluster.forget()
+        await controller.installation.reconcile()
+        assert controller.cluster.writes == []
+        # Applying the chart again leaves the field alone.
+        apply(controller.server, WEBHOOK)
+        assert _bundles(controller.server) == [bundle, bundle]
+
+        controller.ahead = AUTHORITY_VALIDITY * 0.7
+        announced = await controller.installation.reconcile()
+        assert announced.authority.following is not None
+        controller.ahead += timedelta(days=8)
+        after = await controller.installation.reconcile()
+        assert after.authority.current == announced.authority.following
+        assert "next.crt" not in controller.server.get("secret", "modelward-ca", "-n", SYSTEM)["data"]
+        assert _bundles(controller.server)[0] != bundle
+    finally:
+        controller.server.delete(WEBHOOK)
+        for name in ("modelward-ca", "modelward-admission-tls"):
+            controller.server.kubectl("delete", "secret", name, "-n", SYSTEM)
+
+
+def _bundles(server: ApiServer) -> list[str]:
+    hooks = server.get("mutatingwebhookconfiguration", "modelward")["webhooks"]
+    return [hook["clientConfig"]["caBundle"] for hook in hooks]
+
+
+async def test_rules_of_a_policys_own_become_admission_policies_and_go_with_it(controller: Controller) -> None:
+    policies = Policies(
+        controller.cluster, controller.recorder, lambda: [{f"DataPolicy/{PLACE}/own": 3}], controller.clock
+    )
+    rule = {"id": "OWN-001", "expression": "object.spec.replicas > 1", "message": "'one pod'"}
+    apply(controller.server, policy("own", rules=[rule]))
+    await policies.reconcile("DataPolicy", PLACE, "own")
+    assert len(_own_rules(controller.server)) == 2
+    status = controller.server.get("datapolicy", "own", "-n", PLACE)["status"]
+    assert (status["governed"], status["violations"]) == (1, 3)
+    assert status["conditions"][0]["reason"] == "InForce"
+    controller.cluster.forget()
+    await policies.reconcile("DataPolicy", PLACE, "own")
+    assert controller.cluster.writes == []
+
+    apply(controller.server, policy("own", rules=[{**rule, "expression": "object.spec.replicas >"}]))
+    await policies.reconcile("DataPolicy", PLACE, "own")
+    condition = controller.server.get("datapolicy", "own", "-n", PLACE)["status"]["conditions"][0]
+    assert (condition["status"], condition["reason"]) == ("False", "InvalidRule")
+    assert "spec.rules[0].expression" in condition["message"]
+
+    apply(controller.server, policy("own", enforcement="Warn"))
+    await policies.reconcile("DataPolicy", PLACE, "own")
+    assert _own_rules(controller.server) == []
+
+    apply(controller.server, policy("own", rules=[rule]))
+    await policies.reconcile("DataPolicy", PLACE, "own")
+    controller.server.delete(policy("own"))
+    await policies.reconcile("DataPolicy", PLACE, "own")
+    assert _own_rules(controller.server) == []
+
+
+async def test_exceptions_are_listed_until_they_end(controller: Controller) -> None:
+    policies = Policies(controller.cluster, controller.recorder, list, controller.clock)
+    ends = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    exception = {"rules": ["ENC-001"], "names": ["legacy"], "reason": "r", "approvedBy": "a", "expires": ends}
+    apply(controller.server, policy("lenient", exceptions=[exception]))
+    again = await policies.reconcile("DataPolicy", PLACE, "lenient")
+    assert again is not None
+    assert 3500 < again < 3602
+    status = controller.server.get("datapolicy", "lenient", "-n", PLACE)["status"]
+    spec = controller.server.get("datapolicy", "lenient", "-n", PLACE)["spec"]
+    assert status["activeExceptions"][0].items() <= spec["exceptions"][0].items()
+    controller.cluster.forget()
+    await policies.reconcile("DataPolicy", PLACE, "lenient")
+    assert controller.cluster.writes == []
+    controller.ahead = timedelta(hours=2)
+    assert await policies.reconcile("DataPolicy", PLACE, "lenient") is None
+    assert controller.server.get("datapolicy", "lenient", "-n", PLACE)["status"]["activeExceptions"] == []
+
+
+def _own_rules(server: ApiServer) -> list[KubeObject]:
+    kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings"
+    items: list[KubeObject] = server.get(kinds, "-l", "app.kubernetes.io/component=custom-rules")["items"]
+    return items
+
+
+async def test_events_are_counted_and_not_multiplied(controller: Controller) -> None:
+    apply(controller.server, model("noisy"))
+    about = controller.server.get("modeldeployment", "noisy", "-n", PLACE)
+    for recorder in (controller.recorder, controller.recorder, Recorder(controller.cluster)):
+        await recorder.record(about, "Warning", "SidecarMissing", "pod x\nruns without")
+    (event,) = controller.events("SidecarMissing")
+    assert (event["count"], event["message"]) == (2, "pod x runs without")
+
+
+async def test_one_candidate_leads_and_the_next_one_follows_at_once_or_when_it_dies(cluster: Counting) -> None:
+    periods = Periods(lease=1.0, deadline=0.7, retry=0.05)
+    first, second, third = (Election(cluster, SYSTEM, "modelward-controller", f"c{i}", periods) for i in range(3))
+    await first.won()
+    assert not await second._try()
+    await first.release()
+    assert await second._try()
+    began = time.monotonic()
+    await third.won()  # the second never renews
+    assert 0.9 < time.monotonic() - began < 5
+    await second.lost()
+    await third.release()
+
+
+async def test_a_refusal_says_what_was_refused(cluster: Counting) -> None:
+    with pytest.raises(ApiError) as refused:
+        await cluster.find("Secret")  # the chart gives no right to list Secrets
+    assert refused.value.status == 403
+    assert "GET api/v1/secrets" in str(refused.value)
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def running(place: ApiServer, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The controller as a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(place.kubeconfig_for(CONTROLLER)),
+        "MODELWARD_SIDECAR_IMAGE": IMAGE,
+        "POD_NAME": "controller-1",
+    }
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-c", "from modelward.controller.main import main; main()", f"--port={port}"]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    print((tmp_path / "log").read_text())
+
+
+def reason(server: ApiServer, name: str, kind: str) -> str:
+    status = server.get("modeldeployment", name, "-n", PLACE).get("status", {})
+    return next((item["reason"] for item in status.get("conditions", ()) if item["type"] == kind), "")
+
+
+def test_the_process_hears_of_changes_and_leaves_in_order(
+    place: ApiServer, running: subprocess.Popen[bytes], controller: Controller
+) -> None:
+    apply(place, model("live"))
+    wait_for(lambda: reason(place, "live", "Ready") == "PodsNotReady", 40)
+    assert reason(place, "live", "PolicyCompliant") == "NoPolicy"
+
+    # Pods that become ready: what a kubelet and the Deployment's controller would write.
+    counts = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
+    patch = json.dumps({"status": counts})
+    assert place.kubectl("patch", "deployment", "live", "-n", PLACE, "--subresource=status", "-p", patch).ok
+    wait_for(lambda: reason(place, "live", "Ready") == "Serving")
+
+    # A policy that comes, one that goes, and one that a label of the namespace brings into force.
+    apply(place, policy("strict", require={"encryption": {"inTransit": "MutualTLS"}}))
+    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "PolicyViolation", 5)
+    wait_for(lambda: place.get("datapolicy", "strict", "-n", PLACE)["status"].get("violations") == 1, 10)
+    place.delete(policy("strict"))
+    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "NoPolicy", 5)
+    selecting = {
+        "apiVersion": "modelward.io/v1alpha1",
+        "kind": "ClusterDataPolicy",
+        "metadata": {"name": "selecting"},
+        "spec": {"namespaceSelector": {"matchLabels": {"tier": "gold"}}},
+    }
+    apply(place, selecting)
+    assert place.kubectl("label", "namespace", PLACE, "tier=gold").ok
+    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "Compliant", 5)
+    place.delete(selecting)
+    assert place.kubectl("label", "namespace", PLACE, "tier-").ok
+
+    lease = place.get("lease", "modelward-controller", "-n", SYSTEM)
+    assert lease["spec"]["holderIdentity"] == "controller-1"
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=10) == 0
+    assert place.get("lease", "modelward-controller", "-n", SYSTEM)["spec"].get("holderIdentity", "") == ""
