@@ -31,7 +31,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="<verb>")
-    verbs.add_parser("prerequisites", help="Docker and Go: installed and started where that may be done, named otherwise").set_defaults(
+    verbs.add_parser("prerequisites", help="Docker and Go, checked and mended where that may be done").set_defaults(
         run=_prerequisites
     )
     verbs.add_parser("up", help="the kind cluster, kept if it is healthy").set_defaults(run=_up)
@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     load = verbs.add_parser("load", help="put local images into the cluster; prints each with its name by digest")
     load.add_argument("images", nargs="+", metavar="IMAGE")
     load.set_defaults(run=_load)
-    verbs.add_parser("base", help="the images for Dockerfiles to start from: prints them, Python 3.13's first").set_defaults(run=_base)
+    verbs.add_parser("base", help="the base images for Dockerfiles; prints them, Python 3.13's first").set_defaults(
+        run=_base
+    )
     return parser
 
 

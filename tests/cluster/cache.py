@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -41,12 +42,22 @@ def key(*parts: str | bytes) -> str:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for intermediate files, gone afterwards: on the cache's disk, so that finished files can be renamed out of it."""
+    """A folder for intermediate files, gone afterwards; on the cache's disk, so that files can be renamed out of it."""
     path = Path(tempfile.mkdtemp(dir=folder("tmp")))
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
+
+
+def remove_tree(root: Path) -> None:
+    """Remove a folder, but nothing that is mounted in it: an interrupted debootstrap leaves /proc there."""
+    mounts = Path("/proc/self/mounts")
+    lines = mounts.read_text(encoding="utf-8").splitlines() if mounts.exists() else []
+    inside = [line.split()[1] for line in lines if line.split()[1].startswith(f"{root}/")]
+    for mount in reversed(inside):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -69,4 +80,4 @@ def _wait_for(descriptor: int) -> None:
 def _sweep() -> None:
     """Remove what an interrupted run left behind. Only for the holder of the lock."""
     for path in folder("tmp").iterdir():
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)

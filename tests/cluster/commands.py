@@ -1,4 +1,4 @@
-"""Running other programs: every call bounded in time, its output in the log, its failure a message that can be acted on."""
+"""Running other programs: bounded in time, their output in the log, their failure a message that can be acted on."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def pipe(source: Sequence[str | Path], sink: Sequence[str | Path]) -> None:
     with log_file().open("ab") as log:
         producer = subprocess.Popen(producer_args, stdout=subprocess.PIPE, stderr=log)
         consumer = subprocess.Popen(consumer_args, stdin=producer.stdout, stdout=log, stderr=log)
-        assert producer.stdout is not None  # noqa: S101 - asked for two lines above
+        assert producer.stdout is not None  # asked for two lines above
         producer.stdout.close()  # the consumer's copy is the only one left: its death ends the producer
         try:
             codes = (producer.wait(30 * MINUTE), consumer.wait(30 * MINUTE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.cluster import cache, debian, go_builds, versions
@@ -16,8 +17,9 @@ _NODE_FILES = Path(__file__).parent / "node"
 _NODE_PROGRAMS = ("kubelet", "kubeadm", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr")
 _CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "etcd", "coredns")
 _NODE_PACKAGES = (
-    *("systemd", "conntrack", "ebtables", "ethtool", "ipset", "iproute2", "iptables", "nftables", "kmod", "mount", "util-linux"),
-    *("bash", "ca-certificates", "curl", "jq", "procps", "socat", "e2fsprogs", "runc", "containernetworking-plugins"),
+    *("bash", "ca-certificates", "curl", "e2fsprogs", "jq", "kmod", "mount", "procps", "systemd", "util-linux"),
+    *("conntrack", "ethtool", "iproute2", "ipset", "iptables", "nftables"),
+    *("containernetworking-plugins", "runc"),
 )
 _PROXY_PACKAGES = ("conntrack", "ipset", "iproute2", "iptables", "kmod", "nftables")
 _PYTHON_PACKAGES = ("ca-certificates", "python3", "python3-venv")
@@ -34,7 +36,7 @@ def exists(image: str) -> bool:
 def base_steps(wanted: list[str]) -> list[Step]:
     """What is left to do to have those of the wanted images that are made here."""
     return [
-        Step(f"making the image {tag}", 90, lambda tag=tag, suite=suite: debian.make_image(tag, suite, _PYTHON_PACKAGES))
+        Step(f"making the image {tag}", 60, partial(debian.make_image, tag, suite, _PYTHON_PACKAGES))
         for _, tag, suite in versions.PYTHON_BASES
         if tag in wanted and not exists(tag)
     ]
@@ -69,7 +71,7 @@ def node_steps() -> list[Step]:
     steps = go_builds.steps((*_NODE_PROGRAMS, *_CONTROL_PLANE))
     for tag, packages in ((_root_image(), _NODE_PACKAGES), (_proxy_image(), _PROXY_PACKAGES)):
         if not exists(tag):
-            make = lambda tag=tag, packages=packages: debian.make_image(tag, versions.NODE_SUITE, packages)  # noqa: E731
+            make = partial(debian.make_image, tag, versions.NODE_SUITE, packages)
             steps.append(Step(f"making the image {tag}", 60, make))
     return [*steps, Step(f"making the image {node_image()}", 90, _make_node)]
 
@@ -102,7 +104,7 @@ def _name(image: str) -> str:
 
 
 def _make_control_plane_image(image: str) -> None:
-    """One program in an image that kubeadm will ask for by exactly this tag, whatever the program's own patch release is."""
+    """One program in an image of exactly the tag that kubeadm asks for, whatever the program's own patch release is."""
     name = _name(image)
     with cache.scratch() as context:
         if name == "pause":

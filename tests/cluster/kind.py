@@ -99,7 +99,7 @@ def kubeconfig() -> Path:
 
 
 def load(names: list[str]) -> list[Loaded]:
-    """Put images of the local Docker into every node, and let pods name them by digest: no registry is asked for either.
+    """Put images of the local Docker into every node, where pods can name them by digest; no registry is asked.
 
     Raises:
         ClusterError: the cluster or one of the images is not there.
@@ -119,8 +119,8 @@ def overlay(stock: str) -> str:
     for setting in re.findall(r"^\w+(?=:)", _OVERLAY, re.MULTILINE):
         if re.search(rf"^{setting}\s*:", stock, re.MULTILINE):
             raise ClusterError(
-                f"{CONFIG.name} sets `{setting}`, which the node image made here needs for itself (no image registry answers): "
-                f"move the setting to the node, or make the cluster where a registry answers"
+                f"{CONFIG.name} sets `{setting}`, which the node image made here needs for itself: "
+                "move the setting to the node, or make the cluster where an image registry answers"
             )
     return stock.rstrip("\n") + "\n" + _OVERLAY.lstrip("\n")
 
@@ -151,8 +151,8 @@ def _create(node_image: str, config: str) -> None:
         if "unable to apply caps" not in str(error):
             raise
         raise ClusterError(
-            "Docker cannot start privileged containers: this machine lacks CAP_SYS_RESOURCE, and its Docker was not started "
-            "by this script, which knows a way around it. Stop Docker and run this again."
+            "Docker cannot start privileged containers: this machine lacks CAP_SYS_RESOURCE, and its Docker was not "
+            "started by this script, which knows a way around it. Stop Docker and run this again."
         ) from error
     run([*_kubectl(), "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"])
     _give_context_to_user()
@@ -204,13 +204,13 @@ def _name_by_digest(node: str, image: str, identifier: str) -> str:
 
 
 def _image_line(node: str, image: str) -> str:
-    """What ``ctr images ls`` tells of an image in a node: name, media type, digest, ..., labels; empty when it is not there."""
+    """The line of ``ctr images ls`` on an image: name, media type, digest, ..., labels; empty when it is not there."""
     lines = run([*_ctr(node), "images", "ls"], timeout=60).splitlines()
     return next((line for line in lines if is_name_of(line.partition(" ")[0], image)), "")
 
 
 def is_name_of(full: str, image: str) -> bool:
-    """Whether containerd's full name is that of an image as Docker's users write it: with or without registry and ``library``."""
+    """Whether containerd's full name is that of an image as Docker's users write it: short, or with its registry."""
     if ":" not in image.rpartition("/")[2]:
         image += ":latest"
     return full == image or (full.endswith(f"/{image}") and full.removesuffix(image).count("/") <= 2)

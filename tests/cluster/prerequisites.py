@@ -29,10 +29,10 @@ def ensure_docker() -> None:
     """
     if docker_answers():
         return
-    if os.environ.get("DOCKER_HOST"):
-        raise PrerequisiteError(f"Docker does not answer at DOCKER_HOST={os.environ['DOCKER_HOST']}: start it, or unset it")
+    if address := os.environ.get("DOCKER_HOST"):
+        raise PrerequisiteError(f"Docker does not answer at DOCKER_HOST={address}: start it, or unset it")
     if sys.platform != "linux":
-        raise PrerequisiteError("Docker does not answer: install Docker Desktop (https://docs.docker.com/get-docker/) or start it")
+        raise PrerequisiteError("Docker does not answer: start it, or install it (https://docs.docker.com/get-docker/)")
     _ensure_programs({"docker": "docker.io", "dockerd": "docker.io", "iptables": "iptables"})
     if lacks_sys_resource():
         _ensure_programs({"jq": "jq", "runc": "runc"})
@@ -44,7 +44,7 @@ def ensure_go() -> None:
     """A Go tool chain that is new enough for what is built with it.
 
     Raises:
-        PrerequisiteError: Go is missing or too old. It is never installed from here: Debian's is older than what is needed.
+        PrerequisiteError: Go is missing or too old. It is never installed from here: Debian's is older than needed.
     """
     wanted = ".".join(map(str, versions.GO_AT_LEAST))
     cure = f"install Go {wanted} or newer as https://go.dev/doc/install says, and put its bin folder on the PATH"
@@ -106,7 +106,7 @@ def _ensure_programs(packages: dict[str, str]) -> None:
         return
     command = f"apt-get install {' '.join(missing)}"
     if not _on_debian():
-        raise PrerequisiteError(f"missing: {', '.join(missing)}; install with your system's package manager (Debian: `{command}`)")
+        raise PrerequisiteError(f"missing: {', '.join(missing)}; on Debian, `{command}` would install it")
     if os.geteuid() != 0:
         raise PrerequisiteError(f"missing: {', '.join(missing)}; install with `sudo {command}`")
     print(f"installing from Debian: {', '.join(missing)}", file=sys.stderr)
@@ -136,8 +136,13 @@ def _start_docker() -> None:
     print(f"starting Docker, which is no service here: dockerd, its log in {log}", file=sys.stderr)
     with log.open("ab") as output:
         # A session of its own: the daemon outlives this script and the terminal it was called from.
-        command = ["dockerd", *_runtime_options()]
-        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        daemon = subprocess.Popen(
+            ["dockerd", *_runtime_options()],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     for _ in range(60):
         if docker_answers():
             return

@@ -23,7 +23,7 @@ class Step:
 
 
 def run_steps(steps: Sequence[Step], out: TextIO = sys.stderr) -> None:
-    """Run the steps in order and show them on ``out``: one line that changes on a terminal, a line now and then elsewhere."""
+    """Run the steps in order; ``out`` shows them: a line that changes on a terminal, a line now and then elsewhere."""
     for number, step in enumerate(steps, 1):
         later = sum(other.seconds for other in steps[number:])
         with _Ticker(f"[{number}/{len(steps)}] {step.title}", step.seconds, later, out):

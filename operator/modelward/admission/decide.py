@@ -1,0 +1,142 @@
+"""The answer to a review: pure functions of the request, of what the caches hold, and of the time.
+
+The mutating phase comes before the schema. An object that its schema does not allow is let through here, and refused
+by the API server a moment later, in its own words; the forged status of a new object is dropped before judging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from modelward.admission.review import ALLOWED, Decision, Request, ReviewError
+from modelward.api.base import GROUP
+from modelward.api.validate import SchemaError, canonical, parse
+from modelward.planner.injection import InjectionError, inject, json_patch
+from modelward.rules.judge import Review, Violation, denial, judge, rule_problems
+
+MAX_POLICIES = 10
+"""DataPolicies in a namespace: each costs the API server the whole catalogue at every change of a model."""
+
+
+class NotReadyError(Exception):
+    """What the answer depends on is not known yet."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controller says of the sidecar."""
+
+    image: str
+    config_key: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the cluster holds that a decision depends on.
+
+    Attributes:
+        policies: the ClusterDataPolicies, and the DataPolicies of the namespace.
+        namespace_labels: of the object's namespace.
+        settings: None while the controller has written none.
+    """
+
+    policies: Sequence[dict[str, Any]]
+    namespace_labels: Mapping[str, str]
+    settings: Settings | None
+
+
+def decide(request: Request, around: Surroundings, now: datetime) -> Decision:
+    """Answer a review.
+
+    Raises:
+        ReviewError: it is about a kind of object that this server does not judge.
+        NotReadyError: the settings are not there.
+    """
+    judges = _JUDGES.get((request.kind.group, request.kind.kind))
+    if judges is None or request.sub_resource:
+        raise ReviewError(f"{request.kind.kind}/{request.sub_resource} is not judged here")
+    if request.operation not in ("CREATE", "UPDATE"):
+        return ALLOWED  # what may be deleted is the ValidatingAdmissionPolicies' business
+    return judges(request, around, now)
+
+
+def _model(request: Request, around: Surroundings, now: datetime) -> Decision:
+    old = _stored(request.old_object)
+    # Status is the controller's word: none yet on a new object, whatever it says, and unchanged on an old one.
+    new = _stored(request.object, status=(request.old_object or {}).get("status"))
+    if new is None:
+        return ALLOWED
+    if request.operation == "UPDATE" and old is None:
+        old = request.old_object  # stored under an older schema
+    verdict = judge(
+        Review(new, old, request.namespace, dict(around.namespace_labels), now),
+        around.policies,
+    )
+    warnings = tuple(_warning(violation) for violation in verdict.warnings)
+    if verdict.violations:
+        return Decision(allowed=False, message=denial(verdict, request.who), warnings=warnings, verdict=verdict)
+    return Decision(allowed=True, warnings=warnings, verdict=verdict)
+
+
+def _policy(request: Request, around: Surroundings, now: datetime) -> Decision:  # noqa: ARG001 - one shape for all
+    old, new = _stored(request.old_object), _stored(request.object)
+    if new is None or "deletionTimestamp" in new["metadata"]:
+        return ALLOWED
+    if old is not None and new["spec"]["rules"] == old["spec"]["rules"]:
+        return ALLOWED  # judged when they came
+    problems = rule_problems(new)
+    if request.operation == "CREATE" and request.kind.kind == "DataPolicy":
+        there = sum(policy["kind"] == "DataPolicy" for policy in around.policies)
+        if there >= MAX_POLICIES:
+            problems.append(
+                f"namespace {request.namespace} has {there} DataPolicies, and {MAX_POLICIES} is the most. "
+                "Fix: put what they ask into fewer"
+            )
+    if not problems:
+        return ALLOWED
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return Decision(allowed=False, message=f"{request.who} cannot be enforced:{lines}")
+
+
+def _pod(request: Request, around: Surroundings, now: datetime) -> Decision:  # noqa: ARG001 - one shape for all
+    pod = request.object
+    if request.operation == "UPDATE":
+        return ALLOWED  # what may change in a running pod is the ValidatingAdmissionPolicies' business
+    if pod is None or not all(isinstance(pod.get(part), dict) for part in ("metadata", "spec")):
+        raise ReviewError("request.object is not a Pod: metadata or spec is missing")
+    if around.settings is None:
+        raise NotReadyError("the ConfigMap modelward-sidecar is not there: is the controller running?")
+    try:
+        injected = inject(pod, image=around.settings.image, config_key=around.settings.config_key)
+    except InjectionError as error:
+        lines = "".join(f"\n  {reason}" for reason in error.reasons)
+        return Decision(allowed=False, message=f"{request.who} cannot be protected:{lines}")
+    return Decision(allowed=True, patch=tuple(json_patch(pod, injected)))
+
+
+_JUDGES: dict[tuple[str, str], Callable[[Request, Surroundings, datetime], Decision]] = {
+    (GROUP, "ModelDeployment"): _model,
+    (GROUP, "DataPolicy"): _policy,
+    (GROUP, "ClusterDataPolicy"): _policy,
+    ("", "Pod"): _pod,
+}
+
+
+def _stored(item: dict[str, Any] | None, *, status: Any = None) -> dict[str, Any] | None:
+    """The object as the API server stores it, with this status; None where its schema refuses it."""
+    if item is None:
+        return None
+    stated = {key: value for key, value in item.items() if key != "status"}
+    if status is not None:
+        stated["status"] = status
+    try:
+        return canonical(parse(stated))
+    except SchemaError:
+        return None
+
+
+def _warning(violation: Violation) -> str:
+    return f"{violation.rule} {violation.field}: {violation.found} (asked by {violation.policy})"
