@@ -58,7 +58,18 @@ class Webhook:
         record: Callable[[list[Event]], None],
         metrics: Metrics,
         now: Callable[[], datetime],
+        leaving: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Prepare.
+
+        Args:
+            surroundings: gives what the cluster holds for an object in this namespace.
+            record: takes Events to be written.
+            metrics: counts.
+            now: the time.
+            leaving: whether clients should connect anew, and so elsewhere.
+        """
+        self._leaving = leaving
         self._surroundings = surroundings
         self._record = record
         self._metrics = metrics
@@ -72,7 +83,7 @@ class Webhook:
             request = decode(await self._body(scope, receive))
             kind = request.kind.kind
             outcome, answer = await self._answer(request)
-            await _respond(send, 200, "application/json", answer)
+            await _respond(send, 200, "application/json", answer, close=self._leaving())
         except _GoneError:
             outcome = "malformed"
         except HttpError as error:
@@ -157,7 +168,9 @@ def _known(kind: str) -> str:
     return kind if kind in ("ModelDeployment", "DataPolicy", "ClusterDataPolicy", "Pod") else "other"
 
 
-async def _respond(send: Send, status: int, content_type: str, body: bytes) -> None:
+async def _respond(send: Send, status: int, content_type: str, body: bytes, *, close: bool = False) -> None:
     headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -109,7 +109,7 @@ async def serve(chosen: Options) -> None:
     async with connected(chosen.api_server, chosen.ca, chosen.token) as client:
         caches, recorder = Caches(client, chosen.namespace, certificate.use), Recorder(client, metrics)
         webhook = _server(
-            Webhook(caches.surroundings, recorder.record, metrics, lambda: datetime.now(UTC)),
+            Webhook(caches.surroundings, recorder.record, metrics, lambda: datetime.now(UTC), stop.is_set),
             chosen.host,
             chosen.port,
             certificate,
