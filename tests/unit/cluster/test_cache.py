@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,13 +28,11 @@ def test_where_the_cache_is(monkeypatch, tmp_path: Path) -> None:
 
 
 def test_scratch_folders_go_even_when_the_work_fails() -> None:
-    try:
-        with cache.scratch() as folder:
-            (folder / "deep").mkdir()
-            (folder / "deep" / "file").write_text("x")
-            raise ZeroDivisionError
-    except ZeroDivisionError:
-        assert not folder.exists()
+    with pytest.raises(ZeroDivisionError), cache.scratch() as folder:  # noqa: PT012 - the failure is inside the scratch
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text("x")
+        1 / 0  # noqa: B018
+    assert not folder.exists()
 
 
 def test_the_lock_keeps_a_second_run_out_and_what_was_left_behind_goes(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_capability_sets() -> None:
 
 
 def run_cluster(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line on a machine on which only the programs in ``path`` are to be found, and Docker is elsewhere."""
+    """Run the command line where only the programs in ``path`` are to be found, and Docker does not answer."""
     environment = {**os.environ, "PATH": str(path), "DOCKER_HOST": "unix:///nowhere.sock"}
     command = [sys.executable, "-m", "tests.cluster", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
