@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -26,6 +27,7 @@ from modelward.controller.events import Recorder
 from modelward.controller.installation import Installation, Installed
 from modelward.controller.models import Models
 from modelward.controller.policies import Policies
+from modelward.controller.queue import GoneError
 from modelward.planner.names import KubeObject
 from tests.integration.apiserver import ApiServer
 
@@ -254,6 +256,39 @@ async def test_what_belongs_to_somebody_else_is_left_alone(controller: Controlle
     assert "Stalled" not in await controller.reconcile("taken")
 
 
+async def test_what_the_api_server_refuses_is_told(controller: Controller) -> None:
+    quota = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "no-deployments"},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [
+                    {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}
+                ]
+            },
+            "validations": [{"expression": "object.metadata.name != 'refused'", "message": "not here"}],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "no-deployments"},
+        "spec": {"policyName": "no-deployments", "validationActions": ["Deny"]},
+    }
+    apply(controller.server, quota, binding, model("refused"))
+    try:
+        deadline = time.monotonic() + 20  # the API server compiles policies in the background
+        while (await controller.reconcile("refused")).get("Stalled") != ("True", "ApplyFailed"):
+            assert time.monotonic() < deadline
+            controller.server.kubectl("delete", "deployment", "refused", "-n", PLACE)
+            await asyncio.sleep(0.5)
+        told = controller.server.get("modeldeployment", "refused", "-n", PLACE)["status"]["conditions"]
+        assert any("not here" in item["message"] for item in told)
+    finally:
+        controller.server.delete(quota, binding)
+
+
 async def test_what_is_not_supported_is_said_and_not_half_served(controller: Controller) -> None:
     target = model("target", targetRef={"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"})
     del target["spec"]["model"]
@@ -409,10 +444,13 @@ async def test_rules_of_a_policys_own_become_admission_policies_and_go_with_it(c
     await policies.reconcile("DataPolicy", PLACE, "own")
     assert _own_rules(controller.server) == []
 
-    apply(controller.server, policy("own", rules=[rule]))
+    apply(controller.server, policy("own", rules=[rule]), WEBHOOK)
     await policies.reconcile("DataPolicy", PLACE, "own")
-    controller.server.delete(policy("own"))
-    await policies.reconcile("DataPolicy", PLACE, "own")
+    for item in _own_rules(controller.server):  # uninstalling takes them away
+        assert item["metadata"]["ownerReferences"][0]["kind"] == "MutatingWebhookConfiguration"
+    controller.server.delete(policy("own"), WEBHOOK)
+    with pytest.raises(GoneError):
+        await policies.reconcile("DataPolicy", PLACE, "own")
     assert _own_rules(controller.server) == []
 
 

@@ -13,10 +13,11 @@ from modelward.api.references import references_of
 from modelward.api.validate import SchemaError, canonical, parse
 from modelward.controller.apply import NameTakenError, carry_out, controls
 from modelward.controller.certificates import CertificateError
-from modelward.controller.cluster import Cluster
+from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
 from modelward.controller.installation import Installed
 from modelward.controller.observe import observe
+from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
@@ -26,11 +27,9 @@ from modelward.planner.status import Observation, Obstacle, invalid_status, stat
 from modelward.rules.judge import Review, Verdict, judge, policy_name
 
 _LOOK_AGAIN_SECONDS = 5.0
-_AWAITED = (
-    "ReferenceMissing",
-    "ReferenceUnusable",
-    "NameTaken",
-)  # a name is also taken while what bore it is being deleted
+_REFUSALS = (400, 403, 413, 422)  # trying again alone mends none of these: quota, admission, size, immutable fields
+# Each may be mended without the ModelDeployment changing; a name is also taken while what bore it is being deleted.
+_AWAITED = ("ApplyFailed", "ReferenceMissing", "ReferenceUnusable", "NameTaken")
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,13 @@ class Models:
             In how many seconds to look again, where something is awaited that is not watched.
 
         Raises:
-            ApiError: the API server refused or did not answer; to be tried again.
+            GoneError: there is no such ModelDeployment any more.
+            ApiError: the API server did not answer, or not as it should; to be tried again.
         """
         raw = await self._cluster.get("ModelDeployment", namespace, name)
-        if raw is None or "deletionTimestamp" in raw["metadata"]:
+        if raw is None:
+            raise GoneError
+        if "deletionTimestamp" in raw["metadata"]:
             return None  # the garbage collector removes what was made for it
         try:
             md = _parsed(raw)
@@ -135,6 +137,10 @@ class Models:
                 await serving.write(self._cluster, md)
         except NameTakenError as error:
             return replace(observation, obstacle=Obstacle("NameTaken", str(error)))
+        except ApiError as error:
+            if error.status not in _REFUSALS:
+                raise
+            observation = replace(observation, obstacle=Obstacle("ApplyFailed", str(error)))
         except SidecarConfigError as error:
             observation = replace(observation, obstacle=Obstacle("ReferenceUnusable", str(error)))
         if serving.renews:

@@ -13,7 +13,7 @@ from modelward.controller.events import Recorder
 from modelward.controller.installation import Installation, Installed
 from modelward.controller.models import Models
 from modelward.controller.policies import Policies
-from modelward.controller.queue import WorkQueue
+from modelward.controller.queue import GoneError, WorkQueue
 from modelward.planner.sidecar import MODEL_LABEL
 
 RESYNC_SECONDS = 60.0
@@ -122,12 +122,16 @@ class Operator:
                 if place in ("", other.namespace):
                     self._queue.add(other)
 
+    def _forget(self, key: Key) -> None:
+        self._seen.pop(key, None)
+        self._violations.pop(key, None)
+        self._rules.pop(key, None)
+
     def _count(self, key: Key, item: Mapping[str, Any], *, gone: bool) -> None:
         """Keep how many rules of which policy a model breaks; its policies tell the sum."""
         before = self._violations.get(key)
         if gone:
-            self._violations.pop(key, None)
-            self._rules.pop(key, None)
+            self._forget(key)
         else:
             status = item.get("status") or {}
             violations = status.get("violations", ())
@@ -140,7 +144,7 @@ class Operator:
 
     def _changed(self, key: Key, item: Mapping[str, Any], *, gone: bool) -> bool:
         if gone:
-            self._seen.pop(key, None)
+            self._forget(key)
             return True
         seen = _Seen.of(item)
         if self._seen.get(key) == seen:
@@ -155,10 +159,14 @@ class Operator:
         if key == INSTALLATION:
             await self.prepare()
             return
-        if key.kind == "ModelDeployment":
-            again = await self._models.reconcile(key.namespace, key.name)
-        else:
-            again = await self._policies.reconcile(*key)
+        try:
+            if key.kind == "ModelDeployment":
+                again = await self._models.reconcile(key.namespace, key.name)
+            else:
+                again = await self._policies.reconcile(*key)
+        except GoneError:  # deleted while the stream was down, perhaps: nobody told
+            self._forget(key)
+            return
         if again is not None and again < self._resync_seconds:
             self._queue.add(key, again)
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from modelward.controller.apply import ensure
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
+from modelward.controller.installation import WEBHOOK_CONFIGURATION
+from modelward.controller.queue import GoneError
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
 from modelward.planner.policy_status import next_expiry, policy_status
 from modelward.rules.admission_policy import custom_policies
@@ -36,12 +38,13 @@ class Policies:
         """Bring a policy's own rules about and tell its status; return in how many seconds to look again.
 
         Raises:
+            GoneError: there is no such policy any more.
             ApiError: the API server refused or did not answer; to be tried again.
         """
         policy = await self._cluster.get(kind, namespace, name)
-        if policy is None or "deletionTimestamp" in policy["metadata"]:
+        if policy is None:
             await self.sweep()
-            return None
+            raise GoneError
         problems = rule_problems(policy) or await self._enforce(policy)
         now = self._clock()
         status = policy_status(policy, problems, self._governed(), policy_name(policy), now)
@@ -69,12 +72,14 @@ class Policies:
         """Apply the policy's own rules; return why the API server does not take them."""
         items = custom_policies(policy)
         if not items:
-            if _had_rules(policy):
+            if _is_news(policy):
                 await self.sweep()
             return []
+        # They go with the installation, not to refuse what nobody is there to explain any more.
+        installation = await self._cluster.get("MutatingWebhookConfiguration", "", WEBHOOK_CONFIGURATION)
         try:
             for item in items:
-                await ensure(self._cluster, _managed(item))
+                await ensure(self._cluster, _managed(item, installation))
         except ApiError as error:
             if error.status in (400, 422):
                 return [f"spec.rules: the API server does not take them: {error.message}"]
@@ -82,13 +87,16 @@ class Policies:
         return []
 
 
-def _managed(item: KubeObject) -> KubeObject:
-    labels = {**item["metadata"].get("labels", {}), MANAGED_BY_LABEL: MANAGER}
-    return {**item, "metadata": {**item["metadata"], "labels": labels}}
+def _managed(item: KubeObject, owner: KubeObject | None) -> KubeObject:
+    metadata = {**item["metadata"], "labels": {**item["metadata"].get("labels", {}), MANAGED_BY_LABEL: MANAGER}}
+    if owner is not None:
+        reference = {key: owner["metadata"][key] for key in ("name", "uid")}
+        metadata["ownerReferences"] = [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], **reference}]
+    return {**item, "metadata": metadata}
 
 
-def _had_rules(policy: KubeObject) -> bool:
-    """Whether this generation is news to us: rules taken out leave an admission policy behind."""
+def _is_news(policy: KubeObject) -> bool:
+    """Whether this generation was not seen before: rules taken out leave an admission policy behind."""
     return bool((policy.get("status") or {}).get("observedGeneration") != policy["metadata"].get("generation"))
 
 

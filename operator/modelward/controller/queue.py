@@ -20,6 +20,10 @@ _WORKERS = 8  # they wait for the API server most of the time
 log = logging.getLogger(__name__)
 
 
+class GoneError(Exception):
+    """What was to be reconciled is not there any more."""
+
+
 class WorkQueue(Generic[Key]):
     """Calls `process(key)` for every key that was added since it was last called for it."""
 

@@ -24,6 +24,7 @@ class Obstacle:
     """Why nothing is made or changed for now: a word for programs, a sentence for people."""
 
     reason: Literal[
+        "ApplyFailed",
         "ReferenceUnusable",
         "InvalidSpec",
         "NotSupported",
