@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
@@ -43,7 +42,7 @@ class Screen:
         lines = text.rstrip().splitlines()
         shown = [*lines[:keep], f"… {len(lines) - keep} more lines"] if len(lines) > keep else lines
         for line in shown:
-            self.console.print(Padding(Text(line), (0, 0, 0, 2)))
+            self.console.print(Text(f"  {line}"), soft_wrap=True)
 
     def ran(self, output: Output, typed: Mapping[str, str] | None = None) -> None:
         """Show a command and what it said; `typed` has what a person would type for parts of the command."""
