@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
         except Refusal as refusal:
             exchange.refusal = refusal
             # The rest of the body is not worth reading, unless it is short and its length known.
-            if length > _SKIP_BYTES or exchange.expects or b"transfer-encoding" in exchange.header:
+            if refusal.close or length > _SKIP_BYTES or exchange.expects or b"transfer-encoding" in exchange.header:
                 exchange.close = True
 
     def hold(self, exchange: Exchange, size: int) -> None:

@@ -47,7 +47,7 @@ class RequestReader:
     way, None between two. Once `feed` has raised, or the client asked to close, nothing more can be read (`ended`).
     """
 
-    __slots__ = ("_arrived", "_head_bytes", "_limits", "_parser", "_sink", "_size_left", "ended", "in_head", "reading")
+    __slots__ = ("_arrived", "_fields_left", "_head_bytes", "_limits", "_parser", "_sink", "_size_left", "ended", "in_head", "reading")
 
     def __init__(self, limits: Limits, sink: Sink) -> None:
         self._limits = limits
@@ -56,6 +56,7 @@ class RequestReader:
         self._arrived = 0.0
         self._head_bytes = 0  # fed since the header began: it may still lie unparsed in the parser
         self._size_left = 0
+        self._fields_left = 0
         self.in_head = True
         self.ended = False
         self.reading: Exchange | None = None
@@ -92,6 +93,7 @@ class RequestReader:
         self.in_head = True
         self._head_bytes = 0
         self._size_left = self._limits.header_bytes
+        self._fields_left = self._limits.headers
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
@@ -101,6 +103,9 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field, or a trailer field."""
         self._spend(len(name) + len(value))
+        self._fields_left -= 1
+        if self._fields_left < 0:
+            raise _too_large(self._limits)
         name = name.lower()
         if not self.in_head:
             if name in _FORBIDDEN_TRAILERS:
@@ -111,8 +116,6 @@ class RequestReader:
         header = self._exchange.header
         if name not in header:
             header[name] = value
-            if len(header) > self._limits.headers:
-                raise _too_large(self._limits)
         elif name in _SINGLE:
             raise Refusal("bad-framing", f"The header field {name.decode('latin-1')} must come once.", close=True)
         else:
@@ -126,7 +129,7 @@ class RequestReader:
         version = parser.get_http_version()
         exchange.close = version != "1.1" or not parser.should_keep_alive()
         self.in_head = False
-        self._size_left = self._limits.header_bytes  # for the trailers
+        self._size_left = self._limits.header_bytes  # the trailers', which the fields' count covers too
         _check_head(exchange, version, upgrade=parser.should_upgrade())
         self._sink.head(exchange)
 

@@ -266,10 +266,13 @@ def _refuse_binary(request: _V2) -> None:
 
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes | Raw, where: str = "The body") -> T:
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        # msgspec names types, fields and positions; it goes to the caller alone, who sent them.
-        raise Refusal("schema-violation", f"{where} does not fit the inference protocol: {str(error)[:256]}.") from None
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            _ANY_DECODER.decode(body)  # reading ends at the first misfit: is the rest JSON at all?
+            # msgspec names types, fields and positions; it goes to the caller alone, who sent them.
+            detail = f"{where} does not fit the inference protocol: {str(error)[:256]}."
+            raise Refusal("schema-violation", detail) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal("malformed-json", f"{where} cannot be read as JSON (UTF-8, RFC 8259).") from None
 
