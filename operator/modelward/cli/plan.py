@@ -44,27 +44,36 @@ def command(files: tuple[Path, ...], output: str, out: Path | None) -> None:
     placeholders.
     """
     try:
-        documents = read_paths(list(files))
-        checked = check(documents)
-        objects = [
-            item for _, md in checked.deployments for item in _planned(md, checked, [one.data for one in documents])
-        ]
-    except (ManifestError, SidecarConfigError) as error:
-        click.echo(f"modelward: {error}", err=True)
-        sys.exit(2)
+        objects = _objects(files)
+        text = to_json(objects) if output == "json" else "---\n".join(map(to_yaml, objects))
+        if out is None:
+            click.echo(text, nl=False)
+        else:
+            out.write_text(text, encoding="utf-8")
     except _NoPlanError as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(error.code)
-    text = to_json(objects) if output == "json" else "---\n".join(map(to_yaml, objects))
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        out.write_text(text, encoding="utf-8")
+    except (ManifestError, SidecarConfigError, OSError) as error:
+        click.echo(f"modelward: {error}", err=True)
+        sys.exit(2)
+
+
+def _objects(files: tuple[Path, ...]) -> list[dict[str, Any]]:
+    documents = read_paths(list(files))
+    checked = check(documents)
+    for finding in checked.findings:
+        if finding.level == "error":
+            where = f"{finding.source}:{finding.line}: {finding.object}"
+            raise _NoPlanError(f"{where}: {finding.field}: {finding.message}", 2)
+    if not checked.deployments:
+        raise _NoPlanError("no ModelDeployment in these files", 2)
+    items = [document.data for document in documents]
+    return [item for _, md in checked.deployments for item in _planned(md, checked, items)]
 
 
 def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     who = f"{namespace_of(md)}/{md.metadata.name}"
-    if checked.count("error") or who not in checked.passed:
+    if who not in checked.passed:
         raise _NoPlanError(f"{who} would be refused: `modelward check` says why", 1)
     if md.spec.model is None:
         raise _NoPlanError(f"{who}: spec.targetRef is not supported by this version", 1)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from modelward.cli.plan import command
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "breast-cancer"
+GIVEN = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: clinic-jwks, namespace: clinic}
+data: {jwks.json: '%s'}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: wdbc-baseline, namespace: clinic}
+binaryData: {baseline.npz: aGk=}
+"""
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    path = tmp_path / "given.yaml"
+    path.write_text(GIVEN % '{"keys": []}')
+    return path
+
+
+def run(*arguments: Path | str) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def test_the_objects_of_the_example(given: Path) -> None:
+    result = run(EXAMPLE / "model.yaml", EXAMPLE / "policy.yaml", given)
+    assert result.exit_code == 0, result.stderr
+    objects = {item["kind"]: item for item in yaml.safe_load_all(result.stdout)}
+    assert list(objects) == [
+        "NetworkPolicy",
+        "ServiceAccount",
+        "Secret",
+        "ConfigMap",
+        "Service",
+        "PodDisruptionBudget",
+        "Deployment",
+    ]
+    assert set(objects["Secret"]["stringData"].values()) == {"<issued in the cluster, never known outside>"}
+    assert objects["ConfigMap"]["data"]["config.sig"] == "<signed by the controller>"
+    assert json.loads(objects["ConfigMap"]["data"]["config.json"])["undeclaredFields"] == "Reject"
+
+
+def test_json_to_a_file(given: Path, tmp_path: Path) -> None:
+    assert run(EXAMPLE / "model.yaml", given, "--out", tmp_path / "absent" / "plan.json").exit_code == 2
+    out = tmp_path / "plan.json"
+    result = run(EXAMPLE / "model.yaml", given, "-o", "json", "--out", out)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert {item["metadata"]["namespace"] for item in json.loads(out.read_text())} == {"clinic"}
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "says"),
+    [
+        (["bad.yaml"], 1, "clinic/wdbc-in-a-hurry would be refused: `modelward check` says why"),
+        (["model.yaml"], 2, "names ConfigMap clinic-jwks, which is not there"),
+        (["absent.yaml"], 2, "no such file"),
+        (["policy.yaml"], 2, "no ModelDeployment in these files"),
+    ],
+)
+def test_what_cannot_be_planned(files: list[str], code: int, says: str) -> None:
+    result = run(*(EXAMPLE / name for name in files))
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_what_is_not_honoured_and_what_is_broken(given: Path, tmp_path: Path) -> None:
+    more = tmp_path / "model.yaml"
+    more.write_text((EXAMPLE / "model.yaml").read_text() + "  fairness: {}\n")
+    result = run(more, given)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "spec.fairness" in result.stderr
+    more.write_text((EXAMPLE / "model.yaml").read_text() + "  fairnes: {}\n")
+    result = run(more, given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "did you mean fairness?" in result.stderr
+    given.write_text(GIVEN % "not JSON")
+    result = run(EXAMPLE / "model.yaml", given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "jwks.json in ConfigMap clinic-jwks is not JSON" in result.stderr
