@@ -3,6 +3,7 @@
 # Where no registry answers, give a local base: --build-arg BASE=modelward-base:trixie-1 --network=host
 # `make images` does all that. No feature of BuildKit is used: the builder that every Docker has is enough.
 ARG BASE=python:3.13-slim
+ARG PROCESS=controller
 
 FROM ${BASE} AS wheel
 RUN python3 -m venv /opt/pip
@@ -14,22 +15,31 @@ COPY operator /src/operator
 RUN touch /src/README.md \
  && /opt/pip/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /dist /src
 
-FROM ${BASE} AS install
+FROM ${BASE} AS packages
 # pip has a home of its own, so that the environment that is shipped holds none.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/modelward
-ARG PROCESS=controller
+ARG PROCESS
 COPY requirements/${PROCESS}.txt /src/
-RUN /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir --no-compile --only-binary :all: \
-      --require-hashes -r /src/${PROCESS}.txt
-COPY --from=wheel /dist /dist
 # The file system is read-only later: bytecode is compiled now, and never compared with its source again.
-RUN /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir --no-compile --no-index --no-deps /dist/*.whl \
- && /opt/modelward/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/modelward/lib \
- && if [ "${PROCESS}" = jobs ]; then ln -s modelward /opt/modelward/bin/entrypoint; \
-    else ln -s "modelward-${PROCESS}" /opt/modelward/bin/entrypoint; fi
+# The packages' own tests are megabytes that nobody runs here.
+RUN /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir --no-compile --only-binary :all: \
+      --require-hashes -r /src/${PROCESS}.txt \
+ && find /opt/modelward/lib -type d -name tests -prune -exec rm -r {} + \
+ && /opt/modelward/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/modelward/lib
+
+# modelward itself, apart: a change of a line makes a small new layer and leaves that of the packages as it is.
+FROM packages AS program
+ARG PROCESS
+COPY --from=wheel /dist /dist
+RUN /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir --no-compile --no-index --no-deps \
+      --prefix /opt/program /dist/*.whl \
+ && /opt/modelward/bin/python -m compileall -q -s /opt/program -p /opt/modelward --invalidation-mode unchecked-hash /opt/program \
+ && if [ "${PROCESS}" = jobs ]; then entry=modelward; else entry="modelward-${PROCESS}"; fi \
+ && ln -s "${entry}" /opt/program/bin/entrypoint
 
 FROM ${BASE}
-COPY --from=install /opt/modelward /opt/modelward
+COPY --from=packages /opt/modelward /opt/modelward
+COPY --from=program /opt/program /opt/modelward
 ENV PATH=/opt/modelward/bin:$PATH PYTHONUNBUFFERED=1
 # Imports what the process imports: tries the image, and leaves the bytecode of the standard library's modules that it takes.
 RUN ["python3", "-c", "import runpy; runpy.run_path('/opt/modelward/bin/entrypoint', run_name='imported')"]

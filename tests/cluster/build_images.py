@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tests.cluster import cache, images
@@ -22,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 PROCESSES = ("controller", "admission", "sidecar", "jobs")
 EXAMPLE = "modelward-example-wdbc"
 
-_EXAMPLE_CONTEXT = ROOT / "examples" / "breast-cancer" / "server"
+_SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "operator", "requirements")
+_EXAMPLE_SOURCES = Path("examples/breast-cancer/server")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -39,7 +42,7 @@ class Image:
     arguments: tuple[str, ...]
     seconds: float
 
-    @property
+    @cached_property
     def reference(self) -> str:
         """``name:tag``. The tag changes with any source, argument, or base image."""
         files = [path for source in self.sources for path in _files(self.context / source)]
@@ -58,22 +61,22 @@ class Image:
         run(["docker", "build", *options, self.context], env={"DOCKER_BUILDKIT": "0"})
 
 
-def all_images(bases: list[str]) -> list[Image]:
-    """The images, given what their Dockerfiles start from: for the operator, and for MLServer."""
+def all_images(tree: Path, bases: list[str]) -> list[Image]:
+    """The images of a copy of this repository; `bases` is what their Dockerfiles start from, the operator's first."""
     operator, example = bases
     shared = ("Dockerfile", ".dockerignore", "pyproject.toml", "operator", "requirements/build.txt")
     seconds = {"controller": 60, "admission": 45, "sidecar": 45, "jobs": 90}
     processes = [
         Image(
             f"modelward-{process}",
-            ROOT,
+            tree,
             (*shared, f"requirements/{process}.txt"),
             (f"BASE={operator}", f"PROCESS={process}"),
             seconds[process],
         )
         for process in PROCESSES
     ]
-    return [*processes, Image(EXAMPLE, _EXAMPLE_CONTEXT, (".",), (f"BASE={example}",), 120)]
+    return [*processes, Image(EXAMPLE, tree / _EXAMPLE_SOURCES, (".",), (f"BASE={example}",), 120)]
 
 
 def build() -> dict[str, str]:
@@ -82,12 +85,14 @@ def build() -> dict[str, str]:
     Raises:
         ClusterError: a prerequisite is missing, or a build failed.
     """
-    with cache.lock():
+    with cache.lock(), cache.scratch() as tree:
         ensure_docker()
-        wanted = all_images(_bases())
+        bases = _bases()
+        _copy_sources(tree)  # so that what is built is what was hashed, whatever an editor does meanwhile
+        wanted = all_images(tree, bases)
         missing = [image for image in wanted if not images.exists(image.reference)]
         run_steps([Step(f"building {image.reference}", image.seconds, image.build) for image in missing])
-    return {image.name: image.reference for image in wanted}
+        return {image.name: image.reference for image in wanted}
 
 
 def _bases() -> list[str]:
@@ -98,11 +103,21 @@ def _bases() -> list[str]:
     return bases
 
 
+def _copy_sources(tree: Path) -> None:
+    for source in (*map(Path, _SOURCES), _EXAMPLE_SOURCES):
+        target = tree / source
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / source, target)
+
+
 def _files(path: Path) -> list[Path]:
     """The files at or below ``path``, in an order that does not depend on the file system."""
     if path.is_file():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def _proxies() -> list[str]:
