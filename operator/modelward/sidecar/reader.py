@@ -47,7 +47,18 @@ class RequestReader:
     way, None between two. Once `feed` has raised, or the client asked to close, nothing more can be read (`ended`).
     """
 
-    __slots__ = ("_arrived", "_fields_left", "_head_bytes", "_limits", "_parser", "_sink", "_size_left", "ended", "in_head", "reading")
+    __slots__ = (
+        "_arrived",
+        "_fields_left",
+        "_head_bytes",
+        "_limits",
+        "_parser",
+        "_sink",
+        "_size_left",
+        "ended",
+        "in_head",
+        "reading",
+    )
 
     def __init__(self, limits: Limits, sink: Sink) -> None:
         self._limits = limits

@@ -261,7 +261,7 @@ def test_a_client_that_does_not_read_is_cut_off(run):
 
 
 def test_a_client_that_leaves_abandons_its_request(running):
-    running.model.behaviour = lambda connection, asked: None  # noqa: ARG005 - never answers
+    running.model.behaviour = lambda connection, asked: None
     with running.client() as client:
         client.send(request(infer()))
         for _ in range(100):

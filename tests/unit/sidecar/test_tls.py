@@ -43,7 +43,9 @@ def test_plaintext_gets_nothing_from_a_tls_listener(run, files):
     assert running.model.asked == []
 
 
-@pytest.mark.parametrize(("least", "offered", "works"), [("1.3", "1.2", False), ("1.2", "1.2", True), ("1.2", "1.3", True)])
+@pytest.mark.parametrize(
+    ("least", "offered", "works"), [("1.3", "1.2", False), ("1.2", "1.2", True), ("1.2", "1.3", True)]
+)
 def test_the_least_version_is_held(run, authority, files, least, offered, works):
     running = run(server_context(Tls(min_version=least), *files))
     context = authority.client_context()
@@ -103,7 +105,10 @@ def test_without_a_client_certificate_or_with_a_strangers_there_is_no_connection
 
 def test_certificate_and_token_together_have_the_subjects_of_both(run, authority, files, tmp_path):
     context = server_context(Tls(mode="MutualTLS", client_ca=authority.pem), *files)
-    rules = [{"subjects": ["user:alice"], "operations": ["Infer"], "purposes": ["diagnosis"]}, SAN_RULE | {"operations": ["Metadata"]}]
+    rules = [
+        {"subjects": ["user:alice"], "operations": ["Infer"], "purposes": ["diagnosis"]},
+        SAN_RULE | {"operations": ["Metadata"]},
+    ]
     running = run(context, **mutual(authority, rules=rules, issuers=settings()["access"]["issuers"]))
     client_side = authority.client_context()
     client_side.load_cert_chain(

@@ -37,7 +37,7 @@ def test_a_dead_model_is_502(running):
 
 def test_a_slow_model_is_504(run):
     running = run(limits=QUICK)
-    running.model.behaviour = lambda connection, asked: None  # noqa: ARG005
+    running.model.behaviour = lambda connection, asked: None
     answer = running.ask(infer())
     assert (answer.status, answer.problem) == (504, "upstream-timeout")
 
@@ -88,7 +88,9 @@ def test_an_answer_that_is_too_large_is_502(run):
     running = run(limits=settings()["limits"] | {"responseBytes": 10_000})
     running.model.behaviour = lambda connection, _: connection.answer(b"x" * 10_001)
     assert running.ask(infer()).problem == "bad-upstream"
-    running.model.behaviour = raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % (b"x" * 1024) * 50)
+    running.model.behaviour = raw(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % (b"x" * 1024) * 50
+    )
     assert running.ask(infer()).problem == "bad-upstream"
 
 

@@ -1,0 +1,357 @@
+"""Configuration and certificates that change while requests run; the process as a whole, from start to SIGTERM."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from modelward.sidecar import sidecar as module
+from modelward.sidecar.config import Tls
+from modelward.sidecar.setup import SignedFiles
+from modelward.sidecar.tls import server_context
+from tests.unit.sidecar.harness import Client, Model, fitted, infer, jwk, request, settings, token
+from tests.unit.sidecar.pki import LOCALHOST, Authority
+
+
+class Mounted:
+    """A ConfigMap and a Secret as the kubelet mounts them: swapped as a whole, by a symlink."""
+
+    def __init__(self, folder: Path, signer: Ed25519PrivateKey | None = None) -> None:
+        self.folder = folder
+        self.signer = signer or Ed25519PrivateKey.generate()
+        self.authority = Authority()
+        self.versions = 0
+
+    def write(self, document: dict, *, signature: bytes | None = None, authority: Authority | None = None) -> None:
+        self.versions += 1
+        hidden = self.folder / f"..{self.versions}"
+        hidden.mkdir(parents=True)
+        content = json.dumps(document).encode()
+        (hidden / "config.json").write_bytes(content)
+        (hidden / "config.sig").write_bytes(base64.b64encode(signature or self.signer.sign(content)))
+        (hidden / "baseline.npz").write_bytes(fitted())
+        (authority or self.authority).issue(hidden, LOCALHOST)
+        link = self.folder / "..next"
+        link.symlink_to(hidden.name)
+        link.replace(self.folder / "..data")
+        for name in ("config.json", "config.sig", "baseline.npz", "tls.crt", "tls.key"):
+            if not (self.folder / name).is_symlink():
+                (self.folder / name).symlink_to(f"..data/{name}")
+
+    @property
+    def key(self) -> bytes:
+        return self.signer.public_key().public_bytes_raw()
+
+    def source(self) -> SignedFiles:
+        return SignedFiles(self.folder, self.folder, self.key, "clinic", "m")
+
+
+def changed(running, **changes):
+    document = settings(**changes)
+    document["upstream"]["port"] = running.model_port
+    document["binding"]["generation"] = changes.get("generation", 1)
+    document.pop("generation", None)
+    return document
+
+
+@pytest.fixture
+def mounted(tmp_path) -> Mounted:
+    return Mounted(tmp_path / "mounted")
+
+
+@pytest.fixture
+def signed(run, mounted):
+    """A sidecar in plaintext that takes its configuration from signed files."""
+    running = run()
+    mounted.write(changed(running))
+    source = mounted.source()
+    plain = source.load
+
+    def load(generation):
+        taken = plain(generation)
+        return type(taken)(taken.settings, taken.baseline, None, taken.certificate_expires)
+
+    source.load = load
+    running.sidecar._source = source
+    return running
+
+
+NOBODY = settings()["access"] | {"rules": []}
+
+
+def test_a_new_configuration_holds_for_the_next_request_of_an_open_connection(signed, mounted):
+    with signed.client() as client:
+        client.send(request(infer()))
+        assert client.read().status == 200
+        mounted.write(changed(signed, access=NOBODY, generation=2))
+        assert signed.call(signed.sidecar.reload()) is True
+        client.send(request(infer()))
+        assert client.read().status == 403
+    assert signed.metric("modelward_configuration_generation") == 2
+    assert signed.metric('modelward_configuration_reloads_total{outcome="taken"}') == 1
+
+
+def test_a_bad_configuration_is_refused_and_the_old_one_kept(signed, mounted):
+    good = changed(signed, generation=5)
+    mounted.write(good)
+    assert signed.call(signed.sidecar.reload()) is True
+    evil = changed(signed, access=settings()["access"] | {"rules": [{"subjects": ["*"], "operations": ["Infer"]}]})
+    stolen = mounted.signer.sign(b"something else")
+    bad = [
+        (evil | {"binding": good["binding"]}, stolen),  # not signed by the controller
+        (good | {"binding": good["binding"] | {"name": "other"}}, None),
+        (good | {"binding": good["binding"] | {"namespace": "other"}}, None),
+        (good | {"binding": good["binding"] | {"generation": 4}}, None),  # a replay
+        (good | {"unknownField": 1}, None),
+        (good | {"screening": good["screening"] | {"baseline": {"file": "baseline.npz", "sha256": "0" * 64}}}, None),
+        (good | {"inputs": [good["inputs"][0] | {"columns": ["a", "b", "z"]}]}, None),  # the baseline has another
+        (
+            good | {"access": good["access"] | {"issuers": [good["access"]["issuers"][0] | {"jwks": {"keys": []}}]}},
+            None,
+        ),
+    ]
+    for count, (document, signature) in enumerate(bad, 1):
+        mounted.write(document, signature=signature)
+        assert signed.call(signed.sidecar.reload()) is False
+        assert signed.ask(infer(), bearer=token(sub="mallory")).status == 403
+        assert signed.ask(infer()).status == 200
+        assert signed.metric('modelward_configuration_reloads_total{outcome="refused"}') == count
+    assert signed.metric("modelward_configuration_generation") == 5
+
+
+def test_rotated_keys_are_taken_and_the_old_ones_forgotten_with_their_tokens(signed, mounted):
+    old, new = token(), ec.generate_private_key(ec.SECP256R1())
+    assert signed.ask(infer(), bearer=old).status == 200
+    issuer = settings()["access"]["issuers"][0] | {"jwks": {"keys": [jwk(new, "k2")]}}
+    mounted.write(changed(signed, access=settings()["access"] | {"issuers": [issuer]}))
+    assert signed.call(signed.sidecar.reload()) is True
+    assert signed.ask(infer(), bearer=old).status == 401  # though it was verified, and has not expired
+    assert signed.ask(infer(), bearer=token(new, kid="k2")).status == 200
+
+
+def test_reloading_under_load_loses_no_request(signed, mounted):
+    failures: list[int] = []
+    done = threading.Event()
+    counts = [0]
+
+    def load():
+        with signed.client() as client:
+            while not done.is_set():
+                client.send(request(infer()))
+                status = client.read().status
+                counts[0] += 1
+                if status != 200:
+                    failures.append(status)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for generation in range(2, 12):
+        # The limits change too, so that even the connections to the model are made anew.
+        limits = settings()["limits"] | {"upstreamSeconds": 10 + generation}
+        mounted.write(changed(signed, generation=generation, limits=limits))
+        assert signed.call(signed.sidecar.reload()) is True
+        time.sleep(0.05)
+    done.set()
+    for thread in threads:
+        thread.join(10)
+    assert failures == []
+    assert counts[0] > 50
+
+
+def test_the_files_are_watched(run, mounted, monkeypatch):
+    monkeypatch.setattr(module, "_WATCH_SECONDS", 0.1)
+    running = run()
+    mounted.write(changed(running))
+    first = mounted.source().fingerprint()
+    assert first == mounted.source().fingerprint()
+    mounted.write(changed(running, access=NOBODY))
+    assert mounted.source().fingerprint() != first
+    running.sidecar._source = mounted.source()
+    for _ in range(100):
+        if running.metric('modelward_configuration_reloads_total{outcome="taken"}'):
+            break
+        time.sleep(0.05)
+    with running.client(mounted.authority.client_context()) as client:  # the certificate was taken as well
+        client.send(request(infer()))
+        assert client.read().status == 403
+
+
+def test_a_rotated_certificate_is_shown_to_new_connections_and_drops_no_old_one(run, tmp_path):
+    first, second = Authority("first"), Authority("second")
+    running = run(server_context(Tls(), *first.issue(tmp_path, LOCALHOST)))
+    with running.client(first.client_context()) as old:
+        old.send(request(infer()))
+        assert old.read().status == 200
+        context = server_context(Tls(), *second.issue(tmp_path, LOCALHOST))
+        running.source._setup = running.setup(settings(), context)
+        assert running.call(running.sidecar.reload()) is True
+        with running.client(second.client_context()) as new:
+            new.send(request(infer()))
+            assert new.read().status == 200
+        old.send(request(infer()))
+        assert old.read().status == 200
+
+
+# --- the process
+
+
+class Process:
+    """`modelward-sidecar` as it runs in a pod."""
+
+    def __init__(
+        self, mounted: Mounted, *, name: str = "m", namespace: str = "clinic", key: bytes | None = None
+    ) -> None:
+        self.ports = [_free_port(), _free_port()]
+        self.process = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("modelward-sidecar")),
+                f"--config-dir={mounted.folder}",
+                f"--tls-dir={mounted.folder}",
+                f"--config-key={base64.b64encode(key or mounted.key).decode()}",
+                f"--model={name}",
+                "--host=127.0.0.1",
+                f"--port={self.ports[0]}",
+                f"--monitor-port={self.ports[1]}",
+            ],
+            env=os.environ | {"MODELWARD_NAMESPACE": namespace},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until_ready(self) -> float:
+        started = time.monotonic()
+        for _ in range(400):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[1]}/readyz", timeout=1):
+                    return time.monotonic() - started
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError(self.process.communicate(timeout=5))
+
+    def end(self) -> tuple[str, str]:
+        self.process.terminate()
+        out, err = self.process.communicate(timeout=20)
+        return out, err
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def process(run, mounted):
+    running = run()  # for its model server
+    mounted.write(changed(running))
+    started: list[Process] = []
+
+    def start(**options) -> tuple[Process, Model]:
+        started.append(Process(mounted, **options))
+        return started[-1], running.model
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.communicate()
+
+
+def test_sigterm_drains_what_is_under_way_and_exits_0(process, mounted):
+    import asyncio
+
+    sidecar, model = process()
+    sidecar.wait_until_ready()
+
+    def slowly(connection, _):
+        asyncio.get_running_loop().call_later(1, connection.answer, b"{}")
+
+    model.behaviour = slowly
+    context = mounted.authority.client_context()
+    with Client(sidecar.ports[0], context) as busy, Client(sidecar.ports[0], context) as idle:
+        busy.send(request(infer()))
+        for _ in range(100):
+            if model.asked:
+                break
+            time.sleep(0.02)
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert idle.closed()
+        with pytest.raises(OSError):  # nobody listens any more
+            Client(sidecar.ports[0], context)
+        with pytest.raises(urllib.error.HTTPError) as unready:
+            urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ports[1]}/readyz", timeout=5)
+        unready.value.close()
+        answer = busy.read()
+        assert (answer.status, answer.header["connection"]) == (200, "close")
+    out, err = sidecar.process.communicate(timeout=10)
+    assert sidecar.process.returncode == 0
+    (line,) = [json.loads(each) for each in out.splitlines()]
+    assert line["status"] == 200
+    assert all(json.loads(each)["level"] == "info" for each in err.splitlines())
+
+
+def test_a_second_signal_does_not_wait(process, mounted):
+    sidecar, model = process()
+    sidecar.wait_until_ready()
+    model.behaviour = lambda connection, asked: None
+    with Client(sidecar.ports[0], mounted.authority.client_context()) as busy:
+        busy.send(request(infer()))
+        for _ in range(100):
+            if model.asked:
+                break
+            time.sleep(0.02)
+        started = time.monotonic()
+        sidecar.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        sidecar.process.send_signal(signal.SIGTERM)
+        sidecar.process.communicate(timeout=10)
+    assert sidecar.process.returncode == 0
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "other"}, "bound to clinic/m"),
+        ({"namespace": "elsewhere"}, "bound to clinic/m"),
+        ({"key": bytes(32)}, "signature"),
+    ],
+)
+def test_a_configuration_that_is_not_its_own_is_not_served(process, options, message):
+    sidecar, _ = process(**options)
+    _, err = sidecar.process.communicate(timeout=20)
+    assert sidecar.process.returncode == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_memory_and_what_is_imported_stay_small(process, mounted):
+    sidecar, _ = process()
+    sidecar.wait_until_ready()
+    with Client(sidecar.ports[0], mounted.authority.client_context()) as client:
+        for _ in range(50):
+            client.send(request(infer()))
+            assert client.read().status == 200
+    status = Path(f"/proc/{sidecar.process.pid}/status").read_text()
+    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    assert resident <= 64 * 1024
+    sidecar.end()
+    code = "import sys, modelward.sidecar.main; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"pydantic", "kubernetes", "kopf", "click", "yaml", "cel_expr_python"} & set(eval(loaded))
