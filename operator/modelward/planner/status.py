@@ -16,7 +16,8 @@ from modelward.rules.judge import Verdict, Violation
 Truth = Literal["True", "False", "Unknown"]
 _MAX_MESSAGE = 1024
 _MAX_VIOLATIONS = 64
-_ANYONE = ("*", "user:*", "group:*", "group:system:authenticated", "group:system:unauthenticated", "user:anonymous")
+# The subjects that rule ACC-003 refuses where a policy does not allow them; so does any with a `*`.
+_ANYONE = ("user:anonymous", "user:system:anonymous", "group:system:authenticated", "group:system:unauthenticated")
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ def _access_controlled(md: ModelDeployment, observation: Observation) -> Told:
     if not rules:
         return "True", "NobodyAllowed", "no access rule is declared: every request is refused"
     for index, rule in enumerate(rules):
-        anyone = [subject for subject in rule.subjects if subject in _ANYONE]
+        anyone = [subject for subject in rule.subjects if "*" in subject or subject in _ANYONE]
         if anyone:
             return "False", "AnyoneAllowed", f"spec.access.rules[{index}] lets in {anyone[0]}"
     return "True", "RulesEnforced", f"{len(rules)} access rule{'s' if len(rules) > 1 else ''}"
