@@ -10,18 +10,20 @@ The file is an npz without pickle: `header` (JSON), `centre`, `scale`, `precisio
 
 import hashlib
 import io
-import json
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Final, Literal
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from modelward.detect import mahalanobis
+from modelward.detect.archive import ArchiveError, read_arrays
 from modelward.detect.mahalanobis import Array, Mahalanobis
 
-FORMAT = 1
+FORMAT: Final = 1
 FOLDS = 5
 MAX_COLUMNS = 256
 MAX_FIT_ROWS = 50_000  # more are sampled: the picture does not get better, only slower
@@ -34,6 +36,19 @@ _ARRAYS = ("centre", "scale", "precision", "lower", "upper", "calibration")
 
 class BaselineError(Exception):
     """A baseline that cannot be fitted, read or used; the message says why and what would mend it."""
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    columns: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_COLUMNS)]
+    named: bool
+    calibration_rows: Annotated[int, Meta(ge=1)]
+    false_positive_rate: Annotated[float, Meta(gt=0, lt=1)]
+    seed: int
+    rows: int
+    rows_dropped: int
+    data_sha256: str
+    format: Literal[1] = FORMAT
+    detector: Literal["Mahalanobis"] = "Mahalanobis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +95,20 @@ class Baseline:
 
     def to_bytes(self) -> bytes:
         """The file's content; the same baseline gives the same bytes."""
-        header = {
-            "format": FORMAT,
-            "detector": "Mahalanobis",
-            "columns": self.columns,
-            "named": self.named,
-            "calibrationRows": self.calibration_rows,
-            "falsePositiveRate": self.false_positive_rate,
-            "seed": self.seed,
-            "rows": self.rows,
-            "rowsDropped": self.rows_dropped,
-            "dataSha256": self.data_sha256,
-        }
+        header = _Header(
+            columns=self.columns,
+            named=self.named,
+            calibration_rows=self.calibration_rows,
+            false_positive_rate=self.false_positive_rate,
+            seed=self.seed,
+            rows=self.rows,
+            rows_dropped=self.rows_dropped,
+            data_sha256=self.data_sha256,
+        )
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
-            header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8),
+            header=np.frombuffer(msgspec.json.encode(header), dtype=np.uint8),
             centre=self.detector.centre,
             scale=self.detector.scale,
             precision=self.detector.precision,
@@ -188,51 +201,48 @@ def from_bytes(content: bytes) -> Baseline:
     if len(content) > MAX_FILE_BYTES:
         raise BaselineError(f"the file has {len(content)} bytes, a baseline has at most {MAX_FILE_BYTES}")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
-                raise BaselineError("the file unpacks to more than a baseline can hold")
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            header = json.loads(archive["header"].tobytes())
-            arrays = {name: archive[name] for name in _ARRAYS}
-    except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError, NotImplementedError, RecursionError) as error:
-        raise BaselineError("the file is not a baseline as `modelward fit` writes it, or it is damaged") from error
-    return _checked(header, arrays)
-
-
-def _checked(header: object, arrays: dict[str, Array]) -> Baseline:
-    if not isinstance(header, dict) or header.get("format") != FORMAT or header.get("detector") != "Mahalanobis":
+        arrays = read_arrays(content, MAX_FILE_BYTES)
+        parts = {name: arrays[name] for name in _ARRAYS}
+        header = msgspec.json.decode(arrays["header"].tobytes(), type=_Header)
+    except ArchiveError as error:
+        raise BaselineError(f"the file is not a baseline: {error}") from error
+    except (KeyError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise BaselineError(
-            f"the baseline is not of format {FORMAT} for the detector Mahalanobis: fit it anew with this version"
-        )
-    width = len(arrays["centre"]) if arrays["centre"].ndim == 1 else 0
-    shapes = {"centre": (width,), "scale": (width,), "precision": (width, width), "lower": (width,), "upper": (width,)}
-    columns = header.get("columns")
-    problems = [name for name, shape in shapes.items() if arrays[name].shape != shape]
-    problems += [name for name, array in arrays.items() if array.dtype != np.float64 or not np.isfinite(array).all()]
-    if (
-        not isinstance(columns, list)
-        or not all(isinstance(name, str) for name in columns)
-        or len(columns) != width
-        or width == 0
-    ):
-        problems.append("columns")
-    if (arrays["scale"] <= 0).any() or (np.diag(np.atleast_2d(arrays["precision"])) <= 0).any():
-        problems.append("scale")
-    if arrays["calibration"].ndim != 1 or not 1 <= len(arrays["calibration"]) <= header.get("calibrationRows", 0):
-        problems.append("calibration")
-    if problems:
-        raise BaselineError(f"the baseline's {', '.join(sorted(set(problems)))} cannot be right: fit it anew")
+            f"the file is not a baseline of format {FORMAT} as `modelward fit` writes it: fit it anew"
+        ) from error
+    return _checked(header, parts)
+
+
+def _checked(header: _Header, arrays: dict[str, Array]) -> Baseline:
+    width = len(header.columns)
+    shapes = dict.fromkeys(("centre", "scale", "lower", "upper"), (width,)) | {"precision": (width, width)}
+    wrong = {name for name, array in arrays.items() if array.dtype != np.float64 or not np.isfinite(array).all()}
+    wrong |= {name for name, shape in shapes.items() if arrays[name].shape != shape}
+    if arrays["calibration"].ndim != 1 or not 1 <= len(arrays["calibration"]) <= header.calibration_rows:
+        wrong.add("calibration")
+    if not wrong and not ((arrays["scale"] > 0).all() and _is_positive_definite(arrays["precision"])):
+        wrong |= {"scale", "precision"}
+    if wrong:
+        raise BaselineError(f"the baseline's {', '.join(sorted(wrong))} cannot be right: fit it anew")
     return Baseline(
-        columns=tuple(header["columns"]),
-        named=bool(header.get("named")),
+        columns=header.columns,
+        named=header.named,
         detector=Mahalanobis(arrays["centre"], arrays["scale"], arrays["precision"]),
         lower=arrays["lower"],
         upper=arrays["upper"],
         calibration=arrays["calibration"],
-        calibration_rows=int(header["calibrationRows"]),
-        false_positive_rate=float(header.get("falsePositiveRate", 0.01)),
-        seed=int(header.get("seed", 0)),
-        rows=int(header.get("rows", 0)),
-        rows_dropped=int(header.get("rowsDropped", 0)),
-        data_sha256=str(header.get("dataSha256", "")),
+        calibration_rows=header.calibration_rows,
+        false_positive_rate=header.false_positive_rate,
+        seed=header.seed,
+        rows=header.rows,
+        rows_dropped=header.rows_dropped,
+        data_sha256=header.data_sha256,
     )
+
+
+def _is_positive_definite(matrix: Array) -> bool:
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True

@@ -3,12 +3,12 @@
 import csv
 import io
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from modelward.detect.archive import ArchiveError, read_arrays
 from modelward.detect.mahalanobis import Array
 
 MAX_VALUES = 100_000_000
@@ -120,15 +120,12 @@ def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
 
 def _read_npz(content: bytes, assumed: Sequence[str]) -> Table:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > 8 * MAX_VALUES:
-                raise TableError(f"the file unpacks to more than {MAX_VALUES:,} numbers")
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            rows, columns = archive["X"], archive.get("columns")
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise TableError("not an npz of plain arrays (pickled objects are not read)") from error
-    except KeyError as error:
-        raise TableError("the npz has no array `X` (rows x features)") from error
+        arrays = read_arrays(content, 8 * MAX_VALUES)
+    except ArchiveError as error:
+        raise TableError(str(error)) from error
+    if "X" not in arrays:
+        raise TableError("the npz has no array `X` (rows x features)")
+    rows, columns = arrays["X"], arrays.get("columns")
     if rows.ndim != 2 or rows.dtype.kind not in "fiub":
         raise TableError("`X` must be a table of numbers (rows x features)")
     names = tuple(str(name) for name in columns) if columns is not None else None

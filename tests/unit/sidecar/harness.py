@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httptools
 import jwt
@@ -55,7 +55,7 @@ def token(key: Any = KEY, *, kid: str | None = "k1", algorithm: str = "ES256", *
 @cache
 def fitted() -> bytes:
     """A baseline of three columns around (0, 10, -5), deviations 1."""
-    rows = np.random.default_rng(7).normal(size=(400, COLUMNS)) + [0, 10, -5]
+    rows = np.random.default_rng(7).normal(loc=[0, 10, -5], size=(400, COLUMNS))
     return baseline.fit(rows, ["a", "b", "c"], false_positive_rate=0.01).to_bytes()
 
 
@@ -186,7 +186,7 @@ class Client:
         self.socket = context.wrap_socket(raw, server_hostname="localhost") if context else raw
         self.buffer = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -167,8 +168,6 @@ def test_a_full_queue_is_503_and_the_rest_is_served(run):
 
 
 def test_a_dead_sink_of_the_access_log_fails_no_request(run, tmp_path):
-    import os
-
     running: Running = run()
     full = os.open("/dev/full", os.O_WRONLY)
     running.sidecar._access_log._target, before = full, running.sidecar._access_log._target

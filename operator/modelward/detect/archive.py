@@ -1,0 +1,32 @@
+"""Reads npz archives that nobody vouches for: plain arrays of bounded size, and nothing that runs."""
+
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class ArchiveError(Exception):
+    """Not an archive of plain arrays; the message says why."""
+
+
+def read_arrays(content: bytes, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an npz, by name.
+
+    Raises:
+        ArchiveError: it is damaged, holds pickled objects, or unpacks to more than `max_bytes`.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except Exception as error:
+        raise ArchiveError("not an npz archive, or a damaged one") from error
+    if size > max_bytes:
+        raise ArchiveError(f"it unpacks to {size:,} bytes, at most {max_bytes:,} are read")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:
+        raise ArchiveError("not an npz of plain arrays (pickled objects are not read), or a damaged one") from error

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelward.sidecar.config import Limits
+from modelward.sidecar.exchange import Exchange
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.reader import RequestReader
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+        self.held = 0
+
+    def head(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+
+    def hold(self, exchange: Exchange, size: int) -> None:
+        self.held += size
+
+
+def read(*pieces: bytes) -> list[tuple[bytes, bytes, dict[bytes, bytes], bytes, bool]] | str:
+    """What is read of the pieces, or the slug of the refusal."""
+    sink = Sink()
+    reader = RequestReader(Limits(), sink)
+    try:
+        for piece in pieces:
+            reader.feed(piece, 1.0)
+    except Refusal as refusal:
+        return refusal.problem.slug if refusal.close else "left open"
+    return [(each.method, each.target, each.header, b"".join(each.body), each.complete) for each in sink.exchanges]
+
+
+HEAD = b"POST /a HTTP/1.1\r\nHost: x\r\n"
+STREAM = (
+    HEAD + b"Content-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\nhello"
+    + HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;e=1\r\nde\r\n0\r\nX-T: 1\r\n\r\n"
+    + b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+)  # fmt: skip
+
+
+SLUGS = ("bad-framing", "header-too-large", "http-version-not-supported", "not-implemented")
+
+
+def test_requests_are_read_in_their_order():
+    first, second, third = read(STREAM)
+    assert first == (b"POST", b"/a", {b"host": b"x", b"content-length": b"5", b"x-a": b"1, 2"}, b"hello", True)
+    assert second[3] == b"abcde"
+    assert b"x-t" not in second[2]
+    assert third[:2] == (b"GET", b"/b")
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12))
+def test_how_the_bytes_are_cut_makes_no_difference(cuts):
+    edges = [0, *sorted(cuts), len(STREAM)]
+    assert read(*(STREAM[start:end] for start, end in pairwise(edges))) == read(STREAM)
+
+
+@given(st.binary(max_size=300))
+def test_rubbish_is_refused_or_still_arriving(content):
+    told = read(content)
+    assert isinstance(told, list) or told in SLUGS
+
+
+@given(st.integers(0, len(STREAM) - 1), st.binary(min_size=1, max_size=3))
+def test_a_changed_stream_never_yields_more_bodies_than_were_sent(position, inserted):
+    told = read(STREAM[:position] + inserted + STREAM[position:])
+    if isinstance(told, list):
+        assert sum(len(body) for _, _, _, body, _ in told) <= len(STREAM) + len(inserted)
+
+
+@pytest.mark.parametrize(
+    ("content", "slug"),
+    [
+        (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "bad-framing"),
+        (HEAD + b"Host: y\r\n\r\n", "bad-framing"),
+        (HEAD + b"Transfer-Encoding: identity\r\n\r\n", "not-implemented"),
+        (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", "not-implemented"),
+        (HEAD + b"Expect: 200-ok\r\n\r\n", "bad-framing"),
+        (HEAD + b"X-Modelward-Purpose: a\r\nX-Modelward-Purpose: b\r\n\r\n", "bad-framing"),
+        (b"GET /a HTTP/2.0\r\nHost: x\r\n\r\n", "http-version-not-supported"),
+        (HEAD + b"X: " + b"y" * 17_000, "header-too-large"),
+        (HEAD + b"a: b\r\n" * 80 + b"\r\n", "header-too-large"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"t: x\r\n" * 80 + b"\r\n", "header-too-large"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", "bad-framing"),
+    ],
+)
+def test_refusals(content, slug):
+    assert read(content) == slug
+    assert read(*(bytes([byte]) for byte in content)) == slug
+
+
+def test_what_follows_a_request_that_closes_is_ignored():
+    ((_, target, _, _, complete),) = read(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nrubbish \x00")
+    assert (target, complete) == (b"/a", True)
