@@ -96,7 +96,7 @@ def command(  # noqa: PLR0917 - one parameter an option
             md = _chosen(checked, name)
             policies = _governing(checked, documents, md)
             _refuse(checked, unsupported(md, policies), force)
-            references = _references(documents, md, baseline)
+            references = _references(documents, md, baseline, plaintext)
             settings = _settings(md, policies, references, upstream)
             certificate = None if plaintext else given or _certificate(md, references, tls_out or Path(scratch))
             setup = with_tls(settings, _baseline(md, references), certificate)
@@ -157,7 +157,9 @@ def _refuse(checked: Checked, not_honoured: Sequence[str], force: bool) -> None:
         sys.exit(1)
 
 
-def _references(documents: Sequence[Document], md: ModelDeployment, baseline: Path | None) -> References:
+def _references(
+    documents: Sequence[Document], md: ModelDeployment, baseline: Path | None, plaintext: bool
+) -> References:
     """The ConfigMaps and Secrets among the files that the sidecar needs; a baseline file takes the place of its own."""
     found: dict[str, dict[str, Any]] = {"ConfigMap": {}, "Secret": {}}
     for document in documents:
@@ -170,7 +172,13 @@ def _references(documents: Sequence[Document], md: ModelDeployment, baseline: Pa
     if baseline is not None and reference is not None:
         key = "binaryData" if reference.kind == "ConfigMap" else "data"
         found[reference.kind][reference.name] = {key: {BASELINE_KEY: base64.b64encode(baseline.read_bytes()).decode()}}
-    references = References(found["ConfigMap"], found["Secret"])
+    in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
+    if in_transit and in_transit.mode == "MutualTLS" and not in_transit.client_ca_secret_name and not plaintext:
+        raise RunError(
+            "MutualTLS trusts modelward's own authority, which is in the cluster alone: name a Secret with ca.crt in "
+            "spec.encryption.inTransit.clientCASecretName and add it with -f, or try --plaintext"
+        )
+    references = References(found["ConfigMap"], found["Secret"], "none: in plaintext nobody shows a certificate")
     # What the model's own container needs is not wanted here: it runs already.
     wanted = tuple(one for one in references_of(md) if not one.field.startswith("spec.model."))
     missing = references.missing(wanted)

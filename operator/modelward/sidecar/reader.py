@@ -19,7 +19,7 @@ _SINGLE = frozenset(
     (b"host", b"authorization", b"content-type", b"content-length", b"content-encoding", b"expect",
      b"transfer-encoding", b"x-modelward-purpose")
 )  # fmt: skip
-_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"authorization", b"content-type"))
+_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"authorization"))
 
 _run = os.urandom(6).hex()
 _count = itertools.count(1)

@@ -334,6 +334,7 @@ class Running:
 
         async def close() -> None:
             self._model_server.close()
+            await asyncio.sleep(0.05)  # it closes in the loop's next turns, and may accept until then
             for connection in list(self.model.connections):
                 connection.transport.abort()
 
