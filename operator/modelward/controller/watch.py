@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from modelward.api.base import GROUP
 from modelward.controller.operator import Operator
@@ -48,6 +49,7 @@ async def watch(operator: Operator) -> None:
     await kopf.operator(
         registry=registry(operator),
         settings=settings(),
+        identity=Identity("modelward-controller"),  # kopf would ask for the user's name, and an image's user has none
         standalone=True,  # the Lease decides who leads
         clusterwide=True,
     )

@@ -1,0 +1,120 @@
+"""`modelward inject`: a pod or workload with its sidecar, as the webhook would make it, without a cluster."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelward.api.manifest import Document, ManifestError, dotted, read_documents, read_file
+from modelward.cli.output import to_json, to_yaml
+from modelward.planner.injection import InjectionError, inject
+from modelward.planner.sidecar import MODEL_LABEL
+
+_TEMPLATE = ("spec", "template")
+_PODS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("v1", "Pod"): (),
+    ("apps/v1", "Deployment"): _TEMPLATE,
+    ("apps/v1", "StatefulSet"): _TEMPLATE,
+    ("apps/v1", "DaemonSet"): _TEMPLATE,
+    ("apps/v1", "ReplicaSet"): _TEMPLATE,
+    ("batch/v1", "Job"): _TEMPLATE,
+    ("batch/v1", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
+}
+"""Where the pod, or the pod template, of each kind is."""
+
+
+def _config_key(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        size = len(base64.b64decode(value, validate=True))
+    except binascii.Error:
+        size = 0
+    if size != 32:
+        raise click.BadParameter("not the base64 of a raw Ed25519 public key (32 bytes)")
+    return value
+
+
+@click.command("inject", help="Print the pods and workloads of FILE (- for standard input) with their sidecar.")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--image", required=True, help="Image of the sidecar, by digest.")
+@click.option(
+    "--config-key",
+    required=True,
+    callback=_config_key,
+    help="Public key that sidecar configurations are signed with, in base64. A cluster has both in"
+    " `kubectl -n modelward-system get configmap modelward-sidecar -o yaml`.",
+)
+@click.option("--model", help="The ModelDeployment of pods that name none by label or annotation.")
+@click.option("-o", "output", type=click.Choice(["yaml", "json"]), default="yaml", help="Format.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+def command(file: Path, image: str, config_key: str, model: str | None, output: str, out: Path | None) -> None:
+    """Print every document, pods with their sidecar: exit 1 when one cannot be protected, 2 when it cannot be read."""
+    try:
+        documents = read_documents(sys.stdin.read(), "standard input") if str(file) == "-" else read_file(file)
+        objects, refusals = _injected(documents, image, config_key, model)
+        if refusals:
+            click.echo("\n".join(refusals), err=True)
+            sys.exit(1)
+        text = _json(objects) if output == "json" else "---\n".join(map(to_yaml, objects))
+        if out is None:
+            click.echo(text, nl=False)
+        else:
+            out.write_text(text, encoding="utf-8")
+    except (ManifestError, OSError, UnicodeDecodeError) as error:
+        click.echo(f"modelward: {error}", err=True)
+        sys.exit(2)
+
+
+def _injected(
+    documents: list[Document], image: str, config_key: str, model: str | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The documents with their sidecars, and what stands in the way, a line each."""
+    objects, refusals, found = [], [], False
+    for document in documents:
+        path = _PODS.get((document.api_version, document.kind))
+        if path is None:
+            objects.append(document.data)
+            continue
+        found = True
+        try:
+            pod = _at(document.data, path)
+            objects.append(_with(document.data, path, inject(_named(pod, model), image=image, config_key=config_key)))
+        except InjectionError as error:
+            where = f"{document.source}:{document.line(path)}: {document.kind} {document.name}"
+            refusals += [f"{where}: {reason}" for reason in error.reasons]
+    if not found:
+        kinds = ", ".join(kind for _, kind in _PODS)
+        click.echo(f"modelward: nothing here has pods; passed on as it is (known: {kinds})", err=True)
+    return objects, refusals
+
+
+def _at(item: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for step in path:
+        inner = item.get(step)
+        if not isinstance(inner, dict):
+            raise InjectionError([f"{dotted(path)} is not there. Fix: give the workload its pod template"])
+        item = inner
+    return item
+
+
+def _with(item: dict[str, Any], path: tuple[str, ...], pod: dict[str, Any]) -> dict[str, Any]:
+    if not path:
+        return pod
+    return {**item, path[0]: _with(item[path[0]], path[1:], pod)}
+
+
+def _named(pod: dict[str, Any], model: str | None) -> dict[str, Any]:
+    """The pod with the label that names its model; a name that differs from the pod's own is for `inject` to refuse."""
+    metadata = pod.get("metadata") or {}
+    labels = metadata.get("labels") or {} if isinstance(metadata, dict) else None
+    if model is None or not isinstance(labels, dict) or MODEL_LABEL in labels:
+        return pod
+    return {**pod, "metadata": {**metadata, "labels": {**labels, MODEL_LABEL: model}}}
+
+
+def _json(objects: list[dict[str, Any]]) -> str:
+    return to_json(objects[0] if len(objects) == 1 else {"apiVersion": "v1", "kind": "List", "items": objects})
