@@ -231,7 +231,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments, request, authority = prepare(Path(folder), ports["model"])
         start = ["-m", "modelward.sidecar.main"] if args.tls else ["-c", _PLAINTEXT]
-        model = subprocess.Popen([sys.executable, "-m", "tests.bench.sidecar_cpu", "--serve-model", str(ports["model"])])
+        model = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.sidecar_cpu", "--serve-model", str(ports["model"])]
+        )
         sidecar = subprocess.Popen(
             [sys.executable, *start, *arguments, f"--port={ports['sidecar']}", f"--monitor-port={ports['monitor']}"],
             env=os.environ | {"MODELWARD_NAMESPACE": "bench"},

@@ -26,9 +26,7 @@ from modelward.cli.output import to_json
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same file.")
 @click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Format of the summary.")
-def command(  # noqa: PLR0917 - one parameter an option
-    data: Path, out: Path, columns: str | None, rate: float, seed: int, output: str
-) -> None:
+def command(data: Path, out: Path, columns: str | None, rate: float, seed: int, output: str) -> None:
     """Fit and write a baseline: exit 2 when the data cannot be read or tell too little."""
     from modelward.detect import baseline, table  # noqa: PLC0415 - numpy is slow to import
 

@@ -69,7 +69,7 @@ class _Address(click.ParamType[tuple[str, int]]):
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
 @click.option("--tls-out", type=click.Path(file_okay=False, path_type=Path), help="Where the one made here is written.")
 @click.option("--force", is_flag=True, help="Run although `check` refuses, or something declared is not honoured.")
-def command(  # noqa: PLR0917 - one parameter an option
+def command(
     files: tuple[Path, ...],
     name: str | None,
     upstream: str,

