@@ -18,7 +18,7 @@ help: ## Show this list
 demo: setup ## A real kind cluster: an unsafe model refused, a safe one protected, served and attacked
 	$(PY) -m demo
 
-test: setup ## Everything: lint, types, contracts, unit, conformance, integration, e2e on kind
+test: setup ## Lint, types, contracts, unit, conformance, integration; the cluster is `make test-e2e`
 	$(PY) -m tests.stages
 
 ##@ Parts of the tests

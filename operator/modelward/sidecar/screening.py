@@ -53,14 +53,12 @@ class Screen:
         except BaselineError as error:
             raise config.ConfigError(f"the detector {DETECTOR}: {error}") from error
         detector = baseline.detector
-        self._detector = detector
         # Scaling, correlation and threshold in one matrix: the score of a row is the length of (row - centre) @
         # matrix.
         self._matrix = np.ascontiguousarray(
             np.linalg.cholesky(detector.precision) / detector.scale[:, np.newaxis] / threshold, dtype=np.float64
         )
-        reach = 1e100 * detector.scale
-        self._least, self._most = detector.centre - reach, detector.centre + reach
+        self._offset = detector.centre @ self._matrix
 
     @classmethod
     def build(
@@ -88,7 +86,7 @@ class Screen:
         """None for an ordinary request; may change the tensors' data when it is to be sanitised."""
         try:
             score = self.score(tensors)
-            if score <= 1.0:
+            if score <= 1.0:  # and not the other way round: a score that is no number is no pass
                 return None
             if self._on_anomaly == "Sanitise":
                 self._clip(tensors)
@@ -120,11 +118,12 @@ class Screen:
     def score(self, tensors: Sequence[Tensor]) -> float:
         """The greatest score of the rows; 1.0 is the threshold."""
         rows = self._rows(tensors)
-        distance = (np.minimum(np.maximum(rows, self._least), self._most) - self._detector.centre) @ self._matrix
-        if len(distance) == 1:
-            row = distance[0]
-            return math.sqrt(row.dot(row))
-        return math.sqrt(np.einsum("ij,ij->i", distance, distance).max())
+        with np.errstate(over="ignore", invalid="ignore"):  # the score is then infinite or none: anomalous
+            distance = rows @ self._matrix - self._offset
+            if len(distance) == 1:
+                row = distance[0]
+                return math.sqrt(row.dot(row))
+            return math.sqrt(np.einsum("ij,ij->i", distance, distance).max())
 
     def _rows(self, tensors: Sequence[Tensor]) -> np.ndarray:
         if self._whole is not None:
