@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,12 @@ def test_a_lock_holds_versions_and_hashes_and_no_addresses(lock: Path) -> None:
     assert "://" not in text
     pinned = re.findall(r"^\S+==.*(?:\n    --hash=sha256:[0-9a-f]{64}.*)+", text, re.MULTILINE)
     assert len(pinned) == len(PINNED.findall(text)), f"something in {lock.name} has no hash"
+
+
+def test_the_wheel_that_is_kept_is_of_the_sources_that_the_lock_names() -> None:
+    path = Path(__file__).parents[2] / "requirements" / "pyfhel_wheel.py"
+    pyfhel_wheel = runpy.run_path(str(path))
+    locked = pyfhel_wheel["locked"]()
+    assert re.fullmatch(r"pyfhel==\S+ \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+", locked), locked
+    folder = pyfhel_wheel["folder"]
+    assert folder(locked) == folder(locked) != folder(locked.replace("sha256:0", "sha256:1"))
