@@ -16,7 +16,7 @@ help: ## Show this list
 demo: setup ## A real kind cluster: an unsafe model refused, a safe one protected, served and attacked
 	$(PY) -m demo
 
-test: setup ## Lint, types, contracts, unit, conformance, integration; the cluster is `make test-e2e`
+test: setup ## Everything: lint, types, contracts, unit, conformance, chart, integration, the kind cluster
 	$(PY) -m tests.stages
 
 ##@ Parts of the tests
@@ -31,6 +31,9 @@ test-conformance: setup ## Public corpora, where they are to be had
 
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 	$(PY) -m tests.stages integration
+
+test-chart: setup ## The chart, rendered by Helm (built on first use)
+	$(PY) -m tests.stages chart
 
 test-e2e: setup ## The kind cluster
 	$(PY) -m tests.stages e2e
@@ -76,4 +79,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	for extra in $(EXTRAS); do $(COMPILE) --extra $$extra -o requirements/$$extra.txt; done
 	$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
 
-.PHONY: help demo test test-lint test-unit test-conformance test-integration test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration test-e2e cluster cluster-down images setup format generate lock

@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parents[1]
@@ -22,13 +24,13 @@ DATA = Path(os.environ.get("MODELWARD_DATA", ROOT.parent / "shared" / "data"))
 
 @dataclass(frozen=True)
 class Stage:
-    """A command, what it shows, and the seconds that it should take at the most on two cores."""
+    """A command, what it shows, the seconds that it should take at the most on two cores, and what it waits for."""
 
     name: str
     shows: str
     command: tuple[str, ...]
     budget: int
-    needs_cluster: bool = False
+    needs: Literal["", "tools", "cluster"] = ""
 
 
 def _pytest(*arguments: str) -> tuple[str, ...]:
@@ -40,57 +42,56 @@ STAGES = (
     Stage("format", "ruff format", (str(BIN / "ruff"), "format", "--check", "--quiet"), 30),
     Stage("types", "mypy, strict", (str(BIN / "mypy"),), 180),
     Stage("contracts", "import-linter: pure core, thin edges", (str(BIN / "lint-imports"), "--no-cache"), 60),
-    Stage("unit", "pure and in-process tests", _pytest("tests/unit", "-n", "2"), 60),
+    Stage("unit", "pure and in-process tests", _pytest("tests/unit", "--ignore", "tests/unit/chart", "-n", "2"), 60),
     Stage("conformance", f"public corpora in {DATA}", _pytest("tests/conformance"), 120),
-    Stage(
-        "integration",
-        "a real etcd and kube-apiserver",
-        _pytest("tests/integration/test_crds.py", "tests/integration/test_agreement.py"),
-        300,
-    ),
-    Stage("processes", "controller, admission and pod policy on a real API server", _pytest("tests/integration"), 600),
-    Stage("e2e", "the kind cluster", _pytest("tests/e2e", "--timeout", "900"), 900, needs_cluster=True),
+    Stage("chart", "the chart, rendered by Helm", _pytest("tests/unit/chart"), 60, needs="tools"),
+    Stage("integration", "a real etcd and kube-apiserver", _pytest("tests/integration"), 900, needs="tools"),
+    Stage("e2e", "the kind cluster", _pytest("tests/e2e", "--timeout", "900"), 900, needs="cluster"),
 )
-
-# `processes` and `e2e` are run by name: together in one API server the former still get in each other's way.
-DEFAULT = tuple(stage.name for stage in STAGES if stage.name not in ("processes", "e2e"))
 
 
 def _say(text: str) -> None:
     print(f"\n=== {text}", flush=True)
 
 
-class _ClusterBuild:
-    """The cluster and its images, made in the background."""
+class _Build:
+    """The tools, the cluster and its images, made in the background while the quick stages run."""
 
-    def __init__(self) -> None:
-        self._log = Path(tempfile.gettempdir()) / f"modelward-cluster-{os.getpid()}.log"
+    def __init__(self, needs: set[str]) -> None:
+        module = [sys.executable, "-m", "tests.cluster"]
+        self._log = Path(tempfile.gettempdir()) / f"modelward-build-{os.getpid()}.log"
         self._began = time.monotonic()
-        steps = ("tools", "up"), ("base",)
-        commands = [f"{sys.executable} -m tests.cluster {verb}" for group in steps for verb in group]
-        commands.append(f"{sys.executable} -m tests.cluster.build_images")
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                ["bash", "-euc", " && ".join(commands)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
-            )
+        self._commands = {"tools": [[*module, "tools"]]} if needs else {}
+        if "cluster" in needs:
+            self._commands["cluster"] = [[*module, "up"], [sys.executable, "-m", "tests.cluster.build_images"]]
+        self._ended = {name: threading.Event() for name in self._commands}
+        self._failed = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        threading.Thread(target=self._make, daemon=True).start()
 
-    def wait(self) -> bool:
-        """Wait for it, telling how it stands every half minute."""
-        while self._process.poll() is None:
-            try:
-                self._process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                lines = self._log.read_text(errors="replace").strip().splitlines()
-                print(
-                    f"    cluster, {time.monotonic() - self._began:.0f} s: {lines[-1] if lines else '...'}", flush=True
-                )
-        if self._process.returncode:
+    def _make(self) -> None:
+        with self._log.open("wb") as log:
+            for name, commands in self._commands.items():
+                for command in commands:
+                    if not self._failed:
+                        self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+                        if self._process.wait():
+                            self._failed = f"`{' '.join(command[1:])}` ended with {self._process.returncode}"
+                self._ended[name].set()
+
+    def wait(self, need: str) -> bool:
+        """Wait for it, telling how it stands every half minute; whether it is there."""
+        while not self._ended[need].wait(timeout=30):
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+            print(f"    {need}, {time.monotonic() - self._began:.0f} s: {lines[-1] if lines else '...'}", flush=True)
+        if self._failed:
             print(self._log.read_text(errors="replace")[-6000:])
-            print(f"The cluster could not be made (exit {self._process.returncode}); the whole log: {self._log}")
-        return self._process.returncode == 0
+            print(f"The {need} could not be made: {self._failed}; the whole log: {self._log}")
+        return not self._failed
 
     def stop(self) -> None:
-        if self._process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
+            self._failed = self._failed or "stopped"
             self._process.terminate()
             self._process.wait()
 
@@ -104,14 +105,14 @@ def _counts(report: Path) -> tuple[int, int]:
     return total - failed, failed
 
 
-def _run(stage: Stage, cluster: _ClusterBuild | None) -> tuple[bool, float, int, int]:
+def _run(stage: Stage, build: _Build) -> tuple[bool, float, int, int]:
     _say(f"{stage.name}: {stage.shows} (budget {stage.budget} s)")
     began = time.monotonic()
     if stage.name == "conformance" and not DATA.is_dir():
         print(f"    left out: no {DATA}; set MODELWARD_DATA to the folder with the corpora")
         return True, 0.0, 0, 0
-    if cluster is not None and stage.needs_cluster:
-        if not cluster.wait():
+    if stage.needs:
+        if not build.wait(stage.needs):
             return False, time.monotonic() - began, 0, 1
         began = time.monotonic()  # the budget is the tests'; the build's time is told apart
     with tempfile.TemporaryDirectory() as folder:
@@ -125,15 +126,13 @@ def _run(stage: Stage, cluster: _ClusterBuild | None) -> tuple[bool, float, int,
 
 def main() -> int:
     """Run the stages named, or all; return the exit code."""
-    # The way through the cluster is run by name (`make test-e2e`) until it has been seen whole.
-    chosen = [stage for stage in STAGES if stage.name in (sys.argv[1:] or DEFAULT)]
-    cluster = _ClusterBuild() if any(stage.needs_cluster for stage in chosen) else None
+    chosen = [stage for stage in STAGES if not sys.argv[1:] or stage.name in sys.argv[1:]]
+    build = _Build({stage.needs for stage in chosen} - {""})
     results = []
     try:
-        results.extend((stage, *_run(stage, cluster)) for stage in chosen)
+        results.extend((stage, *_run(stage, build)) for stage in chosen)
     finally:
-        if cluster is not None:
-            cluster.stop()
+        build.stop()
     _say("summary")
     for stage, ok, seconds, passed, failed in results:
         verdict = "ok" if ok else "FAILED"
