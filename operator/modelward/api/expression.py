@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
 
 VARIABLES = ("object", "oldObject", "params", "namespaceObject", "request", "variables", "self")
+_PLACE = re.compile(r"^ERROR: <input>:(\d+):(\d+): ")
 _ENVIRONMENT = cel.NewEnv(variables=dict.fromkeys(VARIABLES, cel.Type.DYN), extensions=[ext_strings.ExtStrings()])
 
 
@@ -90,4 +92,5 @@ class Activation:
 
 
 def _first_line(text: str) -> str:
-    return text.removeprefix("INVALID_ARGUMENT: ").split("\n", 1)[0][:300]
+    line = text.removeprefix("INVALID_ARGUMENT: ").split("\n", 1)[0][:300]
+    return _PLACE.sub(lambda place: f"at column {place[2]}: " if place[1] == "1" else f"at line {place[1]}: ", line)

@@ -11,10 +11,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
+
+from modelward.api.printable import printable
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
@@ -29,14 +30,31 @@ _TRUE = {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}
 _FALSE = {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
+_MERGE = "<<"
+
+_ACTION = re.compile(
+    r"\{\{-?\s*(\.(Values|Release|Chart|Files|Capabilities)\b|(include|template|toYaml|if|range|end)\b)"
+)
+_RENDER = "This is a template, not yet a manifest: render it first, such as `helm template CHART | modelward check -`."
+_FIXES = (
+    ("could not find expected ':'", "A key needs a colon and a space behind it."),
+    ("mapping values are not allowed", "Check the indentation, or quote the value if it holds a colon."),
+    ("cannot start any token", "Indent with spaces, never tabs; quote a value that begins with @, ` or %."),
+    ("did not find expected", "Check brackets, quotes and indentation here and on the lines before."),
+    ("unexpected end of stream", "Close the quote that was opened here."),
+    ("control characters", "Remove the control character."),
+    ("not acceptable", "Remove the control character."),
+)
+"""What to do about the commonest errors of the parser, by a part of its message."""
 
 
 class ManifestError(Exception):
     """A file that cannot be read as manifests: what, where, and how to mend it."""
 
     def __init__(self, source: str, line: int, what: str, fix: str) -> None:
-        super().__init__(f"{source}:{line}: {what}. {fix}" if line else f"{source}: {what}. {fix}")
-        self.source, self.line, self.what, self.fix = source, line, what, fix
+        self.source, self.line, self.what, self.fix = printable(source), line, printable(what), printable(fix)
+        where = f"{self.source}:{line}" if line else self.source
+        super().__init__(f"{where}: {self.what}. {self.fix}")
 
 
 @dataclass
@@ -159,6 +177,7 @@ class _Builder:
 
     def _mapping(self, path: FieldPath) -> dict[str, Any]:
         out: dict[str, Any] = {}
+        merge = False
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 raise self.error(event, "a key that is not a plain word", "Keys of Kubernetes objects are strings.")
@@ -167,7 +186,23 @@ class _Builder:
                 raise self.error(event, f"the key {key:.64} is given twice", "Keep one of the two.")
             self.lines[(*path, key)] = _line(event)
             out[key] = self.build(next(self.events), (*path, key))
-        return out
+            if key == _MERGE and event.implicit[0]:  # a plain <<, without quotes
+                merge = True
+                self._check_merge(event, out[key])
+        return _merged(out) if merge else out
+
+    def _check_merge(self, event: yaml.Event, value: Any) -> None:
+        if not all(isinstance(item, dict) for item in (value if isinstance(value, list) else [value])):
+            raise self.error(event, "the merge key << with something else than objects", "Merge *aliases of objects.")
+
+
+def _merged(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Carry out the merge key `<<` as kubectl does: what is given in the mapping itself wins, then the first merged."""
+    given = mapping.pop(_MERGE)
+    for item in given if isinstance(given, list) else [given]:
+        for key, value in item.items():
+            mapping.setdefault(key, value)
+    return mapping
 
 
 def _count(value: Any) -> int:
@@ -189,24 +224,44 @@ def read_documents(text: str, source: str) -> list[Document]:
         ManifestError: it is not YAML, not made of objects, or over a bound.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise ManifestError(source, 0, f"larger than {MAX_BYTES // 1024 // 1024} MiB", "Split the file.")
-    documents: list[Document] = []
+        raise too_large(source)
     try:
-        events = iter(yaml.parse(text, Loader=_LOADER))
-        for event in events:
-            if isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent, yaml.MappingStartEvent)):
-                builder = _Builder(source, events)
-                value = builder.build(event, ())
-                if value is not None:
-                    documents.extend(_objects(value, builder, event))
+        return list(_documents(text, source))
     except yaml.YAMLError as error:
         if (value := _json_object(text)) is not None:
             return [Document(source, value, {})]
-        mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
-        line = mark.line + 1 if mark else 0
-        raise ManifestError(source, line, f"not readable as YAML: {what}", "Mend the syntax.") from error
-    return documents
+        raise _unreadable(error, text, source) from error
+    except ManifestError as error:
+        if _ACTION.search(text):
+            raise ManifestError(source, error.line, error.what, _RENDER) from error
+        raise
+
+
+def too_large(source: str) -> ManifestError:
+    """Return the error for a text beyond MAX_BYTES."""
+    return ManifestError(source, 0, f"larger than {MAX_BYTES // 1024 // 1024} MiB", "Split the file.")
+
+
+def _documents(text: str, source: str) -> Iterator[Document]:
+    events = iter(yaml.parse(text, Loader=_LOADER))
+    for event in events:
+        if isinstance(event, (yaml.ScalarEvent, yaml.SequenceStartEvent, yaml.MappingStartEvent)):
+            builder = _Builder(source, events)
+            value = builder.build(event, ())
+            if value is not None:
+                yield from _objects(value, builder, event)
+
+
+def _unreadable(error: yaml.YAMLError, text: str, source: str) -> ManifestError:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    position = getattr(error, "position", None)  # the reader, which looks for control characters, gives no line
+    line = mark.line + 1 if mark else text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
+    begun = getattr(error, "context_mark", None)
+    if begun and mark and begun.line != mark.line:
+        what += f" (of what begins on line {begun.line + 1})"
+    fix = next((fix for part, fix in _FIXES if part in what), "Mend the syntax.")
+    return ManifestError(source, line, f"not readable as YAML: {what}", _RENDER if _ACTION.search(text) else fix)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -220,11 +275,14 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 def _objects(value: Any, builder: _Builder, event: yaml.Event) -> Iterator[Document]:
     if not isinstance(value, dict):
-        raise builder.error(
-            event, f"a {type(value).__name__} where an object is wanted", "Begin with apiVersion, kind."
-        )
-    if value.get("kind") == "List" and isinstance(value.get("items"), list):
-        for index, item in enumerate(value["items"]):
+        what = "a list" if isinstance(value, list) else "a bare value"
+        fix = "Begin with apiVersion and kind; write --- between several objects."
+        raise builder.error(event, f"{what} where an object is wanted", fix)
+    if value.get("kind") == "List":
+        items = value.get("items")
+        if not isinstance(items, list):
+            raise builder.error(event, "a List whose items are not a list", "Put the objects under items.")
+        for index, item in enumerate(items):
             if not isinstance(item, dict):
                 raise builder.error(event, f"items[{index}] is not an object", "Begin with apiVersion and kind.")
             prefix = ("items", index)
@@ -232,56 +290,3 @@ def _objects(value: Any, builder: _Builder, event: yaml.Event) -> Iterator[Docum
             yield Document(builder.source, item, lines)
         return
     yield Document(builder.source, value, builder.lines)
-
-
-def read_file(path: Path) -> list[Document]:
-    """Read all objects of a file.
-
-    Raises:
-        ManifestError: the file is not there, not readable, or not a manifest.
-    """
-    source = str(path)
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise ManifestError(source, 0, "no such file", "Check the path.") from None
-    except OSError as error:
-        raise ManifestError(source, 0, f"not readable: {error.strerror}", "Check its permissions.") from error
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ManifestError(source, 0, f"not UTF-8 at byte {error.start}", "Save it as UTF-8.") from error
-    return read_documents(text, source)
-
-
-def read_paths(paths: list[Path]) -> list[Document]:
-    """Read files, and the `*.yaml`, `*.yml` and `*.json` files anywhere below folders.
-
-    Below a folder, files that hold no Kubernetes object (settings of other tools) are passed over; a file that is
-    named itself must be readable.
-
-    Raises:
-        ManifestError: see `read_file`; also for a folder without a manifest.
-    """
-    documents: list[Document] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml", ".json"))
-            below = [document for file in found for document in _manifests_only(file)]
-            if not below:
-                raise ManifestError(str(path), 0, "no manifest in this folder", "Name a folder with *.yaml files.")
-            documents.extend(below)
-        else:
-            documents.extend(read_file(path))
-    return documents
-
-
-def _manifests_only(path: Path) -> list[Document]:
-    try:
-        documents = read_file(path)
-    except ManifestError:
-        if path.suffix == ".json":
-            return []
-        raise
-    return [document for document in documents if document.api_version and document.kind]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,10 +14,27 @@ from modelward.api.base import API_VERSION, GROUP, Resource
 from modelward.api.crd import KINDS, Kind, schema_of
 from modelward.api.expression import CelError, Expression
 from modelward.api.manifest import FieldPath, dotted
+from modelward.api.printable import printable
 
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
-_SCHEMAS = {kind.name: schema_of(kind) for kind in KINDS}
 _MAX_PROBLEMS = 64
+_FIELDS_BELOW = "an object: its fields go below it, indented"
+_WANTED = {
+    "model_type": _FIELDS_BELOW,
+    "model_attributes_type": _FIELDS_BELOW,
+    "dict_type": _FIELDS_BELOW,
+    "list_type": "a list: begin each item with a dash",
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false, without quotes",
+}
+"""What a value should have been, by the type of pydantic's error."""
+
+
+@cache
+def _schema(kind: str) -> dict[str, Any]:
+    return schema_of(KIND_BY_NAME[kind])
 
 
 @dataclass(frozen=True)
@@ -50,10 +69,16 @@ def parse(data: dict[str, Any]) -> Resource:
         SchemaError: the API server would refuse it.
     """
     kind = KIND_BY_NAME.get(str(data.get("kind")))
-    if kind is None or data.get("apiVersion") != API_VERSION:
+    if data.get("apiVersion") != API_VERSION:
+        raise SchemaError(
+            [Problem(("apiVersion",), f"{_shown(data.get('apiVersion'))} is not served: write {API_VERSION}")]
+        )
+    if kind is None:
         known = ", ".join(KIND_BY_NAME)
-        raise SchemaError([Problem(("kind",), f"not a kind of {API_VERSION}: give one of {known}")])
-    schema = _SCHEMAS[kind.name]
+        raise SchemaError(
+            [Problem(("kind",), f"{_shown(data.get('kind'))} is none of {API_VERSION}: give one of {known}")]
+        )
+    schema = _schema(kind.name)
     try:
         resource = kind.model.model_validate({**data, "spec": _without_nulls(data.get("spec"))}, strict=True)
     except ValidationError as error:
@@ -94,8 +119,10 @@ def _problem(error: Any, schema: dict[str, Any]) -> Problem:
             return Problem(path, "required, and not there")
         case "literal_error":
             return Problem(path, f"{_shown(error['input'])} is not one of {context['expected']}")
-        case "string_type":
+        case "string_type" if not isinstance(error["input"], (dict, list)):
             return Problem(path, f"{_shown(error['input'])} is not a string: put it in quotes")
+        case kind if kind in _WANTED:
+            return Problem(path, f"{_shown(error['input'])} is not {_WANTED[kind]}")
         case "string_pattern_mismatch":
             return Problem(path, f"{_shown(error['input'])} does not match {context['pattern']}")
         case _:
@@ -104,13 +131,9 @@ def _problem(error: Any, schema: dict[str, Any]) -> Problem:
 
 
 def _shown(value: Any) -> str:
-    text = (
-        f'"{value}"'
-        if isinstance(value, str)
-        else type(value).__name__
-        if isinstance(value, (dict, list))
-        else str(value)
-    )
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = f'"{printable(value[:80])}"' if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -3,32 +3,80 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from modelward.api.manifest import ManifestError, read_paths
-from modelward.cli.findings import FORMATS
-from modelward.rules.check import check
+from modelward.api.manifest import ManifestError
+from modelward.cli.files import read_all
+from modelward.cli.findings import FORMATS, Screen, as_table, summary
+from modelward.rules.check import check, unreadable
+
+_POLICIES = ("DataPolicy", "ClusterDataPolicy")
 
 
-@click.command("check", help="Judge manifests offline, by the policies among them or by the policy `baseline`.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--policy", "policies", multiple=True, type=click.Path(path_type=Path), help="More files with policies.")
-@click.option("-o", "output", type=click.Choice(sorted(FORMATS)), default="table", help="Format.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.command("check")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--policy",
+    "policies",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file or folder with more policies; may be given again.",
+)
+@click.option("-o", "output", type=click.Choice(sorted(FORMATS)), default="table", help="Format; table if not given.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write there, and a summary on standard error.",
+)
 @click.option("--strict", is_flag=True, help="Warnings count as violations.")
-def command(files: tuple[Path, ...], policies: tuple[Path, ...], output: str, out: Path | None, strict: bool) -> None:
-    """Judge manifests: exit 0 without a violation, 1 with one, 2 when something cannot be read."""
-    try:
-        checked = check(read_paths([*files, *policies]))
-    except ManifestError as error:
+@click.option(
+    "--only-manifests",
+    is_flag=True,
+    help="Pass over named files without a Kubernetes object, as below a folder: for hooks that get every file.",
+)
+def command(
+    files: tuple[Path, ...],
+    policies: tuple[Path, ...],
+    output: str,
+    out: Path | None,
+    strict: bool,
+    only_manifests: bool,
+) -> None:
+    """Judge manifests offline, by the policy `baseline` and the policies among them.
+
+    FILES are manifests, folders of them, or - for standard input. Exit codes: 0 without a violation, 1 with one,
+    2 when something cannot be read.
+    """
+    reading = read_all(files, only_manifests=only_manifests)
+    asked = read_all(policies)
+    for skipped in (*reading.skipped, *asked.skipped):
+        click.echo(f"modelward: skipped {skipped}", err=True)
+    errors = [*reading.errors, *asked.errors]
+    if policies and not asked.errors and not any(document.kind in _POLICIES for document in asked.documents):
+        named = ", ".join(map(str, policies))
+        errors.append(ManifestError(named, 0, "no DataPolicy or ClusterDataPolicy in it", "Name a file with policies."))
+    for error in errors:
         click.echo(f"modelward: {error}", err=True)
-        sys.exit(2)
-    text = FORMATS[output](checked)
-    if out is None:
-        click.echo(text, nl=False)
-    else:
+    checked = check([*reading.documents, *asked.documents])
+    checked = checked.strict() if strict else checked
+    if output != "table":  # programs read one stream: tell them there as well
+        checked = replace(checked, findings=(*map(unreadable, errors), *checked.findings))
+    if out is not None:
+        _write(out, as_table(checked, Screen()) if output == "table" else FORMATS[output](checked))
+        click.echo(summary(checked), err=True)
+    elif output != "table" or checked.findings or not errors:
+        click.echo(FORMATS[output](checked), nl=False)
+    sys.exit(2 if errors else 1 if checked.count("error", "violation") else 0)
+
+
+def _write(out: Path, text: str) -> None:
+    try:
         out.write_text(text, encoding="utf-8")
-    failing = checked.count("error", "violation") + (checked.count("warning") if strict else 0)
-    sys.exit(1 if failing else 0)
+    except OSError as error:
+        click.echo(f"modelward: {out}: cannot be written: {error.strerror}. Give --out another path.", err=True)
+        sys.exit(2)

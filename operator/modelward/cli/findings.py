@@ -2,65 +2,128 @@
 
 from __future__ import annotations
 
-import io
+import os
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
-from xml.etree import ElementTree as ET  # only written, never parsed
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
 
-from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
+import click
 
 from modelward import __version__
-from modelward.cli.output import to_json
-from modelward.rules.catalogue import catalogue
-from modelward.rules.check import LEVELS, Checked, Finding
+from modelward.cli.junit import as_junit
+from modelward.cli.output import to_json, with_fix
+from modelward.cli.sarif import as_sarif
+from modelward.rules.check import LEVELS, Checked, Finding, Level
 
-_STYLES = {"error": "bold red", "violation": "bold red", "warning": "yellow", "audit": "cyan", "note": "dim"}
-_SARIF_LEVELS = {"error": "error", "violation": "error", "warning": "warning", "audit": "note", "note": "note"}
+_NAMES: dict[Level, str] = {
+    "error": "error",
+    "violation": "violation",
+    "warning": "warning",
+    "audit": "audited violation",
+    "note": "note",
+}
+_COLOURS: dict[Level, str] = {
+    "error": "red",
+    "violation": "red",
+    "warning": "yellow",
+    "audit": "cyan",
+    "note": "bright_black",
+}
+_MAX_WIDTH = 120
+_MIN_WIDTH = 40
 
 
-def as_table(checked: Checked) -> str:
-    """Write findings grouped by object, one block each, then a line that sums up."""
-    terminal = sys.stdout.isatty()
-    # Logs are searched line by line: only a terminal gets wrapped lines.
-    width = min(shutil.get_terminal_size((110, 24)).columns, 140) if terminal else 100_000
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=width, highlight=False, force_terminal=terminal)
-    for who in dict.fromkeys(finding.object for finding in checked.findings):
-        mine = [finding for finding in checked.findings if finding.object == who]
-        console.print(Text(f"{who}  ({mine[0].source})", style="bold"))
-        for finding in mine:
-            _print_finding(console, finding)
-        console.print()
+@dataclass(frozen=True)
+class Screen:
+    """What the table is written on.
+
+    Attributes:
+        width: columns to wrap at; None leaves each finding on one line, so that logs can be searched line by line.
+        colour: whether it understands ANSI colours.
+    """
+
+    width: int | None = None
+    colour: bool = False
+
+    @classmethod
+    def of(cls, stream: TextIO) -> Screen:
+        """Return the screen behind a stream; https://no-color.org and a dumb terminal are heeded."""
+        if not stream.isatty():
+            return cls()
+        colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+        columns = shutil.get_terminal_size((80, 24)).columns
+        return cls(max(_MIN_WIDTH, min(columns, _MAX_WIDTH)), colour)
+
+    def style(self, text: str, colour: str | None = None, *, bold: bool = False) -> str:
+        """Colour a text where colours are understood."""
+        return click.style(text, fg=colour, bold=bold or None) if self.colour else text
+
+    def wrap(self, text: str, first: int, rest: int) -> list[str]:
+        """Break a text into lines: the first begins in column `first`, the others are indented by `rest`."""
+        if self.width is None:
+            return [text]
+        if first + len(text.partition(" ")[0]) > self.width:
+            return ["", *(" " * rest + line for line in self.wrap(text, 0, 0))]
+        wrapped = textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=" " * first,
+            subsequent_indent=" " * rest,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return [wrapped[0][first:], *wrapped[1:]] if wrapped else [""]
+
+
+def as_table(checked: Checked, screen: Screen | None = None) -> str:
+    """Write findings object by object and policy by policy, then a line that sums up."""
+    screen = screen or Screen.of(sys.stdout)
+    lines = []
+    for (who, source), found in _grouped(checked.findings, lambda finding: (finding.object, finding.source)):
+        lines.append(screen.style(f"{who} ({source})", bold=True))
+        for (level, policy), same in _grouped(found, lambda finding: (finding.level, finding.policy)):
+            asked = f" of {' and '.join(policy.split(', '))}" if policy else ""
+            head = f"{len(same)} {_NAMES[level]}{'s' if len(same) > 1 else ''}{asked}:"
+            lines += [f"  {line.strip()}" for line in screen.wrap(head, 2, 2)]
+            for finding in same:
+                lines += _lines(finding, screen)
+        lines.append("")
     broken = checked.count("error", "violation")
-    style = "bold red" if broken else "bold green"
-    console.print(Text(_summary(checked), style=style))
-    return buffer.getvalue()
+    colour = "red" if broken else "green"
+    lines += [screen.style(line, colour, bold=True) for line in screen.wrap(summary(checked), 0, 0)]
+    return "\n".join(lines) + "\n"
 
 
-def _print_finding(console: Console, finding: Finding) -> None:
-    head = Text("  ")
-    head.append(f"{finding.rule:<9} ", style=_STYLES[finding.level])
-    head.append(f"line {finding.line:<4} ", style="dim")
-    head.append(f"{finding.field}: ", style="bold")
-    head.append(finding.message)
-    if finding.level not in ("error", "violation"):
-        head.append(f"  [{finding.level}]", style=_STYLES[finding.level])
-    console.print(head)
+def _grouped(findings: Iterable[Finding], key: Callable[[Finding], tuple[Any, Any]]) -> list[tuple[Any, list[Finding]]]:
+    """Return findings under their keys, keys in the order in which they first came."""
+    groups: dict[tuple[Any, Any], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(key(finding), []).append(finding)
+    return list(groups.items())
+
+
+def _lines(finding: Finding, screen: Screen) -> Iterator[str]:
+    place = f"line {finding.line}" if finding.line else ""
+    head = f"    {finding.rule:<9} {place:<8} "
+    styled = f"    {screen.style(f'{finding.rule:<9}', _COLOURS[finding.level], bold=True)} {place:<8} "
+    found = f"{finding.field}: {finding.message}" if finding.field else finding.message
+    if screen.width is None:
+        yield styled + with_fix(found, finding.fix)
+        return
+    first, *rest = screen.wrap(found, len(head), 6)
+    yield (styled + first).rstrip()
+    yield from rest
     if finding.fix:
-        asked = f" (asked by {finding.policy})" if finding.policy else ""
-        console.print(Padding(Text(f"fix: {finding.fix}{asked}", style="dim"), (0, 0, 0, 12), expand=False))
+        yield from (f"      {line.strip()}" for line in screen.wrap(f"Fix: {finding.fix}", 6, 6))
 
 
-def _summary(checked: Checked) -> str:
-    parts = []
-    for level in LEVELS:
-        count = checked.count(level)
-        if count:
-            parts.append(f"{count} {level}{'s' if count > 1 else ''}")
+def summary(checked: Checked) -> str:
+    """Return one line: how many models were judged, how many pass, and what was found."""
+    counts = ((_NAMES[level], checked.count(level)) for level in LEVELS)
+    parts = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts if count]
     judged, passed = len(checked.deployments), len(checked.passed)
     models = f"{judged} model{'s' if judged != 1 else ''} judged, {passed} pass{'es' if passed == 1 else ''}"
     return f"{models}; {', '.join(parts) if parts else 'nothing to mend'}"
@@ -76,58 +139,6 @@ def as_json(checked: Checked) -> str:
             "findings": [asdict(finding) for finding in checked.findings],
         }
     )
-
-
-def as_sarif(checked: Checked) -> str:
-    """Write findings as SARIF 2.1.0."""
-    rules = [
-        {
-            "id": rule.id,
-            "shortDescription": {"text": rule.title},
-            "fullDescription": {"text": rule.reason},
-            "help": {"text": rule.fix},
-            "properties": {"tags": list(rule.frameworks), "severity": rule.severity},
-        }
-        for rule in catalogue()
-    ]
-    results = [
-        {
-            "ruleId": finding.rule,
-            "level": _SARIF_LEVELS[finding.level],
-            "message": {"text": f"{finding.object}: {finding.field}: {finding.message}. {finding.fix}".strip()},
-            "locations": [
-                {
-                    "physicalLocation": {
-                        "artifactLocation": {"uri": finding.source},
-                        "region": {"startLine": max(finding.line, 1)},
-                    }
-                }
-            ],
-        }
-        for finding in checked.findings
-    ]
-    run = {"tool": {"driver": {"name": "modelward", "version": __version__, "rules": rules}}, "results": results}
-    schema = "https://json.schemastore.org/sarif-2.1.0.json"
-    return to_json({"version": "2.1.0", "$schema": schema, "runs": [run]})
-
-
-def as_junit(checked: Checked) -> str:
-    """Write a JUnit test suite: a case an object, a failure a violation."""
-    objects = dict.fromkeys(
-        [f"ModelDeployment {name}" for name in checked.passed] + [finding.object for finding in checked.findings]
-    )
-    suite = ET.Element("testsuite", name="modelward check", tests=str(len(objects)))
-    failures = 0
-    for who in objects:
-        case = ET.SubElement(suite, "testcase", name=who, classname="modelward")
-        broken = [item for item in checked.findings if item.object == who and item.level in ("error", "violation")]
-        if broken:
-            failures += 1
-            text = "\n".join(f"{f.source}:{f.line} {f.rule} {f.field}: {f.message}. {f.fix}" for f in broken)
-            ET.SubElement(case, "failure", message=f"{len(broken)} violations").text = text
-    suite.set("failures", str(failures))
-    xml: str = ET.tostring(suite, encoding="unicode", xml_declaration=True)
-    return xml + "\n"
 
 
 FORMATS: dict[str, Callable[[Checked], str]] = {

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from modelward.api.manifest import Document, ManifestError, dotted, read_documents, read_file
+from modelward.api.manifest import Document, ManifestError, dotted
+from modelward.cli.files import read_file
 from modelward.cli.output import to_json, to_yaml
 from modelward.planner.injection import InjectionError, inject
 from modelward.planner.sidecar import MODEL_LABEL
@@ -54,7 +55,7 @@ def _config_key(_context: click.Context, _parameter: click.Parameter, value: str
 def command(file: Path, image: str, config_key: str, model: str | None, output: str, out: Path | None) -> None:
     """Print every document, pods with their sidecar: exit 1 when one cannot be protected, 2 when it cannot be read."""
     try:
-        documents = read_documents(sys.stdin.read(), "standard input") if str(file) == "-" else read_file(file)
+        documents = read_file(file)
         objects, refusals = _injected(documents, image, config_key, model)
         if refusals:
             click.echo("\n".join(refusals), err=True)

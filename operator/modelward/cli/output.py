@@ -1,4 +1,4 @@
-"""How objects are written: YAML without anchors and in the order given, or JSON."""
+"""How objects are written: YAML without anchors and in the order given, or JSON. And how sentences are joined."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def to_yaml(data: Any) -> str:
 def to_json(data: Any) -> str:
     """Return data as indented JSON."""
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def with_fix(what: str, fix: str) -> str:
+    """Return what was found, and how to mend it where that is known, as sentences on one line."""
+    ended = what if what.endswith((".", "?", "!")) else f"{what}."
+    return f"{ended} Fix: {fix}" if fix else ended

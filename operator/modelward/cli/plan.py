@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from modelward.api.manifest import ManifestError, read_paths
+from modelward.api.manifest import ManifestError
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import references_of
+from modelward.cli.files import read_paths
 from modelward.cli.output import to_json, to_yaml
 from modelward.planner.names import namespace_of
 from modelward.planner.plan import Material, Settings, plan

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import click
 
-from modelward.api.manifest import Document, ManifestError, read_paths
+from modelward.api.manifest import Document, ManifestError
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import BASELINE_KEY, baseline_reference, references_of
 from modelward.api.validate import canonical
+from modelward.cli.files import read_paths
 from modelward.cli.findings import as_table
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References

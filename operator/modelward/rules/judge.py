@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from modelward.api.expression import Activation, CelError, Expression
+from modelward.api.printable import printable
 from modelward.rules import scope
 from modelward.rules.catalogue import Rule, catalogue
 
@@ -161,6 +162,7 @@ def _found(message: Expression, activation: Activation) -> str:
         text = " ".join(message.text_of(activation).split())
     except CelError:
         return "what was found cannot be shown"
+    text = printable(text[: MAX_FOUND + 1])
     return text if len(text) <= MAX_FOUND else text[: MAX_FOUND - 3] + "..."
 
 

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.api.manifest import MAX_BYTES, ManifestError, dotted, read_documents, read_file, read_paths
+from modelward.api.manifest import ManifestError, dotted, read_documents
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=12)
@@ -81,7 +79,7 @@ def test_a_list_object_is_taken_apart_with_its_lines() -> None:
         ("- a\n", 1, "an object is wanted"),
         ("just text\n", 1, "an object is wanted"),
         ("a: " + "[" * 100 + "]" * 100, 1, "nested deeper"),
-        ("a: \x00\n", 0, "not readable as YAML"),
+        ("b: 1\na: \x00\n", 2, "not readable as YAML"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, word: str) -> None:
@@ -105,23 +103,40 @@ def test_an_honest_alias_is_read() -> None:
     assert document.data == {"a": {"k": 1}, "b": {"k": 1}}
 
 
-def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="no such file"):
-        read_file(tmp_path / "none.yaml")
-    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
-    with pytest.raises(ManifestError, match="not UTF-8 at byte 9"):
-        read_file(tmp_path / "latin.yaml")
-    (tmp_path / "huge.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(ManifestError, match="larger than 4 MiB"):
-        read_file(tmp_path / "huge.yaml")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ManifestError, match="no manifest in this folder"):
-        read_paths([tmp_path / "empty"])
+def test_merge_keys_are_carried_out_as_kubectl_does() -> None:
+    text = (
+        "base: &b {x: 1, y: 1}\nmore: &m {y: 2, z: 2}\none: {<<: *b, x: 3}\nmany: {<<: [*m, *b]}\nquoted: {'<<': 1}\n"
+    )
+    (document,) = read_documents(text, "x")
+    assert document.data["one"] == {"x": 3, "y": 1}
+    assert document.data["many"] == {"x": 1, "y": 2, "z": 2}
+    assert document.data["quoted"] == {"<<": 1}
 
 
-def test_a_folder_is_read_without_the_settings_of_other_tools(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "a.yaml").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap"}))
-    (tmp_path / "settings.json").write_text("[1, 2]")
-    (document,) = read_paths([tmp_path])
-    assert document.kind == "ConfigMap"
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("a: b: c\n", "quote the value"),
+        ("a:\n\t- b\n", "spaces, never tabs"),
+        ("a: [1, 2\nb: 3\n", "brackets"),
+        ("a: 'b\n", "Close the quote"),
+        ("a: \x00\n", "control character"),
+        ('a:\n  {{- include "labels" . }}\n', "helm template"),
+        ("image: {{ .Values.image }}\n", "helm template"),
+        ("{{- if .Values.on }}\nkind: A\n{{- end }}\n", "helm template"),
+        ("a: {<<: 1}\n", "Merge *aliases"),
+        ("kind: List\nitems: {}\n", "under items"),
+        ("kind: List\nitems: [1]\n", "apiVersion and kind"),
+    ],
+)
+def test_the_fix_fits_the_error(text: str, fix: str) -> None:
+    with pytest.raises(ManifestError) as error:
+        read_documents(text, "x.yaml")
+    assert fix in error.value.fix
+    assert error.value.line
+
+
+def test_messages_are_printable_whatever_the_file_holds() -> None:
+    with pytest.raises(ManifestError) as error:
+        read_documents('"\\e[2J": 1\n"\\e[2J": 2\n', "a\x1b.yaml")
+    assert str(error.value).isprintable()

@@ -60,7 +60,7 @@ def test_exactly_one_of_model_and_target(spec: dict[str, Any]) -> None:
 
 
 def test_a_kind_that_is_not_ours_is_told() -> None:
-    with pytest.raises(SchemaError, match="not a kind of modelward"):
+    with pytest.raises(SchemaError, match="is not served: write modelward"):
         parse({"apiVersion": "modelward.io/v1beta9", "kind": "ModelDeployment", "metadata": {}, "spec": {}})
 
 

@@ -85,7 +85,7 @@ def test_sarif_and_junit_are_well_formed(folder: Path) -> None:
     sarif = json.loads(check(folder, "-o", "sarif").output)
     results = sarif["runs"][0]["results"]
     assert {item["ruleId"] for item in results if item["level"] == "error"} == {"ENC-001"}
-    suite = ET.fromstring(check(folder, "-o", "junit").output)
+    (suite,) = ET.fromstring(check(folder, "-o", "junit").output)
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from modelward.api.manifest import read_file
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import references_of
 from modelward.api.validate import canonical, is_ours, parse
+from modelward.cli.files import read_file
 from modelward.cli.output import to_yaml
 from modelward.planner.deployment import RUNTIME_ANNOTATION
 from modelward.planner.plan import Material, Plan, Settings, plan

@@ -1,0 +1,131 @@
+"""Findings as SARIF 2.1.0 (OASIS), in the subset that code scanning shows: rules with help, results with places.
+
+https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from modelward import __version__
+from modelward.cli.output import to_json, with_fix
+from modelward.rules.catalogue import Rule, catalogue
+from modelward.rules.check import REFERENCE, SCHEMA, UNREADABLE, Checked, Finding, Level
+
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_LEVELS: dict[Level, str] = {
+    "error": "error",
+    "violation": "error",
+    "warning": "warning",
+    "audit": "note",
+    "note": "note",
+}
+_DEFAULT_LEVELS = {"high": "error", "medium": "warning", "low": "note"}
+_SCORES = {"high": "8.0", "medium": "5.5", "low": "3.0"}
+"""Severities on the scale of 0 to 10 that code scanning sorts by (CVSS's bands)."""
+_OWN = {
+    SCHEMA: ("The resource fits its schema", "The API server refuses an object that does not.", "error"),
+    REFERENCE: (
+        "What a resource names is there",
+        "A ConfigMap or Secret that is named and not there keeps a model from being Ready; it may be in the cluster.",
+        "note",
+    ),
+    UNREADABLE: ("The file can be read", "What cannot be read cannot be judged.", "error"),
+}
+"""Findings that no rule of the catalogue is behind: title, reason, level."""
+
+
+def as_sarif(checked: Checked) -> str:
+    """Write findings as a SARIF log with one run."""
+    rules = [_rule(rule) for rule in catalogue()]
+    rules += [_described(id_, title, reason, level) for id_, (title, reason, level) in _OWN.items()]
+    known = {rule["id"]: index for index, rule in enumerate(rules)}
+    for finding in checked.findings:  # a policy owner's own rules are known by id and fix alone
+        if finding.rule not in known:
+            known[finding.rule] = len(rules)
+            rules.append(_described(finding.rule, finding.rule, finding.fix or finding.message, "warning"))
+    repeated: Counter[str] = Counter()
+    run = {
+        "tool": {"driver": {"name": "modelward", "semanticVersion": __version__, "rules": rules}},
+        "automationDetails": {"id": "modelward/check/"},
+        "invocations": [
+            {"executionSuccessful": all(finding.rule != UNREADABLE for finding in checked.findings)},
+        ],
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(finding, known[finding.rule], repeated) for finding in checked.findings],
+    }
+    return to_json({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    frameworks = "".join(f"\n- {place}" for place in rule.frameworks)
+    return {
+        "id": rule.id,
+        "shortDescription": {"text": rule.title},
+        "fullDescription": {"text": rule.reason},
+        "help": {
+            "text": f"{rule.reason}\n\nFix: {rule.fix}",
+            "markdown": f"{rule.reason}\n\n**Fix:** {rule.fix}"
+            + (f"\n\n**Serves**\n{frameworks}" if frameworks else ""),
+        },
+        "defaultConfiguration": {"level": _DEFAULT_LEVELS[rule.severity]},
+        "properties": {
+            "tags": ["security", *rule.frameworks],
+            "precision": "very-high",
+            "problem.severity": _DEFAULT_LEVELS[rule.severity],
+            "security-severity": _SCORES[rule.severity],
+        },
+    }
+
+
+def _described(id_: str, title: str, reason: str, level: str) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "shortDescription": {"text": title},
+        "fullDescription": {"text": reason},
+        "help": {"text": reason},
+        "defaultConfiguration": {"level": level},
+    }
+
+
+def _result(finding: Finding, rule_index: int, repeated: Counter[str]) -> dict[str, Any]:
+    place = f"{finding.object}: {finding.field}" if finding.field else finding.object
+    text = with_fix(f"{place}: {finding.message}", finding.fix)
+    asked = f" (asked by {finding.policy})" if finding.policy else ""
+    return {
+        "ruleId": finding.rule,
+        "ruleIndex": rule_index,
+        "level": _LEVELS[finding.level],
+        "message": {"text": f"{text}{asked}"},
+        "locations": [
+            {
+                "physicalLocation": {
+                    "artifactLocation": {"uri": _uri(finding.source)},
+                    "region": {"startLine": max(finding.line, 1)},
+                },
+                "logicalLocations": [{"fullyQualifiedName": place, "kind": "resource"}],
+            }
+        ],
+        "partialFingerprints": {"modelwardFinding/v1": _fingerprint(finding, repeated)},
+    }
+
+
+def _fingerprint(finding: Finding, repeated: Counter[str]) -> str:
+    """What stays the same when lines move and values change: the rule, the file, the object and its field."""
+    identity = "\n".join((finding.rule, _uri(finding.source), finding.object, finding.field))
+    repeated[identity] += 1
+    return hashlib.sha256(f"{identity}\n{repeated[identity]}".encode()).hexdigest()[:32]
+
+
+def _uri(source: str) -> str:
+    """The file as a URI reference: relative to the working folder where it is below it, as code scanning wants."""
+    path = Path(source)
+    if path.is_absolute():
+        if not path.is_relative_to(Path.cwd()):
+            return path.as_uri()
+        path = path.relative_to(Path.cwd())
+    return quote(path.as_posix())
