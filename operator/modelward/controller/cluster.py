@@ -17,6 +17,7 @@ from modelward.planner.names import FIELD_MANAGER, KubeObject
 
 TIMEOUT_SECONDS = 15
 _PAGE = 500
+_SMALL_PAGE = 100
 
 _PATHS = {
     "ModelDeployment": "apis/modelward.io/v1alpha1/modeldeployments",
@@ -30,6 +31,7 @@ _PATHS = {
     "Secret": "api/v1/secrets",
     "Event": "api/v1/events",
     "Deployment": "apis/apps/v1/deployments",
+    "ReplicaSet": "apis/apps/v1/replicasets",
     "NetworkPolicy": "apis/networking.k8s.io/v1/networkpolicies",
     "PodDisruptionBudget": "apis/policy/v1/poddisruptionbudgets",
     "Lease": "apis/coordination.k8s.io/v1/leases",
@@ -81,18 +83,22 @@ class Cluster:
 
     async def find(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[KubeObject]:
         """Return all objects of a kind, in one namespace or in all, with these labels."""
-        query = {"limit": str(_PAGE)}
-        if labels:
-            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in labels.items())
-        items: list[KubeObject] = []
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        return [item async for page in self.pages(kind, namespace, selector, _PAGE) for item in page]
+
+    async def pages(
+        self, kind: str, namespace: str = "", selector: str = "", size: int = _SMALL_PAGE
+    ) -> AsyncIterator[list[KubeObject]]:
+        """Give all objects of a kind that a label selector chooses, a page at a time, so that none need be kept."""
+        query = {"limit": str(size)} | ({"labelSelector": selector} if selector else {})
         while True:
             page = await self._request("GET", _path(kind, namespace), query)
             # Items of a list come without their own kind and apiVersion.
             head = {"apiVersion": page["apiVersion"], "kind": kind}
-            items += [{**head, **item} for item in page["items"]]
+            yield [{**head, **item} for item in page["items"]]
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
-                return items
+                return
 
     async def create(self, item: KubeObject) -> KubeObject:
         """Make an object; `ApiError` with status 409 where one is there already."""
@@ -122,6 +128,17 @@ class Cluster:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+
+    async def evict(self, pod: KubeObject) -> None:
+        """Have this very pod deleted, as far as its PodDisruptionBudgets allow (`ApiError` with status 429)."""
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": pod["metadata"]["uid"]}},
+        }
+        await self._request("POST", f"{_path('Pod', namespace, name)}/eviction", body=eviction)
 
     async def _patch(
         self,

@@ -19,13 +19,14 @@ from modelward.controller.certificates import Authority, Pair, issue, new_author
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
 from modelward.planner.plan import Settings
-from modelward.planner.sidecar import CONFIG_KEY_KEY, IMAGE_KEY, SETTINGS_NAME
+from modelward.planner.sidecar import CONFIG_KEY_KEY, FORMER_IMAGES_KEY, IMAGE_KEY, SETTINGS_NAME
 
 AUTHORITY_SECRET = "modelward-ca"  # noqa: S105 - a name
 CONFIG_KEY_SECRET = "modelward-config-key"  # noqa: S105 - a name
 WEBHOOK_SECRET = "modelward-admission-tls"  # noqa: S105 - a name
 WEBHOOK_SERVICE = "modelward-admission"
 WEBHOOK_CONFIGURATION = "modelward"
+_MAX_FORMER_IMAGES = 4
 _LABELS = {"app.kubernetes.io/part-of": "modelward", MANAGED_BY_LABEL: MANAGER}
 
 
@@ -65,7 +66,8 @@ class Installation:
         await self._webhook_certificate(authority)
         signing_key = await self._signing_key()
         public = signing_key.public_key().public_bytes_raw()
-        settings = Settings(self._sidecar_image, base64.b64encode(public).decode())
+        former = await self._former_images()
+        settings = Settings(self._sidecar_image, base64.b64encode(public).decode(), former)
         await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
         return Installed(authority, signing_key, settings)
 
@@ -99,6 +101,13 @@ class Installation:
         data = {"private.pem": _base64(pem)}
         await self._cluster.create(self._object("Secret", CONFIG_KEY_SECRET, type="Opaque", data=data))
         return key
+
+    async def _former_images(self) -> tuple[str, ...]:
+        """Images that the sidecar had before this one, the latest first: pods with one are still watched."""
+        published = await self._cluster.get("ConfigMap", self._namespace, SETTINGS_NAME)
+        data = (published or {}).get("data") or {}
+        images = [data.get(IMAGE_KEY, ""), *data.get(FORMER_IMAGES_KEY, "").split()]
+        return tuple(dict.fromkeys(one for one in images if one and one != self._sidecar_image))[:_MAX_FORMER_IMAGES]
 
     async def _webhook_certificate(self, authority: Authority) -> None:
         name = f"{WEBHOOK_SERVICE}.{self._namespace}.svc"
@@ -135,7 +144,11 @@ class Installation:
 
 
 def _published(settings: Settings) -> dict[str, str]:
-    return {IMAGE_KEY: settings.sidecar_image, CONFIG_KEY_KEY: settings.config_key}
+    return {
+        IMAGE_KEY: settings.sidecar_image,
+        CONFIG_KEY_KEY: settings.config_key,
+        FORMER_IMAGES_KEY: " ".join(settings.former_images),
+    }
 
 
 def _read_authority(secret: KubeObject) -> Authority:

@@ -82,11 +82,13 @@ class Models:
         recorder: Recorder,
         installed: Callable[[], Installed],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        unwatched: Callable[[str, str], tuple[str, ...]] = lambda *_: (),
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
         self._installed = installed
         self._clock = clock
+        self._unwatched = unwatched  # names of a model's pods that run without their sidecar
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Bring a ModelDeployment about, and tell in its status what came of it.
@@ -155,12 +157,13 @@ class Models:
             return observation
         if case.to_be_stopped and deployment["spec"].get("replicas"):
             deployment = await self._cluster.merge(deployment, {"spec": {"replicas": 0}})
-        pods = await observe(await self._cluster.find("Pod", namespace, labels(md)), md.spec.model.port)
+        found = await self._cluster.find("Pod", namespace, labels(md))
+        pods = await observe(found, md.spec.model.port, self._installed().settings, self._clock())
         return replace(
             observation,
             deployment=deployment,
             waiting=pods.waiting,
-            unwatched=pods.unwatched,
+            unwatched=tuple(dict.fromkeys((*pods.unwatched, *self._unwatched(namespace, md.metadata.name)))),
             probed=pods.probed,
             reachable=pods.reachable,
         )
@@ -229,6 +232,6 @@ def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str,
         elif kind == "Ready":
             if item["status"] == "True":
                 news.append(("Normal", "Ready", item["message"]))
-            elif reason in ("Bypassable", "SidecarMissing", "LineageNotVerified"):
+            elif reason in ("Bypassable", "LineageNotVerified"):  # of SidecarMissing tells who finds the pods
                 news.append(("Warning", reason, item["message"]))
     return news

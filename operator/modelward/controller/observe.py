@@ -1,4 +1,4 @@
-"""Looks at a model's pods: whether they run, carry the sidecar, and can be reached past it."""
+"""Looks at a model's pods: whether they run, carry the genuine sidecar, and can be reached past it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from modelward.planner.genuine import faults
 from modelward.planner.names import KubeObject
-from modelward.planner.sidecar import CONTAINER_NAME as SIDECAR
+from modelward.planner.plan import Settings
+from modelward.planner.sidecar import CONFIG_KEY_KEY, IMAGE_KEY
 
 PROBE_SECONDS = 0.5
+# A pod that is deleted runs on for as long as it, or who deletes it, asks: years, if one likes. One that still has
+# longer than this is not leaving.
+_LONGEST_LEAVE = timedelta(minutes=5)
 _MAX_PROBED = 20
 
 
@@ -24,15 +30,15 @@ class Pods:
     reachable: tuple[str, ...]
 
 
-async def observe(pods: Sequence[KubeObject], port: int) -> Pods:
+async def observe(pods: Sequence[KubeObject], port: int, settings: Settings, now: datetime) -> Pods:
     """Look at pods, and try the model's port on each address that a pod has."""
-    pods = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    pods = [pod for pod in pods if not leaving(pod, now)]
     running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
     tried = [pod for pod in running if pod["status"].get("podIP")][:_MAX_PROBED]
     answers = await asyncio.gather(*(_answers(pod["status"]["podIP"], port) for pod in tried))
     return Pods(
         waiting=tuple(reason for pod in pods for reason in _waiting(pod)),
-        unwatched=tuple(_name(pod) for pod in running if not _has_sidecar(pod)),
+        unwatched=tuple(_name(pod) for pod in running if unwatched_because(pod, settings)),
         probed=len(tried),
         reachable=tuple(_name(pod) for pod, answer in zip(tried, answers, strict=True) if answer),
     )
@@ -51,9 +57,17 @@ async def _answers(address: str, port: int) -> bool:
     return True
 
 
-def _has_sidecar(pod: KubeObject) -> bool:
-    # Whether it is the genuine one is judged where it counts: when the pod is made, by the API server.
-    return any(container["name"] == SIDECAR for container in pod["spec"].get("initContainers", ()))
+def unwatched_because(pod: KubeObject, settings: Settings) -> str:
+    """Say why a pod is not watched by its genuine sidecar; empty when it is."""
+    data = {IMAGE_KEY: settings.sidecar_image, CONFIG_KEY_KEY: settings.config_key}
+    found = faults(pod, data, settings.former_images)
+    return found[0].partition(". Fix: ")[0] if found else ""
+
+
+def leaving(pod: KubeObject, now: datetime) -> bool:
+    """Tell whether a pod has been told to end, and soon."""
+    ends = pod["metadata"].get("deletionTimestamp")
+    return ends is not None and datetime.fromisoformat(ends) - now < _LONGEST_LEAVE
 
 
 def _waiting(pod: KubeObject) -> Iterator[str]:

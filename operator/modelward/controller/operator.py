@@ -14,9 +14,11 @@ from modelward.controller.installation import Installation, Installed
 from modelward.controller.models import Models
 from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError, WorkQueue
-from modelward.planner.sidecar import MODEL_LABEL
+from modelward.controller.unwatched import SCAN_SECONDS, UnwatchedPods
+from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL, SYSTEM_NAMESPACE
 
 RESYNC_SECONDS = 60.0
+_LOOK_DELAY_SECONDS = 1.0  # at start all namespaces are heard of one by one
 _POLICY_DELAY_SECONDS = 1.0  # the counts of a policy follow its models', many of which may change together
 
 
@@ -32,6 +34,7 @@ class Key(NamedTuple):
 
 
 INSTALLATION = Key("Installation")
+UNWATCHED = Key("Unwatched")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Operator:
         recorder = Recorder(cluster)
         self._installation = installation
         self._installed: Installed | None = None
-        self._models = Models(cluster, recorder, self.installed)
+        self.unwatched = UnwatchedPods(cluster, recorder, self.installed, self._pods_changed)
+        self._models = Models(cluster, recorder, self.installed, unwatched=self.unwatched.of)
         self._queue = WorkQueue(self._reconcile)
         self._resync_seconds = resync_seconds
         self._seen: dict[Key, _Seen] = {}
@@ -81,7 +85,7 @@ class Operator:
 
     def work(self) -> list[Coroutine[None, None, None]]:
         """Return what is to run, side by side, until cancelled."""
-        return [*self._queue.work(), self._resync()]
+        return [*self._queue.work(), self._resync(), self._look_for_unwatched()]
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`."""
@@ -94,6 +98,10 @@ class Operator:
             "modelward_policy_violations": (
                 "Rules that ModelDeployments break now.",
                 {f'{{rule="{rule}"}}': count for rule, count in rules.items()},
+            ),
+            "modelward_unwatched_pods": (
+                "Pods that should be watched by a sidecar and are not.",
+                {f'{{namespace="{name}"}}': count for name, count in self.unwatched.counts.items()},
             ),
             "modelward_certificate_expiry_seconds": ("When a certificate ends, in Unix time.", expiry),
         }
@@ -113,7 +121,9 @@ class Operator:
             self._react(key)
 
     def _react(self, key: Key) -> None:
-        if key.kind != "Namespace":
+        if key.kind == "Namespace":
+            self._queue.add(UNWATCHED, _LOOK_DELAY_SECONDS)
+        else:
             self._queue.add(key)
         if key.kind != "ModelDeployment":
             # A namespace's name is its key's; a cluster-wide policy concerns every namespace.
@@ -159,6 +169,9 @@ class Operator:
         if key == INSTALLATION:
             await self.prepare()
             return
+        if key == UNWATCHED:
+            await self.unwatched.look(self._protected())
+            return
         try:
             if key.kind == "ModelDeployment":
                 again = await self._models.reconcile(key.namespace, key.name)
@@ -169,6 +182,24 @@ class Operator:
             return
         if again is not None and again < self._resync_seconds:
             self._queue.add(key, again)
+
+    def _protected(self) -> list[str]:
+        """Namespaces in which every pod is to be watched."""
+        return [
+            key.name
+            for key, seen in self._seen.items()
+            if key.kind == "Namespace"
+            and seen.labels.get(PROTECTED_LABEL) == "true"
+            and key.name not in ("kube-system", SYSTEM_NAMESPACE)
+        ]
+
+    def _pods_changed(self, namespace: str, model: str) -> None:
+        self._queue.add(Key("ModelDeployment", namespace, model))
+
+    async def _look_for_unwatched(self) -> None:
+        while True:
+            await asyncio.sleep(SCAN_SECONDS)
+            self._queue.add(UNWATCHED)
 
     async def _resync(self) -> None:
         """Look at everything again from time to time.

@@ -11,9 +11,12 @@ import re
 from typing import Any
 
 from modelward.api.base import LABEL_PATTERN, MAX_NAME
+from modelward.planner import genuine
 from modelward.planner.sidecar import (
+    CONFIG_KEY_KEY,
     CONFIG_VOLUME,
     CONTAINER_NAME,
+    IMAGE_KEY,
     INJECT_ENABLED,
     INJECT_LABEL,
     MODEL_ANNOTATION,
@@ -64,7 +67,12 @@ def inject(pod: Pod, *, image: str, config_key: str) -> Pod:
         "initContainers": _with_sidecar(inits, sidecar_container(model, image, config_key)),
         "volumes": _with_volumes(volumes, sidecar_volumes(model)),
     }
-    return {**pod, "metadata": {**metadata, "labels": labels}, "spec": spec}
+    injected = {**pod, "metadata": {**metadata, "labels": labels}, "spec": spec}
+    # What the API server is going to refuse a moment later is refused here, with every reason at once.
+    faults = genuine.faults(injected, {IMAGE_KEY: image, CONFIG_KEY_KEY: config_key})
+    if faults:
+        raise InjectionError(faults)
+    return injected
 
 
 def json_patch(before: Pod, after: Pod) -> list[dict[str, Any]]:

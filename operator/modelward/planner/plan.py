@@ -30,11 +30,13 @@ class Settings:
     Attributes:
         sidecar_image: the sidecar's image, as pods name it.
         config_key: base64 of the public key that signs configurations.
+        former_images: images that the sidecar had before; pods with one are watched until they are replaced.
         monitoring_namespaces: namespaces from which metrics may be read.
     """
 
     sidecar_image: str
     config_key: str
+    former_images: tuple[str, ...] = ()
     monitoring_namespaces: tuple[str, ...] = ("monitoring",)
 
 

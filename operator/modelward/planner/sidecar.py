@@ -27,6 +27,7 @@ MODEL_ANNOTATION = "modelward.io/model-deployment"  # how a pod made by hand nam
 SYSTEM_NAMESPACE = "modelward-system"
 SETTINGS_NAME = "modelward-sidecar"  # ConfigMap in the system namespace, written by the controller
 IMAGE_KEY = "image"
+FORMER_IMAGES_KEY = "formerImages"  # images that the sidecar had before, separated by spaces
 CONFIG_KEY_KEY = "configKey"  # base64 of the Ed25519 public key that signs sidecar configurations
 
 # Where Kubernetes mounts a service account's token into every container of a pod, the sidecar included.

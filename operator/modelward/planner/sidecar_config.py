@@ -209,8 +209,6 @@ def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:
             yield f"spec.fields[{index}].treatment {treatment}"
     if policy["spec"].get("kAnonymity"):
         yield "spec.kAnonymity"
-    if policy["spec"].get("repair"):
-        yield "spec.repair"
     if ((policy["spec"].get("require") or {}).get("lineage") or {}).get("signedBy"):
         yield "spec.require.lineage.signedBy"
 

@@ -161,8 +161,15 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )
-others = st.lists(st.fixed_dictionaries({"name": st.sampled_from(["a", "b", CONTAINER_NAME])}), max_size=3)
-volumes = st.lists(st.fixed_dictionaries({"name": st.sampled_from(["v", "modelward-tls"])}), max_size=2)
+
+
+def _named(most: int, *names: str) -> st.SearchStrategy[list[dict[str, str]]]:
+    one = st.fixed_dictionaries({"name": st.sampled_from(names)})
+    return st.lists(one, max_size=most, unique_by=lambda item: item["name"])  # as the API server demands
+
+
+others = _named(3, "a", "b", CONTAINER_NAME)
+volumes = _named(2, "v", "modelward-tls")
 sane = st.fixed_dictionaries(
     {
         "metadata": st.fixed_dictionaries(

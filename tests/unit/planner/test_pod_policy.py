@@ -31,8 +31,11 @@ def refusals(policy: str, **data: Any) -> list[str]:
 
 
 def genuine(**spec: Any) -> Any:
-    pod = {"metadata": {"labels": dict(NAMED)}, "spec": {"containers": [{"name": "model", "image": "m"}], **spec}}
-    return inject(pod, image=SETTINGS["data"]["image"], config_key=SETTINGS["data"]["configKey"])
+    pod = {"metadata": {"labels": dict(NAMED)}, "spec": {"containers": [{"name": "model", "image": "m"}]}}
+    pod = inject(pod, image=SETTINGS["data"]["image"], config_key=SETTINGS["data"]["configKey"])
+    for field, value in spec.items():
+        pod["spec"][field] = pod["spec"].get(field, []) + value
+    return pod
 
 
 def new(pod: Any) -> list[str]:
@@ -107,6 +110,52 @@ def test_the_sidecar_of_another_model_is_refused():
     pod = genuine()
     pod["metadata"]["labels"]["modelward.io/model"] = "other"
     assert new(pod)
+
+
+@pytest.mark.parametrize(
+    ("volume", "neighbour"),
+    [
+        ({"secret": {"secretName": "wdbc-serving"}}, {}),
+        ({"projected": {"sources": [{"secret": {"name": "wdbc-serving"}}]}}, {}),
+        ({}, {"env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "wdbc-serving", "key": "tls.key"}}}]}),
+        ({}, {"envFrom": [{"secretRef": {"name": "wdbc-serving"}}]}),
+    ],
+)
+def test_the_sidecars_key_is_not_read_under_another_name(volume, neighbour):
+    pod = genuine()
+    pod["spec"]["volumes"].append({"name": "loot", **volume})
+    pod["spec"]["containers"][0] |= neighbour
+    assert "read under another name" in new(pod)[0]
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "text"),
+    [
+        ({"securityContext": {"privileged": True}}, "privileged"),
+        ({"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}, "capability"),
+        ({"securityContext": {"capabilities": {"add": ["CHOWN", "ALL"]}}}, "capability"),
+        ({"ports": [{"containerPort": 8080, "hostPort": 8080}]}, "hostPort"),
+    ],
+)
+@pytest.mark.parametrize("where", ["containers", "initContainers"])
+def test_a_neighbour_that_could_take_the_traffic_over_is_refused(where, neighbour, text):
+    pod = genuine()
+    pod["spec"][where].append({"name": "other", "image": "o", **neighbour})
+    assert text in new(pod)[0]
+
+
+def test_harmless_neighbours_pass():
+    pod = genuine(volumes=[{"name": "v", "secret": {"secretName": "other"}}, {"name": "e", "emptyDir": {}}])
+    context = {"privileged": False, "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]}}
+    env = [{"name": "A", "value": "b"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    other = {"name": "o", "image": "o", "securityContext": context, "env": env, "ports": [{"containerPort": 1}]}
+    pod["spec"]["containers"].append(other)
+    assert new(pod) == []
+
+
+def test_a_path_of_the_node_is_refused():
+    pod = genuine(volumes=[{"name": "node", "hostPath": {"path": "/var/lib/kubelet"}}])
+    assert "hostPath" in new(pod)[0]
 
 
 def test_running_pods_keep_their_labels_sidecar_and_containers():

@@ -95,7 +95,6 @@ def test_what_a_model_declares_and_the_sidecar_cannot_do_is_listed(
         ("treatment Drop", {"fields": [{"name": "patient", "treatment": "Drop"}]}),
         ("treatment Round", {"fields": [{"name": "radius", "treatment": "Round", "digits": 2}]}),
         ("kAnonymity", {"kAnonymity": {"k": 5}}),
-        ("repair", {"repair": True}),
         ("signedBy", {"require": {"lineage": {"signedBy": ["release@clinic.example"]}}}),
     ],
 )
