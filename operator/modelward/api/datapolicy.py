@@ -231,7 +231,10 @@ class ActiveException(Part):
     rules: Annotated[list[RuleId], Field(max_length=64)] = Field(default=[], description="Which rules.")
     names: Annotated[list[ObjectName], Field(max_length=64)] = Field(default=[], description="Which ModelDeployments.")
     namespaces: Annotated[list[ObjectName], Field(max_length=64)] = Field(default=[], description="Where.")
+    reason: Annotated[str, Field(max_length=1024)] = Field(default="", description="Why.")
+    approved_by: Annotated[str, Field(max_length=253)] = Field(default="", description="Who answers for it.")
     expires: Timestamp = Field(description="When it ends.")
+    ends_soon: bool = Field(default=False, description="Whether it ends within 7 days.")
 
 
 class PolicyStatus(Part):
@@ -239,7 +242,8 @@ class PolicyStatus(Part):
 
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(
         default=[],
-        description="Ready: whether the policy is in force.",
+        description="Ready: whether the policy is in force. RulesValid: whether its own rules are. ExceptionsEnding,"
+        " TooManyPolicies: there while true.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     observed_generation: int | None = Field(default=None, ge=0, description="Generation that this status tells of.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -34,6 +34,7 @@ _PATHS = {
     "ReplicaSet": "apis/apps/v1/replicasets",
     "NetworkPolicy": "apis/networking.k8s.io/v1/networkpolicies",
     "PodDisruptionBudget": "apis/policy/v1/poddisruptionbudgets",
+    "Report": "apis/openreports.io/v1alpha1/reports",
     "Lease": "apis/coordination.k8s.io/v1/leases",
     "MutatingWebhookConfiguration": "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
     "ValidatingAdmissionPolicy": "apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
@@ -44,10 +45,12 @@ _PATHS = {
 class ApiError(Exception):
     """The API server said no, or nothing at all (status 0)."""
 
-    def __init__(self, status: int, what: str, message: str) -> None:
+    def __init__(self, status: int, what: str, message: str, causes: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(f"{what}: {message}")
         self.status = status
         self.message = message
+        self.causes = causes
+        """What is wrong with which field, where the API server says so: `field`, `reason`, `message`."""
 
 
 class Cluster:
@@ -99,6 +102,23 @@ class Cluster:
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
                 return
+
+    async def kinds(self, api_version: str) -> list[str]:
+        """Return the kinds of resources in an API group's version; `ApiError` with status 404 where there is none."""
+        listed = await self._request("GET", f"apis/{api_version}")
+        return [resource["kind"] for resource in listed.get("resources", ())]
+
+    async def lines(self, path: str, starting: tuple[str, ...]) -> list[str]:
+        """Return the lines of a text that start so; the others, which may be many, are never held."""
+        what = f"GET {path}"
+        try:
+            async with await self._send("GET", path, accept="text/plain") as answer:
+                if answer.status != 200:
+                    raise ApiError(answer.status, what, str(answer.reason))
+                wanted = tuple(word.encode() for word in starting)
+                return [line.decode().rstrip() async for line in answer.content if line.startswith(wanted)]
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise _unanswered(what, error) from error
 
     async def create(self, item: KubeObject) -> KubeObject:
         """Make an object; `ApiError` with status 409 where one is there already."""
@@ -160,24 +180,42 @@ class Cluster:
         body: Any = None,
         content_type: str = "application/json",
     ) -> KubeObject:
-        url = f"{self._client.configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         what = f"{method} {path}"
         try:
-            answer = await self._client.call_api(
-                method, url, headers, body, _request_timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-            )
-            content = await answer.read()  # type: ignore[no-untyped-call]
+            answer = await self._send(method, path, query, body, content_type)
+            content = await answer.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise ApiError(0, what, f"no answer from the API server ({type(error).__name__})") from error
+            raise _unanswered(what, error) from error
         try:
             document = json.loads(content)
         except ValueError:
             document = {"message": "the answer is not JSON"}
         if not 200 <= answer.status < 300:
-            raise ApiError(answer.status, what, str(document.get("message", answer.reason)))
+            causes = (document.get("details") or {}).get("causes") or ()
+            raise ApiError(answer.status, what, str(document.get("message", answer.reason)), causes)
         return dict(document)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        url = f"{self._client.configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        answer = await self._client.call_api(
+            method, url, headers, body, _request_timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+def _unanswered(what: str, error: Exception) -> ApiError:
+    return ApiError(0, what, f"no answer from the API server ({type(error).__name__})")
 
 
 def _identity(item: KubeObject) -> tuple[str, str, str]:

@@ -27,9 +27,19 @@ class Recorder:
         self._clock = clock
         self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    async def record(self, about: KubeObject, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """Record an event about an object, in its namespace (in `default` where it has none)."""
-        event = self._event(about, kind, reason, one_line(message, _MAX_MESSAGE))
+    async def record(
+        self, about: KubeObject, kind: Literal["Normal", "Warning"], reason: str, message: str, *, topic: str = ""
+    ) -> None:
+        """Record an event about an object, in its namespace (in `default` where it has none).
+
+        Args:
+            about: the object.
+            kind: whether it is bad news.
+            reason: a word for programs.
+            message: a sentence for people.
+            topic: what makes two of a reason one, where their messages differ; the last message stands.
+        """
+        event = self._event(about, kind, reason, one_line(message, _MAX_MESSAGE), topic)
         metadata = event["metadata"]
         key = (metadata["namespace"], metadata["name"])
         count = self._counts.pop(key, 0) + 1
@@ -56,16 +66,17 @@ class Recorder:
 
     async def _repeat(self, event: KubeObject, count: int) -> None:
         try:
-            await self._cluster.merge(event, {"count": count, "lastTimestamp": event["lastTimestamp"]})
+            latest = {"lastTimestamp": event["lastTimestamp"], "message": event["message"]}
+            await self._cluster.merge(event, {"count": count, **latest})
         except ApiError as error:
             if error.status != 404:
                 raise
             await self._cluster.create(event)  # events are deleted after an hour
 
-    def _event(self, about: KubeObject, kind: str, reason: str, message: str) -> KubeObject:
+    def _event(self, about: KubeObject, kind: str, reason: str, message: str, topic: str) -> KubeObject:
         metadata = about["metadata"]
         namespace = metadata.get("namespace") or "default"
-        told = "\n".join((about["kind"], metadata.get("uid", ""), reason, message))
+        told = "\n".join((about["kind"], metadata.get("uid", ""), reason, topic or message))
         digest = hashlib.sha256(told.encode()).hexdigest()[:16]
         now = rfc3339(self._clock())
         return {

@@ -36,9 +36,10 @@ async def served(port: int, metrics: Metrics) -> AsyncIterator[None]:
 
 
 def rendered(metrics: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
-    """Write gauges in the Prometheus text format."""
+    """Write counters (`_total`) and gauges in the Prometheus text format."""
     lines = []
     for name, (help_text, values) in sorted(metrics.items()):
-        lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
+        kind = "counter" if name.endswith("_total") else "gauge"
+        lines += [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
         lines += [f"{name}{labels} {value!r}" for labels, value in sorted(values.items())]
     return "\n".join(lines) + "\n"

@@ -50,7 +50,7 @@ class Installation:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cluster = cluster
-        self._namespace = namespace
+        self.namespace = namespace
         self._sidecar_image = sidecar_image
         self._clock = clock
 
@@ -72,7 +72,7 @@ class Installation:
         return Installed(authority, signing_key, settings)
 
     async def _authority(self) -> Authority:
-        secret = await self._cluster.get("Secret", self._namespace, AUTHORITY_SECRET)
+        secret = await self._cluster.get("Secret", self.namespace, AUTHORITY_SECRET)
         if secret is None:
             authority = new_authority(self._clock())
             # Created and not applied: two controllers must never both have an authority.
@@ -87,7 +87,7 @@ class Installation:
         return authority
 
     async def _signing_key(self) -> Ed25519PrivateKey:
-        secret = await self._cluster.get("Secret", self._namespace, CONFIG_KEY_SECRET)
+        secret = await self._cluster.get("Secret", self.namespace, CONFIG_KEY_SECRET)
         if secret is not None:
             pem = base64.b64decode(secret["data"]["private.pem"])
             key = serialization.load_pem_private_key(pem, password=None)
@@ -104,14 +104,14 @@ class Installation:
 
     async def _former_images(self) -> tuple[str, ...]:
         """Images that the sidecar had before this one, the latest first: pods with one are still watched."""
-        published = await self._cluster.get("ConfigMap", self._namespace, SETTINGS_NAME)
+        published = await self._cluster.get("ConfigMap", self.namespace, SETTINGS_NAME)
         data = (published or {}).get("data") or {}
         images = [data.get(IMAGE_KEY, ""), *data.get(FORMER_IMAGES_KEY, "").split()]
         return tuple(dict.fromkeys(one for one in images if one and one != self._sidecar_image))[:_MAX_FORMER_IMAGES]
 
     async def _webhook_certificate(self, authority: Authority) -> None:
-        name = f"{WEBHOOK_SERVICE}.{self._namespace}.svc"
-        secret = await self._cluster.get("Secret", self._namespace, WEBHOOK_SECRET)
+        name = f"{WEBHOOK_SERVICE}.{self.namespace}.svc"
+        secret = await self._cluster.get("Secret", self.namespace, WEBHOOK_SECRET)
         data = secret.get("data", {}) if secret else {}
         pair = Pair(base64.b64decode(data.get("tls.crt", "")), base64.b64decode(data.get("tls.key", "")))
         if not serves(pair, authority, [name], self._clock()):
@@ -139,7 +139,7 @@ class Installation:
         await self._cluster.merge(secret, {"metadata": {"resourceVersion": version}, "data": data})
 
     def _object(self, kind: str, name: str, **content: Any) -> KubeObject:
-        metadata = {"name": name, "namespace": self._namespace, "labels": _LABELS}
+        metadata = {"name": name, "namespace": self.namespace, "labels": _LABELS}
         return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **content}
 
 
@@ -172,3 +172,13 @@ def _authority_data(authority: Authority) -> dict[str, str]:
 
 def _base64(value: bytes) -> str:
     return base64.b64encode(value).decode()
+
+
+async def with_installation(cluster: Cluster, item: KubeObject) -> KubeObject:
+    """Return an object of ours that goes with the installation, not to outlive who would explain it."""
+    metadata = {**item["metadata"], "labels": {**item["metadata"].get("labels", {}), MANAGED_BY_LABEL: MANAGER}}
+    owner = await cluster.get("MutatingWebhookConfiguration", "", WEBHOOK_CONFIGURATION)
+    if owner is not None:
+        reference = {key: owner["metadata"][key] for key in ("name", "uid")}
+        metadata["ownerReferences"] = [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], **reference}]
+    return {**item, "metadata": metadata}

@@ -34,6 +34,7 @@ class Options:
     sidecar_image: str
     identity: str
     port: int
+    watch_refusals: bool
     verbose: bool
 
 
@@ -44,6 +45,12 @@ def options(arguments: list[str], environment: dict[str, str]) -> Options:
     parser.add_argument("--sidecar-image", default=environment.get("MODELWARD_SIDECAR_IMAGE", ""))
     parser.add_argument("--identity", default=environment.get("POD_NAME", socket.gethostname()))
     parser.add_argument("--port", type=int, default=8080, help="for /healthz, /readyz and /metrics")
+    parser.add_argument(
+        "--watch-refusals",
+        action=argparse.BooleanOptionalAction,
+        default=environment.get("MODELWARD_WATCH_REFUSALS", "true") == "true",
+        help="read the API server's metrics for refusals that nobody told of",
+    )
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args(arguments)
     if not given.sidecar_image:
@@ -77,7 +84,8 @@ async def run(chosen: Options) -> bool:
     if running is not None:  # kopf takes the signal over as it starts
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with Cluster.connected() as cluster:
-        operator = Operator(cluster, Installation(cluster, chosen.namespace, chosen.sidecar_image))
+        installation = Installation(cluster, chosen.namespace, chosen.sidecar_image)
+        operator = Operator(cluster, installation, backstop=chosen.watch_refusals)
         election = Election(cluster, chosen.namespace, LEASE, chosen.identity)
         async with served(chosen.port, operator.metrics):
             await election.won()

@@ -16,12 +16,14 @@ from modelward.controller.certificates import CertificateError
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
 from modelward.controller.installation import Installed
+from modelward.controller.ledger import Ledger
 from modelward.controller.observe import observe
 from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
 from modelward.planner.references import References
+from modelward.planner.report import UNREADABLE, judged
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.rules.judge import Review, Verdict, judge, policy_name
@@ -83,12 +85,14 @@ class Models:
         installed: Callable[[], Installed],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         unwatched: Callable[[str, str], tuple[str, ...]] = lambda *_: (),
+        ledger: Ledger | None = None,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
         self._installed = installed
         self._clock = clock
         self._unwatched = unwatched  # names of a model's pods that run without their sidecar
+        self._ledger = ledger or Ledger()
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Bring a ModelDeployment about, and tell in its status what came of it.
@@ -108,6 +112,7 @@ class Models:
         try:
             md = _parsed(raw)
         except SchemaError as error:
+            self._ledger.put(namespace, name, UNREADABLE)
             await self._tell(raw, invalid_status(raw, str(error), self._clock()))
             return None
         observation = await self._bring_about(md, raw)
@@ -157,6 +162,8 @@ class Models:
             return observation
         if case.to_be_stopped and deployment["spec"].get("replicas"):
             deployment = await self._cluster.merge(deployment, {"spec": {"replicas": 0}})
+            why = "; ".join(item.line for item in case.verdict.violations[:5])
+            await self._recorder.record(case.raw, "Warning", "ModelStopped", f"as onViolation: Stop asks: {why}")
         found = await self._cluster.find("Pod", namespace, labels(md))
         pods = await observe(found, md.spec.model.port, self._installed().settings, self._clock())
         return replace(
@@ -185,6 +192,8 @@ class Models:
         )
         verdict = judge(review, policies)
         governing = tuple(one for one in policies if policy_name(one) in verdict.policies)
+        said = judged(md.metadata.name, namespace, verdict, governing, review.now)
+        self._ledger.put(namespace, md.metadata.name, said)
         return _Case(md, raw, verdict, governing, await self._references(md))
 
     async def _references(self, md: ModelDeployment) -> References:
@@ -219,14 +228,15 @@ def _tests(policy: KubeObject) -> bool:
 
 
 def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str, str]]:
-    """Return what is worth an event: conditions whose reason became another since."""
+    """Return what is worth an event: conditions whose reason became another since, and other rules that are broken."""
     old = {item["type"]: item for item in before.get("conditions", ())}
     news: list[tuple[Any, str, str]] = []
     for item in after["conditions"]:
         kind, reason = item["type"], item["reason"]
-        if old.get(kind, {}).get("reason") == reason:
-            continue
         broken = kind == "PolicyCompliant" and item["status"] == "False"
+        told = old.get(kind, {})
+        if told.get("reason") == reason and not (broken and told.get("message") != item["message"]):
+            continue
         if broken or (kind == "Stalled" and reason != "PolicyViolation"):
             news.append(("Warning", reason, item["message"]))
         elif kind == "Ready":

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import json
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from modelward.controller.backstop import Backstop
 from modelward.controller.cluster import Cluster
 from modelward.controller.events import Recorder
 from modelward.controller.installation import Installation, Installed
+from modelward.controller.ledger import Ledger
 from modelward.controller.models import Models
 from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError, WorkQueue
+from modelward.controller.reports import Reports
 from modelward.controller.unwatched import SCAN_SECONDS, UnwatchedPods
+from modelward.planner.report import Judged
 from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL, SYSTEM_NAMESPACE
 
 RESYNC_SECONDS = 60.0
 _LOOK_DELAY_SECONDS = 1.0  # at start all namespaces are heard of one by one
-_POLICY_DELAY_SECONDS = 1.0  # the counts of a policy follow its models', many of which may change together
+_COUNTING_DELAY_SECONDS = 1.0  # counts follow the models', many of which may change together
+_SETTLING_SECONDS = 10.0  # after the start, before every model was judged, a report would tell of a few
 
 
 class Key(NamedTuple):
@@ -35,16 +40,23 @@ class Key(NamedTuple):
 
 INSTALLATION = Key("Installation")
 UNWATCHED = Key("Unwatched")
+REPORTS = Key("Reports")
+BACKSTOP = Key("Backstop")
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What of an object its reconciling depends on; its status is not: that is what reconciling writes."""
+    """What of an object its reconciling depends on.
+
+    Its status is not: that is what reconciling writes. But for what a policy excuses: when an exception ends, the
+    models that it excused are judged again.
+    """
 
     generation: int
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     leaving: bool
+    excuses: str
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> _Seen:
@@ -54,24 +66,34 @@ class _Seen:
             dict(metadata.get("labels") or {}),
             dict(metadata.get("annotations") or {}),
             "deletionTimestamp" in metadata,
+            json.dumps((item.get("status") or {}).get("activeExceptions") or ()),
         )
 
 
 class Operator:
     """Hears of changes, and has the right things reconciled."""
 
-    def __init__(self, cluster: Cluster, installation: Installation, resync_seconds: float = RESYNC_SECONDS) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        installation: Installation,
+        resync_seconds: float = RESYNC_SECONDS,
+        *,
+        backstop: bool = True,
+    ) -> None:
         recorder = Recorder(cluster)
         self._installation = installation
         self._installed: Installed | None = None
         self.unwatched = UnwatchedPods(cluster, recorder, self.installed, self._pods_changed)
-        self._models = Models(cluster, recorder, self.installed, unwatched=self.unwatched.of)
+        self._ledger = Ledger()
+        self._models = Models(cluster, recorder, self.installed, unwatched=self.unwatched.of, ledger=self._ledger)
+        self._policies = Policies(cluster, recorder, self._ledger.governed)
+        self._reports = Reports(cluster)
+        self._backstop = Backstop(cluster, recorder, installation.namespace) if backstop else None
+        self._settled = 0.0
         self._queue = WorkQueue(self._reconcile)
         self._resync_seconds = resync_seconds
         self._seen: dict[Key, _Seen] = {}
-        self._violations: dict[Key, Mapping[str, int]] = {}  # by model: the policies that govern it, how many broken
-        self._rules: dict[Key, Counter[str]] = {}
-        self._policies = Policies(cluster, recorder, self._violations.values)
 
     def installed(self) -> Installed:
         """What the installation has, as of its last reconciling."""
@@ -89,21 +111,21 @@ class Operator:
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`."""
-        rules = Counter[str]()
-        for counts in self._rules.values():
-            rules.update(counts)
         installed = self._installed
         expiry = {'{certificate="authority"}': installed.authority.current.expires.timestamp()} if installed else {}
         return {
             "modelward_policy_violations": (
                 "Rules that ModelDeployments break now.",
-                {f'{{rule="{rule}"}}': count for rule, count in rules.items()},
+                {f'{{rule="{rule}"}}': count for rule, count in self._ledger.rules().items()},
             ),
             "modelward_unwatched_pods": (
                 "Pods that should be watched by a sidecar and are not.",
                 {f'{{namespace="{name}"}}': count for name, count in self.unwatched.counts.items()},
             ),
             "modelward_certificate_expiry_seconds": ("When a certificate ends, in Unix time.", expiry),
+            **self._policies.metrics(),
+            **self._reports.metrics(),
+            **(self._backstop.metrics() if self._backstop else {}),
         }
 
     def saw(self, kind: str, item: Mapping[str, Any], *, gone: bool) -> None:
@@ -115,8 +137,6 @@ class Operator:
             if model:
                 self._queue.add(Key("ModelDeployment", key.namespace, model))
             return
-        if kind == "ModelDeployment":
-            self._count(key, item, gone=gone)
         if self._changed(key, item, gone=gone):
             self._react(key)
 
@@ -134,23 +154,19 @@ class Operator:
 
     def _forget(self, key: Key) -> None:
         self._seen.pop(key, None)
-        self._violations.pop(key, None)
-        self._rules.pop(key, None)
+        if key.kind == "ModelDeployment":
+            self._count(key, self._ledger.drop(key.namespace, key.name), None)
 
-    def _count(self, key: Key, item: Mapping[str, Any], *, gone: bool) -> None:
-        """Keep how many rules of which policy a model breaks; its policies tell the sum."""
-        before = self._violations.get(key)
-        if gone:
-            self._forget(key)
-        else:
-            status = item.get("status") or {}
-            violations = status.get("violations", ())
-            self._rules[key] = Counter(violation["rule"] for violation in violations)
-            counts = Counter(violation["policy"] for violation in violations)
-            self._violations[key] = {policy: counts[policy] for policy in status.get("policies", ())}
-        if self._violations.get(key) != before:
-            for policy in (*self._known("DataPolicy"), *self._known("ClusterDataPolicy")):
-                self._queue.add(policy, _POLICY_DELAY_SECONDS)
+    def _count(self, key: Key, before: Judged | None, after: Judged | None) -> None:
+        """Have the counts of a model's policies and of its namespace's report follow what is said of it."""
+        if before == after:
+            return
+        names = {name for said in (before, after) if said for name in said.policies}
+        for policy in (*self._known("DataPolicy"), *self._known("ClusterDataPolicy")):
+            if str(policy) in names:
+                self._queue.add(policy, _COUNTING_DELAY_SECONDS)
+        until_settled = self._settled - asyncio.get_running_loop().time()
+        self._queue.add(Key("Report", key.namespace), max(_COUNTING_DELAY_SECONDS, until_settled))
 
     def _changed(self, key: Key, item: Mapping[str, Any], *, gone: bool) -> bool:
         if gone:
@@ -172,9 +188,19 @@ class Operator:
         if key == UNWATCHED:
             await self.unwatched.look(self._protected())
             return
+        if key == BACKSTOP and self._backstop:
+            await self._backstop.reconcile()
+            return
+        if key == REPORTS:
+            for namespace in await self._reports.namespaces():
+                self._queue.add(Key("Report", namespace))
+            return
+        if key.kind == "Report":
+            await self._reports.reconcile(key.namespace, self._ledger.within(key.namespace))
+            return
         try:
             if key.kind == "ModelDeployment":
-                again = await self._models.reconcile(key.namespace, key.name)
+                again = await self._model(key)
             else:
                 again = await self._policies.reconcile(*key)
         except GoneError:  # deleted while the stream was down, perhaps: nobody told
@@ -201,15 +227,28 @@ class Operator:
             await asyncio.sleep(SCAN_SECONDS)
             self._queue.add(UNWATCHED)
 
+    async def _model(self, key: Key) -> float | None:
+        before = self._ledger.get(key.namespace, key.name)
+        try:
+            return await self._models.reconcile(key.namespace, key.name)
+        finally:  # it may have been judged, and what is made of that may have failed
+            self._count(key, before, self._ledger.get(key.namespace, key.name))
+
     async def _resync(self) -> None:
         """Look at everything again from time to time.
 
         Certificates come due and exceptions end without any event, and the ConfigMaps and Secrets that models refer to
         are not watched: that would take the right to list every Secret of the cluster.
         """
+        self._settled = asyncio.get_running_loop().time() + _SETTLING_SECONDS
+        self._queue.add(REPORTS, _SETTLING_SECONDS)  # of namespaces that lost their last model meanwhile
         while True:
+            if self._backstop:
+                self._queue.add(BACKSTOP)
             await asyncio.sleep(self._resync_seconds)
             self._queue.add(INSTALLATION)
             for key in list(self._seen):
                 if key.kind != "Namespace":
                     self._queue.add(key)
+                if key.kind == "ModelDeployment":
+                    self._queue.add(Key("Report", key.namespace))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
 from modelward.controller.apply import ensure
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
-from modelward.controller.installation import WEBHOOK_CONFIGURATION
+from modelward.controller.installation import with_installation
 from modelward.controller.queue import GoneError
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
-from modelward.planner.policy_status import next_expiry, policy_status
+from modelward.planner.policy_status import Examined, news, next_change, policy_status
+from modelward.planner.status import one_line
 from modelward.rules.admission_policy import custom_policies
 from modelward.rules.judge import policy_name, rule_problems
 
 COMPONENT = {"app.kubernetes.io/component": "custom-rules", "app.kubernetes.io/part-of": "modelward"}
 _KINDS = ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy")  # a binding goes before what it binds
+_VALIDATION = re.compile(r"spec\.validations\[(\d+)\]")
+_TYPES_CHECKED_SECONDS = 5.0  # what the API server's type checker takes; it runs beside the API server
+_MAX_TEXT = 300
 
 
 class Policies:
@@ -33,6 +38,8 @@ class Policies:
         self._recorder = recorder
         self._governed = governed
         self._clock = clock
+        self._untaken: dict[str, tuple[int, dict[int, str]]] = {}
+        self._told: dict[str, tuple[int, int]] = {}
 
     async def reconcile(self, kind: str, namespace: str, name: str) -> float | None:
         """Bring a policy's own rules about and tell its status; return in how many seconds to look again.
@@ -45,16 +52,26 @@ class Policies:
         if policy is None:
             await self.sweep()
             raise GoneError
-        problems = rule_problems(policy) or await self._enforce(policy)
+        untaken, written = await self._enforce(policy)
+        found = Examined(
+            invalid=[*rule_problems(policy), *untaken.values()],
+            doubtful=await self._doubts(policy, untaken),
+            governed=self._governed(),
+            name=policy_name(policy),
+            neighbours=len(await self._cluster.find(kind, namespace)) if namespace else 0,
+        )
         now = self._clock()
-        status = policy_status(policy, problems, self._governed(), policy_name(policy), now)
+        status = policy_status(policy, found, now)
         before = policy.get("status") or {}
         if status != before:
-            await self._cluster.merge(policy, {"status": status}, "status")
-            if problems and _reason(before) != "InvalidRule":
-                await self._recorder.record(policy, "Warning", "InvalidRule", problems[0])
-        ends = next_expiry(policy, now)
-        return (ends - now).total_seconds() + 1 if ends else None
+            dropped = {key: None for key in before if key not in status}
+            await self._cluster.merge(policy, {"status": {**dropped, **status}}, "status")
+            for item in news(policy, status, now):
+                await self._recorder.record(policy, "Warning", item.reason, item.message)
+        self._told[found.name] = (len(status["activeExceptions"]), len(found.invalid))
+        changes = next_change(policy, now)
+        again = [(changes - now).total_seconds() + 1] if changes else []
+        return min([*again, *([_TYPES_CHECKED_SECONDS] if written else [])], default=None)
 
     async def sweep(self) -> None:
         """Delete the admission policies whose policy, or whose last rule, is gone."""
@@ -62,43 +79,110 @@ class Policies:
             *await self._cluster.find("ClusterDataPolicy"),
             *await self._cluster.find("DataPolicy"),
         ]
-        wanted = {item["metadata"]["name"] for policy in policies for item in custom_policies(policy)}
+        names = {policy_name(policy) for policy in policies}
+        self._told = {name: counts for name, counts in self._told.items() if name in names}
+        self._untaken = {name: known for name, known in self._untaken.items() if name in names}
+        wanted = {
+            item["metadata"]["name"]
+            for policy in policies
+            for item in custom_policies(policy, self._refused(policy) or ())
+        }
         for kind in _KINDS:
             for item in await self._cluster.find(kind, labels={**COMPONENT, MANAGED_BY_LABEL: MANAGER}):
                 if item["metadata"]["name"] not in wanted:
                     await self._cluster.delete(item)
 
-    async def _enforce(self, policy: KubeObject) -> list[str]:
-        """Apply the policy's own rules; return why the API server does not take them."""
-        items = custom_policies(policy)
+    def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
+        """Return what is told to Prometheus; see `health.Metrics`."""
+        labelled = {f'{{policy="{name}"}}': counts for name, counts in self._told.items()}
+        return {
+            "modelward_exceptions_active": (
+                "Exceptions of a policy that count now.",
+                {label: active for label, (active, _) in labelled.items()},
+            ),
+            "modelward_policy_rules_invalid": (
+                "Rules of a policy's own that cannot be enforced as they stand.",
+                {label: invalid for label, (_, invalid) in labelled.items()},
+            ),
+        }
+
+    async def _enforce(self, policy: KubeObject) -> tuple[dict[int, str], bool]:
+        """Apply the policy's own rules.
+
+        Returns:
+            Why the API server does not take a rule, by the rule's index; and whether anything was written.
+        """
+        # What the API server refused of this very generation is not offered to it again.
+        untaken = dict(self._refused(policy) or {})
+        while items := custom_policies(policy, untaken):
+            try:
+                written = [await ensure(self._cluster, await with_installation(self._cluster, item)) for item in items]
+            except ApiError as error:
+                more = _untaken(policy, error, untaken)
+                if error.status not in (400, 422) or not more:
+                    raise
+                untaken |= more
+                self._untaken[policy_name(policy)] = (policy["metadata"].get("generation", 0), untaken)
+            else:
+                return untaken, any(written)
+        if _is_news(policy) or untaken:
+            await self.sweep()
+        return untaken, False
+
+    def _refused(self, policy: KubeObject) -> dict[int, str] | None:
+        generation, known = self._untaken.get(policy_name(policy), (None, None))
+        return known if generation == policy["metadata"].get("generation", 0) else None
+
+    async def _doubts(self, policy: KubeObject, untaken: Collection[int]) -> list[str]:
+        """Return what the API server's type checker, which knows the schema, says of the policy's own rules."""
+        items = custom_policies(policy, untaken)
         if not items:
-            if _is_news(policy):
-                await self.sweep()
             return []
-        # They go with the installation, not to refuse what nobody is there to explain any more.
-        installation = await self._cluster.get("MutatingWebhookConfiguration", "", WEBHOOK_CONFIGURATION)
-        try:
-            for item in items:
-                await ensure(self._cluster, _managed(item, installation))
-        except ApiError as error:
-            if error.status in (400, 422):
-                return [f"spec.rules: the API server does not take them: {error.message}"]
-            raise
-        return []
+        there = await self._cluster.get(items[0]["kind"], "", items[0]["metadata"]["name"]) or {}
+        status = there.get("status") or {}
+        if status.get("observedGeneration") != there.get("metadata", {}).get("generation"):
+            return []
+        warnings = (status.get("typeChecking") or {}).get("expressionWarnings") or ()
+        at = _offered(policy, untaken)
+        told = {}
+        for warning in warnings:
+            place = _VALIDATION.search(warning["fieldRef"])
+            if place and int(place[1]) < len(at):
+                index = at[int(place[1])]
+                told[index] = f"{_named(policy, index)} is doubted by the type checker: {_first(warning['warning'])}"
+        return list(told.values())
 
 
-def _managed(item: KubeObject, owner: KubeObject | None) -> KubeObject:
-    metadata = {**item["metadata"], "labels": {**item["metadata"].get("labels", {}), MANAGED_BY_LABEL: MANAGER}}
-    if owner is not None:
-        reference = {key: owner["metadata"][key] for key in ("name", "uid")}
-        metadata["ownerReferences"] = [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], **reference}]
-    return {**item, "metadata": metadata}
+def _offered(policy: KubeObject, untaken: Collection[int]) -> list[int]:
+    """Return the index of each rule that became a validation, in the validations' order."""
+    return [index for index in range(len(policy["spec"].get("rules", ()))) if index not in untaken]
+
+
+def _untaken(policy: KubeObject, error: ApiError, before: Collection[int]) -> dict[int, str]:
+    at = _offered(policy, before)
+    found = {}
+    for cause in error.causes:
+        place = _VALIDATION.match(cause.get("field", ""))
+        if place and int(place[1]) < len(at):
+            index = at[int(place[1])]
+            found[index] = (
+                f"{_named(policy, index)} is not taken by the API server, so the webhook and the controller alone"
+                f" judge it: {_first(cause.get('message', ''))}"
+            )
+    return found
+
+
+def _named(policy: KubeObject, index: int) -> str:
+    return f"spec.rules[{index}] ({policy['spec']['rules'][index]['id']})"
+
+
+def _first(message: str) -> str:
+    """Return the first error that a compiler tells, without the text that it was given and the place within it."""
+    _, found, error = message.partition("ERROR: ")
+    text = error.split("\n", 1)[0] if found else message
+    return one_line(re.sub(r"^<input>:\d+:\d+: ", "", text), _MAX_TEXT)
 
 
 def _is_news(policy: KubeObject) -> bool:
     """Whether this generation was not seen before: rules taken out leave an admission policy behind."""
     return bool((policy.get("status") or {}).get("observedGeneration") != policy["metadata"].get("generation"))
-
-
-def _reason(status: KubeObject) -> str:
-    return next((item["reason"] for item in status.get("conditions", ()) if item["type"] == "Ready"), "")

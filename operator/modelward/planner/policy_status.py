@@ -3,29 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from modelward.planner.names import KubeObject
 from modelward.planner.status import one_line, rfc3339
 
+ENDS_SOON = timedelta(days=7)
+"""How long before its end an exception is warned of."""
+MAX_POLICIES = 10
+"""DataPolicies in a namespace; the webhook refuses more, and what came in without it is told of."""
+_PROJECTED = ("rules", "names", "namespaces", "reason", "approvedBy", "expires")
 
-def policy_status(
-    policy: KubeObject, problems: Sequence[str], governed: Iterable[Mapping[str, int]], name: str, now: datetime
-) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found of a policy.
+
+    Attributes:
+        invalid: rules of its own that cannot be enforced as they stand, a sentence each.
+        doubtful: rules that the API server enforces, and whose types it doubts, a sentence each.
+        governed: for each ModelDeployment, the policies that govern it and how many rules of each it breaks.
+        name: the policy as the governed name it, `judge.policy_name`.
+        neighbours: DataPolicies in its namespace, itself among them.
+    """
+
+    invalid: Sequence[str] = ()
+    doubtful: Sequence[str] = ()
+    governed: Iterable[Mapping[str, int]] = ()
+    name: str = ""
+    neighbours: int = 0
+
+
+class News(NamedTuple):
+    """Something worth an Event: a word for programs, a sentence for people."""
+
+    reason: str
+    message: str
+
+
+def policy_status(policy: KubeObject, found: Examined, now: datetime) -> dict[str, Any]:
     """Return the whole status of a policy.
 
     Args:
         policy: the policy as the API server has it, with the status it had.
-        problems: what is wrong with its own rules, a sentence each.
-        governed: for each ModelDeployment, the policies that govern it and how many rules of each it breaks.
-        name: the policy as the governed name it, `judge.policy_name`.
+        found: what was found of it.
         now: the time, for exceptions that end.
     """
-    counts = [violations[name] for violations in governed if name in violations]
+    counts = [violations[found.name] for violations in found.governed if found.name in violations]
     active = active_exceptions(policy, now)
+    conditions = [_condition(policy, "Ready", *_ready(policy, found, active), now)]
+    if policy["spec"].get("rules"):
+        conditions.append(_condition(policy, "RulesValid", *_rules_valid(found), now))
+    ending = [_told(exception) for exception in active if exception.get("endsSoon")]
+    if ending:  # bad news is there only while it is true
+        conditions.append(_condition(policy, "ExceptionsEnding", "True", "EndsWithin7Days", "; ".join(ending), now))
+    if found.neighbours > MAX_POLICIES:
+        message = f"the namespace has {found.neighbours} DataPolicies, {MAX_POLICIES} is the most: put them into fewer"
+        conditions.append(_condition(policy, "TooManyPolicies", "True", "LimitExceeded", message, now))
     return {
-        "conditions": [_ready(policy, problems, active, now)],
+        "conditions": conditions,
         "observedGeneration": policy["metadata"].get("generation", 0),
         "activeExceptions": active,
         "governed": len(counts),
@@ -33,20 +71,50 @@ def policy_status(
     }
 
 
+def news(policy: KubeObject, after: Mapping[str, Any], now: datetime) -> list[News]:
+    """Return what is worth an Event in a new status; each is news once, however often one looks.
+
+    Args:
+        policy: the policy, with the status it had.
+        after: the status it is given.
+        now: the time, for exceptions that ended.
+    """
+    before = policy.get("status") or {}
+    told = []
+    invalid = _find(after, "RulesValid")
+    if invalid.get("status") == "False" and invalid["message"] != _find(before, "RulesValid").get("message"):
+        told.append(News("InvalidRule", invalid["message"]))
+    if _find(after, "TooManyPolicies") and not _find(before, "TooManyPolicies"):
+        told.append(News("TooManyPolicies", _find(after, "TooManyPolicies")["message"]))
+    known = {_identity(exception): exception for exception in before.get("activeExceptions", ())}
+    told += [
+        News("ExceptionExpired", f"{_told(exception)}: it counts no more, and its models are judged")
+        for exception in policy["spec"].get("exceptions", ())
+        if _identity(exception) in known and _ends(exception) <= now
+    ]
+    told += [
+        News("ExceptionEnding", f"{_told(exception)}: mend the models, or have it approved anew")
+        for exception in after["activeExceptions"]
+        if exception.get("endsSoon") and not known.get(_identity(exception), {}).get("endsSoon")
+    ]
+    return told
+
+
 def active_exceptions(policy: KubeObject, now: datetime) -> list[dict[str, Any]]:
     """Return the exceptions that have not ended, as the rules compare them: the same fields, written the same."""
-    kept = ("rules", "names", "namespaces", "expires")
-    return [
-        {key: exception[key] for key in kept if key in exception}
-        for exception in policy["spec"].get("exceptions", ())
-        if _ends(exception) > now
-    ]
+    active = []
+    for exception in policy["spec"].get("exceptions", ()):
+        if (ends := _ends(exception)) > now:
+            kept = {key: exception[key] for key in _PROJECTED if key in exception}
+            active.append({**kept, "endsSoon": True} if ends - ENDS_SOON <= now else kept)
+    return active
 
 
-def next_expiry(policy: KubeObject, now: datetime) -> datetime | None:
-    """Return when the next exception ends, or None when there is none to end."""
+def next_change(policy: KubeObject, now: datetime) -> datetime | None:
+    """Return when an exception next ends or is to be warned of; None when there is none to come."""
     ends = [_ends(exception) for exception in policy["spec"].get("exceptions", ())]
-    return min((end for end in ends if end > now), default=None)
+    moments = [*ends, *(end - ENDS_SOON for end in ends if end > now)]
+    return min((moment for moment in moments if moment > now), default=None)
 
 
 def _ends(exception: Mapping[str, Any]) -> datetime:
@@ -57,26 +125,42 @@ def _ends(exception: Mapping[str, Any]) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _ready(
-    policy: KubeObject, problems: Sequence[str], active: Sequence[dict[str, Any]], now: datetime
-) -> dict[str, Any]:
-    if problems:
-        truth, reason, message = "False", "InvalidRule", "; ".join(problems[:5])
-    else:
-        excused = f", {len(active)} exception(s) count now" if active else ""
-        truth, reason = "True", "InForce"
-        message = f"enforcement {policy['spec'].get('enforcement', 'Enforce')}{excused}"
-    before = next((item for item in _conditions(policy) if item["type"] == "Ready"), None)
-    changed = before["lastTransitionTime"] if before and before["status"] == truth else rfc3339(now)
+def _identity(exception: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*(tuple(exception.get(key, ())) for key in ("rules", "names", "namespaces")), exception["expires"])
+
+
+def _told(exception: Mapping[str, Any]) -> str:
+    rules, names = (", ".join(exception.get(key, ())) or "nothing" for key in ("rules", "names"))
+    approved = f", approved by {exception['approvedBy']}" if exception.get("approvedBy") else ""
+    return one_line(f"the exception from {rules} for {names}{approved} ends {exception['expires']}", 300)
+
+
+def _ready(policy: KubeObject, found: Examined, active: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    if found.invalid:
+        return "False", "InvalidRule", "; ".join(found.invalid[:5])
+    excused = f", {len(active)} exception(s) count now" if active else ""
+    return "True", "InForce", f"enforcement {policy['spec'].get('enforcement', 'Enforce')}{excused}"
+
+
+def _rules_valid(found: Examined) -> tuple[str, str, str]:
+    if found.invalid:
+        return "False", "InvalidRule", "; ".join((*found.invalid, *found.doubtful)[:5])
+    if found.doubtful:
+        return "False", "TypeWarning", "; ".join(found.doubtful[:5])
+    return "True", "Compiled", "the API server takes every rule"
+
+
+def _condition(policy: KubeObject, kind: str, truth: str, reason: str, message: str, now: datetime) -> dict[str, Any]:
+    before = _find(policy.get("status") or {}, kind)
     return {
-        "type": "Ready",
+        "type": kind,
         "status": truth,
         "reason": reason,
         "message": one_line(message),
-        "lastTransitionTime": changed,
+        "lastTransitionTime": before["lastTransitionTime"] if before.get("status") == truth else rfc3339(now),
         "observedGeneration": policy["metadata"].get("generation", 0),
     }
 
 
-def _conditions(policy: KubeObject) -> list[dict[str, Any]]:
-    return list((policy.get("status") or {}).get("conditions") or ())
+def _find(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    return next((item for item in status.get("conditions") or () if item["type"] == kind), {})

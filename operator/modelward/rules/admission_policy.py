@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelward.api.base import API_VERSION, GROUP, VERSION
+from modelward.api.expression import CelError, Expression
 from modelward.rules import scope
 from modelward.rules.catalogue import Rule, catalogue
 
@@ -117,13 +118,16 @@ def catalogue_policies() -> list[dict[str, Any]]:
     return objects
 
 
-def custom_policies(policy: dict[str, Any]) -> list[dict[str, Any]]:
+def custom_policies(policy: dict[str, Any], leave_out: Collection[int] = ()) -> list[dict[str, Any]]:
     """Return the ValidatingAdmissionPolicy and binding for one policy's own rules; empty when it has none.
 
+    A rule that is not CEL refuses, as `judge` does: a slip of the pen must not open what the rule was to close.
+
     Args:
-        policy: a DataPolicy or ClusterDataPolicy whose rules all compile (`judge.rule_problems`).
+        policy: a DataPolicy or ClusterDataPolicy.
+        leave_out: indices of rules that the API server does not take; the webhook and the controller still judge them.
     """
-    rules = policy["spec"].get("rules", ())
+    rules = [rule for index, rule in enumerate(policy["spec"].get("rules", ())) if index not in leave_out]
     if not rules:
         return []
     kind, metadata = policy["kind"], policy["metadata"]
@@ -132,12 +136,9 @@ def custom_policies(policy: dict[str, Any]) -> list[dict[str, Any]]:
     # Two policies must never share a backstop, and both names may be as long as Kubernetes allows.
     digest = hashlib.sha256(f"{kind}/{namespace}/{metadata['name']}".encode()).hexdigest()[:16]
     name = f"modelward-custom-{digest}"
-    checks = [
-        _Check(rule["id"], "true", rule["expression"], "spec", rule["message"], rule.get("fix", "")) for rule in rules
-    ]
     owner = {"modelward.io/policy-kind": kind, "modelward.io/policy-digest": digest}
     param_ref: dict[str, Any] = {"name": metadata["name"], "parameterNotFoundAction": "Allow"}
-    backstop = _policy(name, kind, enforcement, checks)
+    backstop = _policy(name, kind, enforcement, [_own_check(rule) for rule in rules])
     binding = _binding(name, name, enforcement, param_ref)
     if kind == "DataPolicy":
         param_ref["namespace"] = namespace
@@ -147,3 +148,22 @@ def custom_policies(policy: dict[str, Any]) -> list[dict[str, Any]]:
     for item in (backstop, binding):
         item["metadata"]["labels"] = {**LABELS, "app.kubernetes.io/component": "custom-rules", **owner}
     return [backstop, binding]
+
+
+def _own_check(rule: dict[str, Any]) -> _Check:
+    # The line break ends a comment that would swallow what is put behind the rule's own text.
+    expression, message = f"{rule['expression']}\n", f"{rule['message']}\n"
+    if wrong := _wrong(rule["expression"]):
+        expression, message = "false", wrong
+    elif wrong := _wrong(rule["message"]):
+        message = wrong
+    return _Check(rule["id"], "true", expression, "spec", message, rule.get("fix", ""))
+
+
+def _wrong(text: str) -> str:
+    """CEL that says what is wrong with a text that is not CEL; empty where it is."""
+    try:
+        Expression(text)
+    except CelError as error:
+        return _quoted(f"the rule could not be evaluated ({error})")
+    return ""

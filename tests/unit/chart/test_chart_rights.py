@@ -26,9 +26,25 @@ def _roles(objects: Objects) -> list[dict[str, Any]]:
 def test_no_rule_has_a_wildcard(objects: Objects) -> None:
     for role in _roles(objects):
         for rule in role["rules"]:
-            assert "nonResourceURLs" not in rule
+            if "nonResourceURLs" in rule:
+                continue
             given = [*rule["apiGroups"], *rule["resources"], *rule["verbs"], *rule.get("resourceNames", [])]
             assert not [word for word in given if "*" in word], role["metadata"]["name"]
+
+
+def test_the_controller_alone_reads_the_api_servers_metrics_and_nothing_else_beside_resources(
+    objects: Objects, render: Render
+) -> None:
+    def beside(rendered: Objects) -> list[tuple[str, list[str], list[str]]]:
+        return [
+            (role["metadata"]["name"], rule["nonResourceURLs"], rule["verbs"])
+            for role in _roles(rendered)
+            for rule in role["rules"]
+            if "nonResourceURLs" in rule
+        ]
+
+    assert beside(objects) == [("modelward-controller", ["/metrics"], ["get"])]
+    assert beside(render("backstop.watchRefusals=false")) == []
 
 
 def test_nobody_gains_rights_through_modelward(objects: Objects) -> None:

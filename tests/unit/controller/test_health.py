@@ -18,7 +18,7 @@ def test_the_text_format() -> None:
     assert rendered(metrics) == (
         "# HELP a First.\n# TYPE a gauge\n"
         'a{rule="ACC-001"} 1827031176.0\na{rule="ENC-001"} 2\n'
-        "# HELP b_total Second.\n# TYPE b_total gauge\n"
+        "# HELP b_total Second.\n# TYPE b_total counter\n"
     )
 
 

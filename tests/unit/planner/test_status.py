@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from modelward.api.modeldeployment import ModelDeployment, ModelDeploymentStatus
-from modelward.planner.policy_status import active_exceptions, next_expiry, policy_status
 from modelward.planner.status import Observation, Obstacle, invalid_status, status
 from modelward.rules.judge import Verdict, Violation
 
@@ -166,34 +165,3 @@ def test_a_spec_of_another_version() -> None:
     found = invalid_status(raw(), "spec.novelty: unknown field", NOW)
     ModelDeploymentStatus.model_validate(found)
     assert conditions(found) == {"Ready": ("False", "InvalidSpec"), "Stalled": ("True", "InvalidSpec")}
-
-
-def policy(*expires: str) -> dict[str, Any]:
-    exceptions = [
-        {"rules": ["ENC-001"], "names": ["legacy"], "namespaces": [], "expires": end, "reason": "r", "approvedBy": "a"}
-        for end in expires
-    ]
-    metadata = {"name": "clinic", "namespace": "clinic", "generation": 2}
-    return {"kind": "DataPolicy", "metadata": metadata, "spec": {"enforcement": "Warn", "exceptions": exceptions}}
-
-
-def test_exceptions_count_until_they_end() -> None:
-    item = policy("2026-03-01T12:00:01Z", "2026-03-01T12:00:00Z", "2026-03-01T14:00:00+01:00", "someday")
-    active = active_exceptions(item, NOW)
-    assert [one["expires"] for one in active] == ["2026-03-01T12:00:01Z", "2026-03-01T14:00:00+01:00"]
-    assert set(active[0]) == {"rules", "names", "namespaces", "expires"}
-    assert next_expiry(item, NOW) == NOW + timedelta(seconds=1)
-    assert next_expiry(policy(), NOW) is None
-
-
-def test_the_status_of_a_policy() -> None:
-    governed: list[dict[str, int]] = [{"DataPolicy/clinic/clinic": 2}, {"DataPolicy/clinic/clinic": 0}, {"other": 9}]
-    found = policy_status(policy(), [], governed, "DataPolicy/clinic/clinic", NOW)
-    assert (found["governed"], found["violations"]) == (2, 2)
-    assert found["conditions"][0]["reason"] == "InForce"
-    again = policy_status(
-        {**policy(), "status": found}, [], governed, "DataPolicy/clinic/clinic", NOW + timedelta(days=1)
-    )
-    assert again == found
-    wrong = policy_status(policy(), ["spec.rules[0].expression is not valid CEL"], [], "x", NOW)
-    assert (wrong["conditions"][0]["status"], wrong["conditions"][0]["reason"]) == ("False", "InvalidRule")
