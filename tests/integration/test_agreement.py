@@ -52,11 +52,15 @@ def create(client: httpx.Client, namespace: str, manifest: dict[str, Any]) -> ht
 
 def _wait_until_in_force(client: httpx.Client) -> None:
     """Policies take up to a second or two to be compiled; wait for the last of each kind to bite."""
-    bare = {**good(), "metadata": {"name": "other"}, "spec": {"model": {"image": "x"}}}
+    unsafe = {**good(), "metadata": {"name": "other"}}
+    unsafe["spec"] = {
+        "model": {"image": "x"},
+        "schema": {"inputs": [{"name": "remarks", "datatype": "BYTES", "shape": [-1]}]},
+    }
     deadline = time.monotonic() + 30
     waiting = {name for name in POLICIES if name not in ("nothing", "selective")}
     while waiting and time.monotonic() < deadline:
-        waiting = {name for name in waiting if create(client, f"agree-{name}", bare).status_code == 201}
+        waiting = {name for name in waiting if create(client, f"agree-{name}", unsafe).status_code == 201}
         time.sleep(0.2)
     assert not waiting, f"these policies never came into force: {waiting}"
 

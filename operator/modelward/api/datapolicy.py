@@ -20,7 +20,7 @@ from modelward.api.base import (
     Timestamp,
     cel,
 )
-from modelward.api.modeldeployment import DetectorType, OnAnomaly, ProtectedField, Role, Scheme, TLSVersion
+from modelward.api.modeldeployment import DetectorType, OnAnomaly, ProtectedField, RateLimit, Role, Scheme, TLSVersion
 
 LineageAnnotation = Literal["dataset", "model", "training-run", "transformations", "consumer"]
 Enforcement = Literal["Enforce", "Warn", "Audit"]
@@ -58,6 +58,9 @@ class RequireAccess(Part):
         default=False,
         description="Whether the header x-modelward-purpose counts where a token has no claim `purpose`.",
     )
+    rate_limit: RateLimit | None = Field(
+        default=None, description="Each access rule must limit the rate, to this at the most. None: no limit is asked."
+    )
 
 
 class RequireLineage(Part):
@@ -80,6 +83,9 @@ class RequireMonitoring(Part):
         default=[], description="Detectors that must run."
     )
     on_anomaly: OnAnomaly | None = Field(default=None, description="What must be done with an anomaly.")
+    input_ranges: bool = Field(
+        default=False, description="Whether every input of numbers must declare its minimum and maximum."
+    )
 
 
 class RequireFairness(Part):
@@ -87,6 +93,9 @@ class RequireFairness(Part):
 
     protected: Annotated[list[ProtectedField], Field(max_length=16)] = Field(
         default=[], description="Attributes that must be watched."
+    )
+    max_difference: float | None = Field(
+        default=None, ge=0, le=1, description="Largest difference of rates between groups that may be accepted."
     )
 
 
@@ -111,7 +120,14 @@ class Requirements(Part):
         default=False, description="Whether identifiers must be treated and undeclared fields not kept."
     )
     workload: Literal["Baseline", "Restricted"] | None = Field(
-        default=None, description="Baseline: images by digest. Restricted: resource requests and limits as well."
+        default=None,
+        description="Baseline: images by digest, no secrets in the clear, no root, no way into the node. Restricted:"
+        " resource limits, read-only files, no escalation and no token of the cluster as well.",
+    )
+    registries: Annotated[list[ShortText], Field(max_length=16)] = Field(
+        default=[],
+        description="The only registries (such as registry.example or registry.example/team) that images may come"
+        " from. None: any.",
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
 
-VARIABLES = ("object", "oldObject", "params", "namespaceObject", "request", "variables", "self")
+VARIABLES = ("object", "oldObject", "params", "namespaceObject", "request", "variables", "observed", "self")
 _PLACE = re.compile(r"^ERROR: <input>:(\d+):(\d+): ")
 _ENVIRONMENT = cel.NewEnv(variables=dict.fromkeys(VARIABLES, cel.Type.DYN), extensions=[ext_strings.ExtStrings()])
 

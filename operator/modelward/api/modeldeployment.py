@@ -111,6 +111,12 @@ class ModelContainer(Part):
         default=None, description="Path that answers 200 when the model is ready; none: the protocol's own."
     )
     resources: Resources | None = Field(default=None, description="Compute resources.")
+    run_as_user: int | None = Field(
+        default=None,
+        ge=0,
+        le=2_147_483_647,
+        description="User id of the process; none: the image's own. A container that would be root is not started.",
+    )
     volume_claims: Annotated[list[VolumeClaim], Field(max_length=8)] = Field(
         default=[], description="Volumes with the model's files."
     )

@@ -40,13 +40,14 @@ def deployment(md: ModelDeployment, model: ModelContainer, runtime: str) -> Kube
                     "labels": {**labels(md), INJECT_LABEL: INJECT_ENABLED},
                     "annotations": {RUNTIME_ANNOTATION: runtime},
                 },
-                "spec": _pod(md, model),
+                "spec": pod_spec(md, model),
             },
         },
     }
 
 
-def _pod(md: ModelDeployment, model: ModelContainer) -> dict[str, Any]:
+def pod_spec(md: ModelDeployment, model: ModelContainer) -> dict[str, Any]:
+    """Return the spec of a model's pods, before the sidecar is in it."""
     pod: dict[str, Any] = {
         "serviceAccountName": md.metadata.name,
         "automountServiceAccountToken": False,
@@ -93,6 +94,7 @@ def _container(model: ModelContainer) -> dict[str, Any]:
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
+            **({} if model.run_as_user is None else {"runAsUser": model.run_as_user}),
         },
         volumeMounts=[{"name": _TMP_VOLUME, "mountPath": "/tmp"}]  # noqa: S108 - the container's own
         + [

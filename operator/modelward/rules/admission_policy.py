@@ -1,8 +1,14 @@
 """The backstop: the catalogue compiled to ValidatingAdmissionPolicies (KEP-3488), which the API server itself enforces.
 
 The policy object is the parameter, so one compiled policy serves every DataPolicy there will ever be. Each way of
-enforcing (Enforce, Warn, Audit) is a twin with its own binding, because a binding's actions are fixed; a twin's
-`matchConditions` let through only the parameters that ask for it.
+enforcing (Enforce, Warn, Audit) is a twin with its own binding, because a binding's actions are fixed; a twin's match
+condition lets through only the parameters that ask for it.
+
+The API server evaluates every validation *and every message* of a policy on each request, whether the object passes or
+not, and every match condition. So the catalogue is one validation, whose message is the expression's own by-product: a
+variable for each requirement gives the text of the first rule that is broken, or nothing; it is skipped by one test
+where the policy does not ask, it is computed once (variables are lazy and kept), and exceptions and texts are looked at
+only where a rule does not hold.
 """
 
 from __future__ import annotations
@@ -10,66 +16,76 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from modelward.api.base import API_VERSION, GROUP, VERSION
 from modelward.api.expression import CelError, Expression
 from modelward.rules import scope
 from modelward.rules.catalogue import Rule, catalogue
+from modelward.rules.judge import MAX_FOUND
 
 ACTIONS = {"Enforce": ["Deny"], "Warn": ["Warn"], "Audit": ["Audit"]}
 LABELS = {"app.kubernetes.io/part-of": "modelward", "app.kubernetes.io/component": "backstop"}
 MAX_MESSAGE = 1024
 
 
-@dataclass(frozen=True)
-class _Check:
-    """What a validation is made of."""
-
-    rule_id: str
-    applies: str
-    expression: str
-    field: str
-    message: str
-    fix: str
-
-
-def _checks(rules: Sequence[Rule]) -> list[_Check]:
-    return [
-        _Check(rule.id, rule.applies, rule.expression, rule.field, rule.message, rule.fix)
-        for rule in rules
-        if rule.enforced_at == "admission"
-    ]
-
-
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _validation(check: _Check, kind: str) -> dict[str, str]:
-    expression = f"!({check.applies}) || {scope.is_excused(check.rule_id)} || ({check.expression})"
-    before = _quoted(f"{check.rule_id} {check.field}: ")
-    after = _quoted(f". Fix: {check.fix} (asked by {kind}/")
-    message = f"{before} + ({check.message}) + {after} + params.metadata.name + ')'"
-    return {
-        "expression": expression,
-        "messageExpression": message,
-        "message": f"{check.rule_id} {check.field}: {check.fix}"[:MAX_MESSAGE],
+def _told(rule_id: str, field: str, message: str, fix: str) -> str:
+    """CEL that gives the text of a violation, but for who asks; what was found is cut as `judge` cuts it."""
+    found = f"[{message}].map(m, size(m) > {MAX_FOUND} ? m.substring(0, {MAX_FOUND - 3}) + '...' : m)[0]"
+    return f"{_quoted(f'{rule_id} {field}: ')} + {found} + {_quoted(f'. Fix: {fix}')}"
+
+
+def _asked_by(text: str, kind: str) -> str:
+    """CEL that adds who asks; a message with a line break in it would be put aside by the API server."""
+    return f"({text} + {_quoted(f' (asked by {kind}/')} + params.metadata.name + ')').replace('\\n', ' ')"
+
+
+def _first_broken(rules: Sequence[Rule]) -> str:
+    """CEL that gives the text of the first of these rules that is broken, or '' where none is.
+
+    Args:
+        rules: those that the same requirement switches on.
+    """
+    shared = rules[0].switches[:2] if rules[0].requires else []
+    text = "''"
+    for rule in reversed(rules):
+        own = rule.switches[len(shared) :]
+        broken = " && ".join([*own, f"!({rule.expression})", f"!{scope.is_excused(rule.id)}"])
+        text = f"{broken} ? {_told(rule.id, rule.field, rule.message, rule.fix)} : {text}"
+    return f"{' && '.join(shared)} ? ({text}) : ''" if shared else text
+
+
+def _by_requirement() -> dict[str, list[Rule]]:
+    """The rules of admission by what switches them on: the first step of `requires`."""
+    groups: dict[str, list[Rule]] = {}
+    for rule in catalogue():
+        if rule.enforced_at == "admission":
+            groups.setdefault(rule.requires.split(".", 1)[0] or "always", []).append(rule)
+    return groups
+
+
+def _catalogue_parts(kind: str) -> dict[str, Any]:
+    groups = _by_requirement()
+    variables = [{"name": name, "expression": _first_broken(rules)} for name, rules in groups.items()]
+    chain = "''"
+    for name in reversed(groups):
+        chain = f"variables.{name} != '' ? variables.{name} : {chain}"
+    validation = {
+        "expression": "variables.broken == ''",
+        "messageExpression": _asked_by("variables.broken", kind),
+        "message": "a rule is broken whose text could not be written; `modelward check` names it",
         "reason": "Forbidden",
     }
+    return {"variables": [*variables, {"name": "broken", "expression": chain}], "validations": [validation]}
 
 
-def _policy(name: str, kind: str, enforcement: str, checks: Sequence[_Check]) -> dict[str, Any]:
+def _policy(name: str, kind: str, enforcement: str, parts: dict[str, Any]) -> dict[str, Any]:
     cluster = kind == "ClusterDataPolicy"
-    conditions = {
-        "enforcement": scope.enforced_as(enforcement),
-        "not-being-deleted": scope.NOT_BEING_DELETED,
-        "changed": scope.CHANGED,
-        "selected": scope.SELECTED,
-    }
-    if cluster:
-        conditions["namespace-selected"] = scope.NAMESPACE_SELECTED
+    excused = {"name": "excused", "expression": scope.excused_rules(cluster=cluster)}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
@@ -87,9 +103,10 @@ def _policy(name: str, kind: str, enforcement: str, checks: Sequence[_Check]) ->
                     }
                 ]
             },
-            "matchConditions": [{"name": key, "expression": value} for key, value in conditions.items()],
-            "variables": [{"name": "excused", "expression": scope.excused_rules(cluster=cluster)}],
-            "validations": [_validation(check, kind) for check in checks],
+            # One condition, so that the first that is false ends it: of several, each is evaluated.
+            "matchConditions": [{"name": "governs", "expression": scope.governs(enforcement, cluster=cluster)}],
+            "variables": [excused, *parts.get("variables", ())],
+            "validations": parts["validations"],
         },
     }
 
@@ -113,7 +130,7 @@ def catalogue_policies() -> list[dict[str, Any]]:
         for enforcement in ACTIONS:
             name = f"modelward-{part}-{enforcement.lower()}"
             missing = "Deny" if part == "cluster" and enforcement == "Enforce" else "Allow"
-            objects.append(_policy(name, kind, enforcement, _checks(catalogue())))
+            objects.append(_policy(name, kind, enforcement, _catalogue_parts(kind)))
             objects.append(_binding(name, name, enforcement, {"selector": {}, "parameterNotFoundAction": missing}))
     return objects
 
@@ -138,7 +155,7 @@ def custom_policies(policy: dict[str, Any], leave_out: Collection[int] = ()) -> 
     name = f"modelward-custom-{digest}"
     owner = {"modelward.io/policy-kind": kind, "modelward.io/policy-digest": digest}
     param_ref: dict[str, Any] = {"name": metadata["name"], "parameterNotFoundAction": "Allow"}
-    backstop = _policy(name, kind, enforcement, [_own_check(rule) for rule in rules])
+    backstop = _policy(name, kind, enforcement, {"validations": [_own_validation(rule, kind) for rule in rules]})
     binding = _binding(name, name, enforcement, param_ref)
     if kind == "DataPolicy":
         param_ref["namespace"] = namespace
@@ -150,14 +167,19 @@ def custom_policies(policy: dict[str, Any], leave_out: Collection[int] = ()) -> 
     return [backstop, binding]
 
 
-def _own_check(rule: dict[str, Any]) -> _Check:
+def _own_validation(rule: dict[str, Any], kind: str) -> dict[str, str]:
     # The line break ends a comment that would swallow what is put behind the rule's own text.
-    expression, message = f"{rule['expression']}\n", f"{rule['message']}\n"
+    expression, message, fix = f"{rule['expression']}\n", f"{rule['message']}\n", rule.get("fix", "")
     if wrong := _wrong(rule["expression"]):
         expression, message = "false", wrong
     elif wrong := _wrong(rule["message"]):
         message = wrong
-    return _Check(rule["id"], "true", expression, "spec", message, rule.get("fix", ""))
+    return {
+        "expression": f"({expression}) || {scope.is_excused(rule['id'])}",
+        "messageExpression": _asked_by(_told(rule["id"], "spec", message, fix), kind),
+        "message": f"{rule['id']} spec: {fix}"[:MAX_MESSAGE],
+        "reason": "Forbidden",
+    }
 
 
 def _wrong(text: str) -> str:

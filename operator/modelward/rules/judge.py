@@ -1,13 +1,13 @@
 """The verdict on a ModelDeployment: every rule of every policy that governs it, by the very expressions that the API
 server evaluates.
 
-`modelward check`, the webhook and the controller all call `judge`. An expression that cannot be evaluated is a
-violation, never a pass.
+`modelward check`, the webhook and the controller all call `judge`; `judge_readiness` judges by the rules that need to
+have seen the model run. An expression that cannot be evaluated is a violation, never a pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ from typing import Any
 from modelward.api.expression import Activation, CelError, Expression
 from modelward.api.printable import printable
 from modelward.rules import scope
-from modelward.rules.catalogue import Rule, catalogue
+from modelward.rules.catalogue import EnforcedAt, Rule, catalogue
 
 MAX_LINE = 400
 MAX_FOUND = 160
@@ -76,6 +76,15 @@ class Verdict:
         """All violations, however enforced."""
         return self.violations + self.warnings + self.audits
 
+    def __add__(self, other: Verdict) -> Verdict:
+        """Return both verdicts as one, each policy named once."""
+        return Verdict(
+            self.violations + other.violations,
+            self.warnings + other.warnings,
+            self.audits + other.audits,
+            tuple(dict.fromkeys(self.policies + other.policies)),
+        )
+
 
 @lru_cache(maxsize=512)
 def _user_expression(text: str) -> Expression:
@@ -91,13 +100,32 @@ def policy_name(policy: dict[str, Any]) -> str:
 
 
 def judge(review: Review, policies: Sequence[dict[str, Any]]) -> Verdict:
-    """Judge an object by every policy that governs it.
+    """Judge an object by the rules that are enforced at admission, of every policy that governs it.
 
     Args:
         review: the object and its surroundings.
         policies: DataPolicies and ClusterDataPolicies as the API server stores them.
     """
+    return _judged(review, policies, "admission", {})
+
+
+def judge_readiness(review: Review, policies: Sequence[dict[str, Any]], observed: Mapping[str, Any]) -> Verdict:
+    """Judge an object by the rules that are enforced at readiness, as far as what they need was seen.
+
+    Args:
+        review: the object and its surroundings.
+        policies: DataPolicies and ClusterDataPolicies as the API server stores them.
+        observed: what was seen, by the names of `catalogue.Observation`; a rule that needs another is left out.
+    """
+    return _judged(review, policies, "readiness", observed)
+
+
+def _judged(
+    review: Review, policies: Sequence[dict[str, Any]], stage: EnforcedAt, observed: Mapping[str, Any]
+) -> Verdict:
+    rules = [rule for rule in catalogue() if rule.enforced_at == stage and rule.observes in (None, *observed)]
     base = {
+        "observed": dict(observed),
         "object": _with_creation_time(review),
         "oldObject": review.old,
         "namespaceObject": {"metadata": {"name": review.namespace, "labels": review.namespace_labels}},
@@ -112,7 +140,8 @@ def judge(review: Review, policies: Sequence[dict[str, Any]]) -> Verdict:
         if not _governs(policy, data):
             continue
         governing.append(policy_name(policy))
-        found[policy["spec"].get("enforcement", "Enforce")].extend(_violations(policy, data))
+        custom = policy["spec"].get("rules", ()) if stage == "admission" else ()
+        found[policy["spec"].get("enforcement", "Enforce")].extend(_violations(policy, data, rules, custom))
     return Verdict(tuple(found["Enforce"]), tuple(found["Warn"]), tuple(found["Audit"]), tuple(governing))
 
 
@@ -131,22 +160,24 @@ def _governs(policy: dict[str, Any], data: dict[str, Any]) -> bool:
     return all(Expression.compiled(condition).holds(activation) for condition in conditions)
 
 
-def _violations(policy: dict[str, Any], data: dict[str, Any]) -> Iterator[Violation]:
+def _violations(
+    policy: dict[str, Any], data: dict[str, Any], rules: Sequence[Rule], custom: Sequence[dict[str, Any]]
+) -> Iterator[Violation]:
     excused = scope.excused_rules(cluster=policy["kind"] == "ClusterDataPolicy")
     try:
-        rules: list[list[str]] = Expression.compiled(excused).value(data)
+        lists: list[list[str]] = Expression.compiled(excused).value(data)
     except CelError:
-        rules = []  # an exception that cannot be read excuses nothing
-    excused_ids = {rule_id for ids in rules for rule_id in ids}
+        lists = []  # an exception that cannot be read excuses nothing
+    excused_ids = {rule_id for ids in lists for rule_id in ids}
     activation = Activation(data)
     name = policy_name(policy)
-    for rule in catalogue():
-        if rule.enforced_at == "admission" and rule.id not in excused_ids and not _passes(rule, activation):
+    for rule in rules:
+        if rule.id not in excused_ids and not _passes(rule, activation):
             found = _found(Expression.compiled(rule.message), activation)
             yield Violation(rule.id, rule.title, rule.severity, name, rule.field, found, rule.fix)
-    for custom in policy["spec"].get("rules", ()):
-        if custom["id"] not in excused_ids:
-            yield from _custom_violations(custom, activation, name)
+    for own in custom:
+        if own["id"] not in excused_ids:
+            yield from _custom_violations(own, activation, name)
 
 
 def _passes(rule: Rule, activation: Activation) -> bool:

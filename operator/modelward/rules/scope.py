@@ -34,9 +34,16 @@ NAMESPACE_SELECTED = (
 )
 
 
-def enforced_as(enforcement: str) -> str:
-    """CEL that is true where a policy is enforced in this way."""
-    return f"has(params.spec.enforcement) && params.spec.enforcement == '{enforcement}'"
+def governs(enforcement: str, *, cluster: bool) -> str:
+    """CEL that is true where a policy is enforced in this way and concerns this object and this change; cheapest first.
+
+    Args:
+        enforcement: Enforce, Warn or Audit.
+        cluster: whether it is a ClusterDataPolicy.
+    """
+    enforced = f"has(params.spec.enforcement) && params.spec.enforcement == '{enforcement}'"
+    conditions = [enforced, NOT_BEING_DELETED, SELECTED, *([NAMESPACE_SELECTED] if cluster else []), CHANGED]
+    return " && ".join(f"({condition})" for condition in conditions)
 
 
 def excused_rules(*, cluster: bool) -> str:

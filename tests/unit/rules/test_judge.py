@@ -7,7 +7,7 @@ import pytest
 
 from modelward.api.validate import canonical, parse
 from modelward.rules.catalogue import catalogue
-from modelward.rules.judge import MAX_DENIAL, Review, Verdict, denial, judge, rule_problems
+from modelward.rules.judge import MAX_DENIAL, Review, Verdict, denial, judge, judge_readiness, rule_problems
 from tests.corpus import BASELINE, CASES, POLICIES, Case, good, policy
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -30,8 +30,26 @@ def test_a_case_breaks_exactly_its_rules(case: Case) -> None:
         assert "cannot be shown" not in violation.found, f"the message of {violation.rule} does not evaluate"
 
 
-def test_every_rule_is_broken_by_some_case() -> None:
-    assert {rule.id for rule in catalogue()} <= {rule for case in CASES for rule in case.breaks}
+@pytest.mark.parametrize("case", [case for case in CASES if case.observed], ids=lambda case: case.name)
+def test_a_case_is_kept_from_being_ready_by_exactly_its_rules(case: Case) -> None:
+    review = Review(stored(case.manifest), namespace="clinic", now=NOW)
+    found = judge_readiness(review, [stored(policy(POLICIES[case.policy]))], case.observed)
+    assert {violation.rule for violation in found.violations} == case.not_ready
+
+
+def test_the_corpus_is_large_and_breaks_every_rule() -> None:
+    assert len(CASES) >= 200
+    assert len({case.name for case in CASES}) == len(CASES)
+    assert {rule.id for rule in catalogue()} <= {rule for case in CASES for rule in case.breaks | case.not_ready}
+
+
+def test_what_was_not_seen_is_not_judged() -> None:
+    """`modelward check` knows the lineage, and neither the pods nor the signatures."""
+    review = Review(stored(good()), namespace="clinic", now=NOW)
+    strict = [stored(policy(POLICIES["strict"]))]
+    assert judge_readiness(review, strict, {}).everything == ()
+    seen = {"lineage": {"problems": ["wrong"]}}
+    assert [violation.rule for violation in judge_readiness(review, strict, seen).everything] == ["LIN-008"]
 
 
 def test_enforcement_decides_where_a_violation_goes() -> None:
