@@ -147,6 +147,11 @@ class Controller:
         status = self.server.get("modeldeployment", name, "-n", PLACE)["status"]
         return {item["type"]: (item["status"], item["reason"]) for item in status["conditions"]}
 
+    async def gone(self, name: str) -> None:
+        """Reconcile a model that is deleted."""
+        with pytest.raises(GoneError):
+            await Models(self.cluster, self.recorder, self.have, self.clock).reconcile(PLACE, name)
+
     def made(self, name: str) -> dict[str, KubeObject]:
         """What there is for a model, by kind."""
         listed = self.server.get(",".join(MADE), "-n", PLACE, "-l", f"modelward.io/model={name}")
@@ -295,12 +300,9 @@ async def test_what_the_api_server_refuses_is_told(controller: Controller) -> No
 
 
 async def test_what_is_not_supported_is_said_and_not_half_served(controller: Controller) -> None:
-    target = model("target", targetRef={"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"})
-    del target["spec"]["model"]
-    apply(controller.server, target, model("fair", fairness={"protected": [{"field": "sex"}]}))
-    assert (await controller.reconcile("target"))["Stalled"] == ("True", "NotSupported")
+    apply(controller.server, model("fair", fairness={"protected": [{"field": "sex"}]}))
     assert (await controller.reconcile("fair"))["Stalled"] == ("True", "NotSupported")
-    assert controller.made("target") == controller.made("fair") == {}
+    assert controller.made("fair") == {}
     told = controller.server.get("modeldeployment", "fair", "-n", PLACE)["status"]["conditions"]
     assert any("spec.fairness" in item["message"] for item in told)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from modelward.api.base import (
+    LABEL_PATTERN,
     Condition,
     FieldName,
     LongText,
@@ -36,6 +37,8 @@ OnAnomaly = Literal["Block", "Sanitise", "Flag"]
 Operation = Literal["Infer", "Metadata", "Explain"]
 Scheme = Literal["CKKS", "BFV"]
 TLSVersion = Literal["1.2", "1.3"]
+ModelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ReadyPath = Annotated[str, Field(max_length=512, pattern=r"^/[!-~]*$")]
 
 
 class KeyRef(Part):
@@ -104,10 +107,10 @@ class ModelContainer(Part):
     protocol: Literal["v1", "v2"] = Field(
         default="v2", description="Inference protocol: v2 is the Open Inference Protocol, v1 is KServe's first."
     )
-    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(
+    name: ModelName | None = Field(
         default=None, description="Name of the model in the protocol's paths; none: the name of the ModelDeployment."
     )
-    ready_path: Annotated[str, Field(max_length=512, pattern=r"^/[!-~]*$")] | None = Field(
+    ready_path: ReadyPath | None = Field(
         default=None, description="Path that answers 200 when the model is ready; none: the protocol's own."
     )
     resources: Resources | None = Field(default=None, description="Compute resources.")
@@ -128,9 +131,44 @@ class ModelContainer(Part):
 class TargetRef(Part):
     """A workload that runs already, in the same namespace, which modelward is to protect."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "[self.apiVersion == 'apps/v1'"
+                " && self.kind in ['Deployment', 'StatefulSet', 'DaemonSet', 'ReplicaSet'],"
+                " self.kind in ['Job', 'CronJob'] && self.apiVersion == 'batch/v1',"
+                " self.kind == 'InferenceService' && self.apiVersion == 'serving.kserve.io/v1beta1',"
+                " self.kind == 'SeldonDeployment' && self.apiVersion == 'machinelearning.seldon.io/v1']"
+                ".exists(known, known)",
+                "give a Deployment, StatefulSet, DaemonSet or ReplicaSet of apps/v1, a Job or CronJob of batch/v1, an"
+                " InferenceService of serving.kserve.io/v1beta1 or a SeldonDeployment of machinelearning.seldon.io/v1",
+            )
+        )
+    )
+
     api_version: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Its API version.")
     kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Its kind.")
     name: ObjectName = Field(description="Its name.")
+    container_name: Annotated[str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN)] | None = Field(
+        default=None, description="The model server among its containers; none: the only one that declares a port."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="Port of the model server; none: the only one that its container declares."
+    )
+    protocol: Literal["v1", "v2"] = Field(
+        default="v2", description="Inference protocol: v2 is the Open Inference Protocol, v1 is KServe's first."
+    )
+    model_name: ModelName | None = Field(
+        default=None, description="Name of the model in the protocol's paths; none: the name of the workload."
+    )
+    ready_path: ReadyPath | None = Field(
+        default=None, description="Path that answers 200 when the model is ready; none: the protocol's own."
+    )
+    egress: Literal["Open", "Closed"] = Field(
+        default="Open",
+        description="What the pods may call. Open: what they could before. Closed: name resolution only, as with"
+        " spec.model.",
+    )
 
 
 class Tensor(Part):
@@ -391,6 +429,14 @@ class SecurityTestStatus(Part):
     outcome: Literal["Passed", "Failed", "Errored"] = Field(description="How it ended.")
 
 
+class TargetStatus(Part):
+    """The workload that is protected now; it is given back when spec.targetRef names another."""
+
+    api_version: Annotated[str, Field(max_length=253)] = Field(description="Its API version.")
+    kind: Annotated[str, Field(max_length=63)] = Field(description="Its kind.")
+    name: Annotated[str, Field(max_length=253)] = Field(description="Its name.")
+
+
 class ModelDeploymentStatus(Part):
     """What modelward has seen and done. Written by the controller alone."""
 
@@ -411,6 +457,7 @@ class ModelDeploymentStatus(Part):
         default=[], description="Rules that it breaks."
     )
     last_security_test: SecurityTestStatus | None = Field(default=None, description="The last security test.")
+    target: TargetStatus | None = Field(default=None, description="The workload that is protected.")
 
 
 class ModelDeployment(Resource):

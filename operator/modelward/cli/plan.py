@@ -18,7 +18,9 @@ from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
-from modelward.planner.status import Observation, withheld
+from modelward.planner.status import Observation, Obstacle, withheld
+from modelward.planner.target import Target, target
+from modelward.planner.target_marks import marked
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import policy_name
 
@@ -76,8 +78,6 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
     who = f"{namespace_of(md)}/{md.metadata.name}"
     if who not in checked.passed:
         raise _NoPlanError(f"{who} would be refused: `modelward check` says why", 1)
-    if md.spec.model is None:
-        raise _NoPlanError(f"{who}: spec.targetRef is not supported by this version", 1)
     policies = [one for one in checked.policies if policy_name(one) in checked.governing[who]]
     fields = unsupported(md, policies)
     if fields:
@@ -88,8 +88,32 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
         raise _NoPlanError(f"{who}: {'; '.join(map(references.lack, missing))}: name its file as well", 2)
     material = Material(ServingCertificate(b"", b"", b""), sign=lambda _: b"")
     settings = Settings(sidecar_image="modelward-sidecar", config_key="")
-    planned = plan(md, policies, references, material, settings, withheld=withheld(md, Observation()))
-    return [_shown(item) for item in planned.objects]
+    found = _target(md, objects, settings)
+    port = found.port if found else None
+    planned = plan(md, policies, references, material, settings, withheld=withheld(md, Observation()), port=port)
+    workload = [marked(found.item, found.labels)] if found else []
+    return [*map(_shown, planned.objects), *workload]
+
+
+def _target(md: ModelDeployment, objects: list[dict[str, Any]], settings: Settings) -> Target | None:
+    """The workload that is protected, None where modelward runs the model itself."""
+    ref = md.spec.target_ref
+    if ref is None:
+        return None
+    named = (ref.api_version, ref.kind, namespace_of(md), ref.name)
+    item = next((one for one in objects if _identity(one) == named), None)
+    if item is None:
+        raise _NoPlanError(f"{ref.kind} {ref.name}, which spec.targetRef names, is not there: name its file as well", 2)
+    found = target(md, ref, item, settings)
+    if isinstance(found, Obstacle):
+        raise _NoPlanError(found.message, 1)
+    return found
+
+
+def _identity(item: dict[str, Any]) -> tuple[Any, ...]:
+    metadata = item.get("metadata") or {}
+    namespace = metadata.get("namespace") or "default"
+    return item.get("apiVersion"), item.get("kind"), namespace, metadata.get("name")
 
 
 def _shown(item: dict[str, Any]) -> dict[str, Any]:

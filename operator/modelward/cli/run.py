@@ -202,7 +202,7 @@ def _settings(md: ModelDeployment, policies: Sequence[dict[str, Any]], reference
         port = 0
     if url.scheme != "http" or url.hostname not in _LOOPBACK or not port or url.path.strip("/") or url.query:
         raise RunError(f"--upstream {upstream}: give http://127.0.0.1:<port>; the model is asked in plain HTTP")
-    document = sidecar_config(md, policies, references)
+    document = sidecar_config(md, policies, references, port)
     document["upstream"] |= {"host": url.hostname, "port": port}
     return config.parse(json.dumps(document).encode())
 

@@ -31,7 +31,13 @@ _PATHS = {
     "Secret": "api/v1/secrets",
     "Event": "api/v1/events",
     "Deployment": "apis/apps/v1/deployments",
+    "StatefulSet": "apis/apps/v1/statefulsets",
+    "DaemonSet": "apis/apps/v1/daemonsets",
     "ReplicaSet": "apis/apps/v1/replicasets",
+    "Job": "apis/batch/v1/jobs",
+    "CronJob": "apis/batch/v1/cronjobs",
+    "InferenceService": "apis/serving.kserve.io/v1beta1/inferenceservices",
+    "SeldonDeployment": "apis/machinelearning.seldon.io/v1/seldondeployments",
     "NetworkPolicy": "apis/networking.k8s.io/v1/networkpolicies",
     "PodDisruptionBudget": "apis/policy/v1/poddisruptionbudgets",
     "Report": "apis/openreports.io/v1alpha1/reports",
@@ -84,9 +90,11 @@ class Cluster:
                 return None
             raise
 
-    async def find(self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[KubeObject]:
-        """Return all objects of a kind, in one namespace or in all, with these labels."""
-        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+    async def find(
+        self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None, selector: str = ""
+    ) -> list[KubeObject]:
+        """Return all objects of a kind, in one namespace or in all, with these labels, or by a label selector."""
+        selector = selector or ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         return [item async for page in self.pages(kind, namespace, selector, _PAGE) for item in page]
 
     async def pages(
@@ -124,9 +132,10 @@ class Cluster:
         """Make an object; `ApiError` with status 409 where one is there already."""
         return await self._request("POST", _path(*_identity(item)[:2]), body=item)
 
-    async def apply(self, item: KubeObject) -> KubeObject:
+    async def apply(self, item: KubeObject, manager: str = FIELD_MANAGER) -> KubeObject:
         """Make an object so, or change it so: server-side apply, which takes our fields from whoever set them."""
-        return await self._patch(item, "application/apply-patch+yaml", item, {"force": "true"})
+        query = {"force": "true", "fieldManager": manager}
+        return await self._patch(item, "application/apply-patch+yaml", item, query)
 
     async def replace(self, item: KubeObject) -> KubeObject:
         """Replace an object, provided that nobody changed it since (status 409)."""
@@ -136,9 +145,11 @@ class Cluster:
         """Change an object by a JSON merge patch (RFC 7386)."""
         return await self._patch(item, "application/merge-patch+json", patch, subresource=subresource)
 
-    async def json_patch(self, item: KubeObject, operations: list[KubeObject]) -> KubeObject:
+    async def json_patch(
+        self, item: KubeObject, operations: list[KubeObject], manager: str = FIELD_MANAGER
+    ) -> KubeObject:
         """Change an object by a JSON patch (RFC 6902)."""
-        return await self._patch(item, "application/json-patch+json", operations)
+        return await self._patch(item, "application/json-patch+json", operations, {"fieldManager": manager})
 
     async def delete(self, item: KubeObject) -> None:
         """Delete this very object, and not one of its name made since; gone already is fine."""

@@ -20,6 +20,7 @@ from modelward.controller.ledger import Ledger
 from modelward.controller.observe import observe
 from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
+from modelward.controller.targets import Found, Targets
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
 from modelward.planner.references import References
@@ -31,7 +32,10 @@ from modelward.rules.judge import Review, Verdict, judge, policy_name
 _LOOK_AGAIN_SECONDS = 5.0
 _REFUSALS = (400, 403, 413, 422)  # trying again alone mends none of these: quota, admission, size, immutable fields
 # Each may be mended without the ModelDeployment changing; a name is also taken while what bore it is being deleted.
-_AWAITED = ("ApplyFailed", "ReferenceMissing", "ReferenceUnusable", "NameTaken")
+_AWAITED = (
+    *("ApplyFailed", "ReferenceMissing", "ReferenceUnusable", "NameTaken"),
+    *("TargetMissing", "TargetTaken", "TargetUnsuitable", "TargetImmutable"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,11 @@ class _Case:
     verdict: Verdict
     policies: tuple[KubeObject, ...]
     references: References
+    found: Found
 
     @property
     def obstacle(self) -> Obstacle | None:
         """What keeps the model from being made or changed."""
-        if self.md.spec.model is None:
-            return Obstacle("NotSupported", "spec.targetRef is not supported by this version: give spec.model")
         fields = unsupported(self.md, self.policies)
         if fields:
             return Obstacle("NotSupported", f"declared, and not honoured by this version: {', '.join(fields)}")
@@ -58,7 +61,7 @@ class _Case:
         if missing:
             lacks = "; ".join(map(self.references.lack, missing[:5]))
             return Obstacle("ReferenceMissing", f"{lacks}: create it in the same namespace")
-        return None
+        return self.found.obstacle
 
     @property
     def to_be_stopped(self) -> bool:
@@ -93,6 +96,7 @@ class Models:
         self._clock = clock
         self._unwatched = unwatched  # names of a model's pods that run without their sidecar
         self._ledger = ledger or Ledger()
+        self._targets = Targets(cluster)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Bring a ModelDeployment about, and tell in its status what came of it.
@@ -105,20 +109,30 @@ class Models:
             ApiError: the API server did not answer, or not as it should; to be tried again.
         """
         raw = await self._cluster.get("ModelDeployment", namespace, name)
-        if raw is None:
-            raise GoneError
-        if "deletionTimestamp" in raw["metadata"]:
-            return None  # the garbage collector removes what was made for it
+        if raw is None or "deletionTimestamp" in raw["metadata"]:
+            # The garbage collector removes what was made for it; what was somebody else's is given back.
+            await self._targets.release(namespace, name)
+            if raw is None:
+                raise GoneError
+            return None
         try:
             md = _parsed(raw)
         except SchemaError as error:
             self._ledger.put(namespace, name, UNREADABLE)
             await self._tell(raw, invalid_status(raw, str(error), self._clock()))
             return None
+        await self._give_back(md, raw)
         observation = await self._bring_about(md, raw)
         await self._tell(raw, status(md, raw, observation, self._clock()))
         awaits = observation.obstacle is not None and observation.obstacle.reason in _AWAITED
         return _LOOK_AGAIN_SECONDS if awaits else None
+
+    async def _give_back(self, md: ModelDeployment, raw: KubeObject) -> None:
+        """Give back the workload that was protected before another was named."""
+        before = (raw.get("status") or {}).get("target")
+        ref = md.spec.target_ref
+        if before and (ref is None or (ref.kind, ref.name) != (before["kind"], before["name"])):
+            await self._targets.release_other(namespace_of(md), md.metadata.name, before)
 
     async def _bring_about(self, md: ModelDeployment, raw: KubeObject) -> Observation:
         case = await self._case(md, raw)
@@ -138,8 +152,14 @@ class Models:
             if observation.obstacle is None:
                 material = Material(serving.certificate, installed.signing_key.sign)
                 closed = withheld(md, observation)
-                wanted = plan(md, case.policies, case.references, material, installed.settings, withheld=closed)
+                target = case.found.target
+                port = target.port if target else None
+                wanted = plan(
+                    md, case.policies, case.references, material, installed.settings, withheld=closed, port=port
+                )
                 await carry_out(self._cluster, wanted, namespace_of(md))
+                if target:  # its pods come to need what was made just now
+                    await self._targets.protect(target)
             elif serving.there:  # what runs is kept as it is, with a certificate that holds
                 await serving.write(self._cluster, md)
         except NameTakenError as error:
@@ -157,6 +177,9 @@ class Models:
 
     async def _seen(self, case: _Case, observation: Observation) -> Observation:
         md, namespace = case.md, namespace_of(case.md)
+        if case.found.protected or (case.found.target and observation.obstacle is None):
+            seen = await self._targets.seen(md, case.found, self._installed().settings, self._clock())
+            return replace(observation, **seen)
         deployment = await self._cluster.get("Deployment", namespace, md.metadata.name)
         if deployment is None or md.spec.model is None or not controls(md.metadata.uid, deployment):
             return observation
@@ -165,7 +188,7 @@ class Models:
             why = "; ".join(item.line for item in case.verdict.violations[:5])
             await self._recorder.record(case.raw, "Warning", "ModelStopped", f"as onViolation: Stop asks: {why}")
         found = await self._cluster.find("Pod", namespace, labels(md))
-        pods = await observe(found, md.spec.model.port, self._installed().settings, self._clock())
+        pods = await observe(found, [md.spec.model.port], self._installed().settings, self._clock())
         return replace(
             observation,
             deployment=deployment,
@@ -194,7 +217,8 @@ class Models:
         governing = tuple(one for one in policies if policy_name(one) in verdict.policies)
         said = judged(md.metadata.name, namespace, verdict, governing, review.now)
         self._ledger.put(namespace, md.metadata.name, said)
-        return _Case(md, raw, verdict, governing, await self._references(md))
+        found = await self._targets.look_up(md, self._installed().settings)
+        return _Case(md, raw, verdict, governing, await self._references(md), found)
 
     async def _references(self, md: ModelDeployment) -> References:
         wanted = {(reference.kind, reference.name) for reference in references_of(md)}

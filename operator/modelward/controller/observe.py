@@ -30,18 +30,22 @@ class Pods:
     reachable: tuple[str, ...]
 
 
-async def observe(pods: Sequence[KubeObject], port: int, settings: Settings, now: datetime) -> Pods:
-    """Look at pods, and try the model's port on each address that a pod has."""
+async def observe(pods: Sequence[KubeObject], ports: Sequence[int], settings: Settings, now: datetime) -> Pods:
+    """Look at pods, and try the model's ports on each address that a pod has."""
     pods = [pod for pod in pods if not leaving(pod, now)]
     running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
     tried = [pod for pod in running if pod["status"].get("podIP")][:_MAX_PROBED]
-    answers = await asyncio.gather(*(_answers(pod["status"]["podIP"], port) for pod in tried))
+    answers = await asyncio.gather(*(_any_answers(pod["status"]["podIP"], ports) for pod in tried))
     return Pods(
         waiting=tuple(reason for pod in pods for reason in _waiting(pod)),
         unwatched=tuple(_name(pod) for pod in running if unwatched_because(pod, settings)),
         probed=len(tried),
         reachable=tuple(_name(pod) for pod, answer in zip(tried, answers, strict=True) if answer),
     )
+
+
+async def _any_answers(address: str, ports: Sequence[int]) -> bool:
+    return any(await asyncio.gather(*(_answers(address, port) for port in ports)))
 
 
 async def _answers(address: str, port: int) -> bool:

@@ -20,6 +20,7 @@ from modelward.controller.reports import Reports
 from modelward.controller.unwatched import SCAN_SECONDS, UnwatchedPods
 from modelward.planner.report import Judged
 from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL, SYSTEM_NAMESPACE
+from modelward.planner.target import KINDS
 
 RESYNC_SECONDS = 60.0
 _LOOK_DELAY_SECONDS = 1.0  # at start all namespaces are heard of one by one
@@ -132,7 +133,7 @@ class Operator:
         """Hear of an object that is there, changed, or is gone."""
         metadata = item["metadata"]
         key = Key(kind, metadata.get("namespace", ""), metadata["name"])
-        if kind == "Deployment":
+        if kind in KINDS:
             model = (metadata.get("labels") or {}).get(MODEL_LABEL)
             if model:
                 self._queue.add(Key("ModelDeployment", key.namespace, model))

@@ -14,7 +14,7 @@ from kopf._core.engines.peering import Identity
 
 from modelward.api.base import GROUP
 from modelward.controller.operator import Operator
-from modelward.planner.names import MANAGED_BY_LABEL, MANAGER
+from modelward.planner.sidecar import MODEL_LABEL
 
 _WATCHED = (
     ("ModelDeployment", GROUP, "modeldeployments"),
@@ -22,7 +22,14 @@ _WATCHED = (
     ("ClusterDataPolicy", GROUP, "clusterdatapolicies"),
     ("Namespace", "", "namespaces"),
     ("Deployment", "apps", "deployments"),
+    ("StatefulSet", "apps", "statefulsets"),
+    ("DaemonSet", "apps", "daemonsets"),
+    ("Job", "batch", "jobs"),
+    ("CronJob", "batch", "cronjobs"),
+    ("InferenceService", "serving.kserve.io", "inferenceservices"),
+    ("SeldonDeployment", "machinelearning.seldon.io", "seldondeployments"),
 )
+_MARKED = _WATCHED[4:]  # of these only what belongs to a ModelDeployment; ReplicaSets follow their Deployments
 
 
 def registry(operator: Operator) -> kopf.OperatorRegistry:
@@ -39,7 +46,8 @@ def settings() -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False  # events are written by `events.Recorder`, which counts repeats
     chosen.queueing.idle_timeout = 0.1  # a worker is a task for each object: let it go when there is nothing to tell
-    chosen.watching.label_selectors["apps", "deployments"] = f"{MANAGED_BY_LABEL}={MANAGER}"
+    for _, group, plural in _MARKED:
+        chosen.watching.label_selectors[group, plural] = MODEL_LABEL
     chosen.process.ultimate_exiting_timeout = 20
     return chosen
 

@@ -1,8 +1,9 @@
 """Puts the sidecar into a pod: what the webhook does to a pod in scope, and `modelward inject` to a manifest.
 
-Idempotent, and careful with what others put into the pod: their containers stay as they are and in their order. The
-sidecar comes first among the init containers, so that it is up before anything else runs; one that stands elsewhere
-already is left there, or two injectors that both want the first place would never agree.
+Idempotent, and careful with what others put into the pod: their containers stay in their order, and as they are but
+for the declared port of a model server that ran before modelward came (`planner.takeover`). The sidecar comes first
+among the init containers, so that it is up before anything else runs; one that stands elsewhere already is left there,
+or two injectors that both want the first place would never agree.
 """
 
 from __future__ import annotations
@@ -21,19 +22,22 @@ from modelward.planner.sidecar import (
     INJECT_LABEL,
     MODEL_ANNOTATION,
     MODEL_LABEL,
+    PORT_LABEL,
     TLS_VOLUME,
     TOKEN_PATH,
     sidecar_container,
     sidecar_volumes,
 )
+from modelward.planner.takeover import taken_over
 
 Pod = dict[str, Any]
 """A Pod, or a workload's pod template: what has `metadata` and `spec`."""
 
 _SHARED_WITH_HOST = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
+_MAX_PORT = 65535
 # What admission plugins of Kubernetes change in every container: that is no sign of a decoy.
 _FREE = ("imagePullPolicy", "resources")
-_PATCHED = (("metadata", "labels"), ("spec", "initContainers"), ("spec", "volumes"))
+_PATCHED = (("metadata", "labels"), ("spec", "initContainers"), ("spec", "containers"), ("spec", "volumes"))
 
 
 class InjectionError(Exception):
@@ -58,7 +62,8 @@ def inject(pod: Pod, *, image: str, config_key: str) -> Pod:
     metadata, spec = _mapping(pod, "metadata"), _mapping(pod, "spec")
     inits, volumes = _objects(spec, "initContainers"), _objects(spec, "volumes")
     model, reasons = _model(metadata)
-    reasons += _ways_around(spec, inits)
+    port, unclear = _port(metadata)
+    reasons += [*unclear, *_ways_around(spec, inits)]
     if reasons:
         raise InjectionError(reasons)
     labels = {**_mapping(metadata, "labels"), INJECT_LABEL: INJECT_ENABLED, MODEL_LABEL: model}
@@ -67,6 +72,8 @@ def inject(pod: Pod, *, image: str, config_key: str) -> Pod:
         "initContainers": _with_sidecar(inits, sidecar_container(model, image, config_key)),
         "volumes": _with_volumes(volumes, sidecar_volumes(model)),
     }
+    if port:
+        spec["containers"] = taken_over(_objects(spec, "containers"), port)
     injected = {**pod, "metadata": {**metadata, "labels": labels}, "spec": spec}
     # What the API server is going to refuse a moment later is refused here, with every reason at once.
     faults = genuine.faults(injected, {IMAGE_KEY: image, CONFIG_KEY_KEY: config_key})
@@ -83,7 +90,7 @@ def json_patch(before: Pod, after: Pod) -> list[dict[str, Any]]:
     return [
         {"op": "add", "path": f"/{part}/{field}", "value": after[part][field]}
         for part, field in _PATCHED
-        if before[part].get(field) != after[part][field]
+        if before[part].get(field) != after[part].get(field)
     ]
 
 
@@ -119,6 +126,16 @@ def _model(metadata: dict[str, Any]) -> tuple[str, list[str]]:
         fix = f"Fix: give the name of a ModelDeployment in this namespace: {MAX_NAME} of a-z, 0-9 and - at most"
         return "", [f"{str(model)[:MAX_NAME]!r} cannot be the name of a ModelDeployment. {fix}"]
     return model, []
+
+
+def _port(metadata: dict[str, Any]) -> tuple[int, list[str]]:
+    """The port whose place the sidecar takes: that of a workload that ran before it; 0 where none is named."""
+    label = _mapping(metadata, "labels").get(PORT_LABEL, "")
+    if not label:
+        return 0, []
+    if not isinstance(label, str) or not re.fullmatch("[1-9][0-9]{0,4}", label) or int(label) > _MAX_PORT:
+        return 0, [f"the label {PORT_LABEL} says {str(label)[:MAX_NAME]!r}. Fix: give the model server's port"]
+    return int(label), []
 
 
 def _ways_around(spec: dict[str, Any], inits: list[dict[str, Any]]) -> list[str]:

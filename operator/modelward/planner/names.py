@@ -32,6 +32,11 @@ def labels(md: ModelDeployment) -> dict[str, str]:
     return {NAME_LABEL: md.metadata.name, MANAGED_BY_LABEL: MANAGER, MODEL_LABEL: md.metadata.name}
 
 
+def selector(md: ModelDeployment) -> dict[str, str]:
+    """Labels that choose a model's pods; those of a workload that runs already keep the other labels they have."""
+    return labels(md) if md.spec.model else {MODEL_LABEL: md.metadata.name}
+
+
 def metadata(md: ModelDeployment, name: str) -> dict[str, Any]:
     """Metadata of an object that lives and dies with its ModelDeployment."""
     out: dict[str, Any] = {"name": name, "namespace": namespace_of(md), "labels": labels(md)}

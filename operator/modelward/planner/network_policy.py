@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.planner.names import KubeObject, labels, metadata
+from modelward.planner.names import KubeObject, metadata, selector
 from modelward.planner.sidecar import HTTPS_PORT, METRICS_PORT
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -18,7 +18,7 @@ def network_policy(md: ModelDeployment, monitoring_namespaces: Sequence[str]) ->
 
     Callers reach the sidecar from anywhere: it authenticates them. Metrics are for the monitoring's namespaces. The
     model's own port is for nobody. What the model needs at run time comes in its image or in its volumes: a model that
-    could call out could carry out what it sees.
+    could call out could carry out what it sees. A workload that runs already may need to: it says so by `egress`.
     """
     https = {"protocol": "TCP", "port": HTTPS_PORT}
     ingress: list[dict[str, Any]] = [{"ports": [https]}]
@@ -33,14 +33,13 @@ def network_policy(md: ModelDeployment, monitoring_namespaces: Sequence[str]) ->
         ],
         "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
     }
+    spec: KubeObject = {"podSelector": {"matchLabels": selector(md)}, "policyTypes": ["Ingress"], "ingress": ingress}
+    target = md.spec.target_ref
+    if target is None or target.egress == "Closed":
+        spec |= {"policyTypes": ["Egress", "Ingress"], "egress": [dns]}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata(md, md.metadata.name),
-        "spec": {
-            "podSelector": {"matchLabels": labels(md)},
-            "policyTypes": ["Egress", "Ingress"],
-            "ingress": ingress,
-            "egress": [dns],
-        },
+        "spec": spec,
     }

@@ -64,36 +64,45 @@ def plan(
     settings: Settings,
     *,
     withheld: bool = False,
+    port: int | None = None,
 ) -> Plan:
-    """Return everything that must exist for a model that modelward runs.
+    """Return everything that must exist for a model that modelward runs, or beside a workload that runs already.
 
     Args:
-        md: the ModelDeployment, with `spec.model`, admitted, and with all that it refers to at hand.
+        md: the ModelDeployment, admitted, and with all that it refers to at hand.
         policies: those that govern it, as the API server stores them.
         references: the ConfigMaps and Secrets that it names.
         material: certificate and signature.
         settings: what the installation decides.
         withheld: whether callers are kept away for now.
+        port: of the model server, where the workload that runs already tells it.
+
+    Raises:
+        SidecarConfigError: the sidecar's configuration cannot be made.
     """
-    if md.spec.model is None:
-        raise ValueError("spec.model is not there: a targetRef has no objects of its own")
-    config = sidecar_config(md, policies, references)
-    budget = disruption_budget(md)
+    config = sidecar_config(md, policies, references, port)
     # The way in is closed and the pods' volumes are there before the first pod is.
-    objects = (
-        network_policy(md, settings.monitoring_namespaces),
-        service_account(md),
+    closed = network_policy(md, settings.monitoring_namespaces)
+    beside = (
         secret(md, material.certificate),
         config_map(md, config, _baseline(md, references), material.sign),
         service(md, withheld=withheld),
+    )
+    if md.spec.model is None:  # what else a workload needs it has already
+        return Plan((closed, *beside))
+    budget = disruption_budget(md)
+    objects = (
+        closed,
+        service_account(md),
+        *beside,
         *((budget,) if budget else ()),
-        deployment(md, md.spec.model, _injected(md, settings)),
+        deployment(md, md.spec.model, runtime(md, settings)),
     )
     return Plan(objects, () if budget else (("PodDisruptionBudget", md.metadata.name),))
 
 
-def _injected(md: ModelDeployment, settings: Settings) -> str:
-    """Digest of what the webhook adds to the pods, which are to be replaced when it changes."""
+def runtime(md: ModelDeployment, settings: Settings) -> str:
+    """Return the digest of what the webhook adds to the pods, which are to be replaced when it changes."""
     container = sidecar_container(md.metadata.name, settings.sidecar_image, settings.config_key)
     parts = [container, sidecar_volumes(md.metadata.name)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

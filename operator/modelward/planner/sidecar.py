@@ -22,6 +22,8 @@ INJECT_LABEL = "modelward.io/inject"
 INJECT_ENABLED = "enabled"
 MODEL_LABEL = "modelward.io/model"
 PROTECTED_LABEL = "modelward.io/protected"  # on namespaces; "true" puts every pod in scope
+PORT_LABEL = "modelward.io/model-port"  # the port whose place the sidecar takes; see `planner.takeover`
+RUNTIME_LABEL = "modelward.io/runtime"  # of such pods, which are replaced when the sidecar becomes another
 MODEL_ANNOTATION = "modelward.io/model-deployment"  # how a pod made by hand names its ModelDeployment
 
 SYSTEM_NAMESPACE = "modelward-system"

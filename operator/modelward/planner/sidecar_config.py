@@ -16,6 +16,7 @@ from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
 from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
+from modelward.planner.upstream import model_name_of, port_of, protocol_of, ready_path_of
 
 Policy = dict[str, Any]
 """A policy as the API server stores it: camelCase, defaults applied."""
@@ -25,16 +26,19 @@ class SidecarConfigError(Exception):
     """Something that the configuration is made of cannot be used; the message names the field and the object."""
 
 
-def sidecar_config(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+def sidecar_config(
+    md: ModelDeployment, policies: Sequence[Policy], references: References, port: int | None = None
+) -> dict[str, Any]:
     """Return the configuration of a model's sidecar, as JSON has it.
 
     Args:
-        md: the ModelDeployment, with `spec.model`.
+        md: the ModelDeployment.
         policies: those that govern it.
         references: what it names; all of `references_of(md)` must be there.
+        port: of the model server, where the manifest does not say.
 
     Raises:
-        SidecarConfigError: a JWKS document is not JSON, or a reference is missing.
+        SidecarConfigError: a JWKS document is not JSON, a reference is missing, or the port is not known.
     """
     config: dict[str, Any] = {
         "binding": {
@@ -42,7 +46,7 @@ def sidecar_config(md: ModelDeployment, policies: Sequence[Policy], references: 
             "name": md.metadata.name,
             "generation": md.metadata.generation,
         },
-        "upstream": _upstream(md),
+        "upstream": _upstream(md, port),
         "tls": _tls(md, references),
         "access": _access(md, policies, references),
         "undeclaredFields": "Drop" if policies and all(_undeclared(one) == "Drop" for one in policies) else "Reject",
@@ -60,13 +64,16 @@ def _undeclared(policy: Policy) -> str:
     return str(policy["spec"].get("undeclaredFields", "Reject"))
 
 
-def _upstream(md: ModelDeployment) -> dict[str, Any]:
-    model = md.spec.model
-    if model is None:
-        raise SidecarConfigError("spec.model is not there: this version does not protect a targetRef")
-    name = model.name or md.metadata.name
-    own = f"/v2/models/{name}/ready" if model.protocol == "v2" else f"/v1/models/{name}"
-    return {"port": model.port, "protocol": model.protocol, "model": name, "readyPath": model.ready_path or own}
+def _upstream(md: ModelDeployment, port: int | None) -> dict[str, Any]:
+    port = port or port_of(md)
+    if port is None:
+        raise SidecarConfigError("spec.targetRef.port is not given, and the workload was not looked at: give it")
+    return {
+        "port": port,
+        "protocol": protocol_of(md),
+        "model": model_name_of(md),
+        "readyPath": ready_path_of(md),
+    }
 
 
 def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:
@@ -165,7 +172,7 @@ def _of_model(md: ModelDeployment) -> Iterator[str]:
 
 def _of_schema(md: ModelDeployment) -> Iterator[str]:
     schema = md.spec.schema_
-    if schema is None or md.spec.model is None or md.spec.model.protocol == "v2":
+    if schema is None or protocol_of(md) == "v2":
         return
     if schema.outputs:
         yield "spec.schema.outputs with the protocol v1"
@@ -207,6 +214,8 @@ def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:
         # A field that the model does not take needs no treatment; where none is declared, any may come.
         if treatment != "Keep" and (not known or field["name"] in known):
             yield f"spec.fields[{index}].treatment {treatment}"
+    if md.spec.target_ref and policy["spec"].get("onViolation") == "Stop":
+        yield "spec.onViolation Stop with spec.targetRef (a workload of somebody else's is not scaled)"
     if policy["spec"].get("kAnonymity"):
         yield "spec.kAnonymity"
     if ((policy["spec"].get("require") or {}).get("lineage") or {}).get("signedBy"):

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.lineage import lineage, problems
 from modelward.planner.names import host_names, namespace_of
+from modelward.planner.rollout import Rollout, deployment_rollout
 from modelward.planner.sidecar import MODEL_LABEL
+from modelward.planner.upstream import model_name_of, protocol_of
 from modelward.rules.judge import Verdict, Violation
 
 Truth = Literal["True", "False", "Unknown"]
@@ -33,6 +35,10 @@ class Obstacle:
         "ReferenceMissing",
         "CertificateInvalid",
         "NameTaken",
+        "TargetImmutable",
+        "TargetMissing",
+        "TargetTaken",
+        "TargetUnsuitable",
     ]
     message: str
 
@@ -45,6 +51,10 @@ class Observation:
         verdict: what its policies say; None when it could not be judged.
         obstacle: what keeps it from being made or changed; None: what was planned was applied.
         deployment: its Deployment as the API server has it, None where there is none.
+        target: how far the workload is that is protected instead; None where there is none.
+        target_name: kind and name of that workload.
+        selector: label selector of its pods, which chooses those of them as well that have no label of modelward's.
+        past: Services that lead past the sidecar, a sentence each.
         certificate: who issued the serving certificate and until when, for people; empty where there is none.
         waiting: why pods are not running, a sentence each.
         unwatched: pods that run without their sidecar.
@@ -57,6 +67,10 @@ class Observation:
     verdict: Verdict | None = None
     obstacle: Obstacle | None = None
     deployment: dict[str, Any] | None = None
+    target: Rollout | None = None
+    target_name: dict[str, str] | None = None
+    selector: str = ""
+    past: tuple[str, ...] = ()
     certificate: str = ""
     waiting: tuple[str, ...] = ()
     unwatched: tuple[str, ...] = ()
@@ -64,6 +78,11 @@ class Observation:
     reachable: tuple[str, ...] = ()
     security_test_gates: bool = False
     security_test_asked: bool = False
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """How far the workload is, whoever made it; None where there is none."""
+        return self.target or (deployment_rollout(self.deployment) if self.deployment else None)
 
 
 @dataclass
@@ -136,36 +155,37 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     conditions.set("Bypassable", *_bypassable(observation))
     ready = _ready(md, observation)
     conditions.set("Ready", *ready)
+    rollout = observation.rollout
     # Those of bad news are there only while they are true.
     if observation.obstacle:
         conditions.set("Stalled", "True", observation.obstacle.reason, observation.obstacle.message)
-    elif _failed(observation.deployment):
+    elif rollout and rollout.failure:
         conditions.set("Stalled", "True", "PodsFailing", ready[2])
-    elif not _rolled_out(md, observation.deployment):
+    elif not _rolled_out(md, observation):
         conditions.set("Reconciling", "True", "Progressing", ready[2])
     verdict = observation.verdict
-    counts = (observation.deployment or {}).get("status", {})
     out: dict[str, Any] = {
         "conditions": list(conditions.found.values()),
         "observedGeneration": conditions.generation,
-        "replicas": counts.get("replicas", 0),
-        "readyReplicas": counts.get("readyReplicas", 0),
-        "selector": f"{MODEL_LABEL}={md.metadata.name}",
+        "replicas": rollout.replicas if rollout else 0,
+        "readyReplicas": rollout.ready if rollout else 0,
+        "selector": observation.selector or f"{MODEL_LABEL}={md.metadata.name}",
         "policies": list(verdict.policies[:_MAX_VIOLATIONS]) if verdict else [],
         "violations": [_violation(item) for item in verdict.everything[:_MAX_VIOLATIONS]] if verdict else [],
     }
-    if observation.deployment is not None and not withheld(md, observation):
+    if rollout is not None and not withheld(md, observation):
         out["endpoint"] = endpoint(md)
+    if observation.target_name:
+        out["target"] = observation.target_name
     return out
 
 
 def endpoint(md: ModelDeployment) -> str:
     """Return the address at which a model is asked for a prediction."""
     host = host_names(namespace_of(md), md.metadata.name)[0]
-    model = (md.spec.model.name if md.spec.model else None) or md.metadata.name
-    if md.spec.model and md.spec.model.protocol == "v1":
-        return f"https://{host}/v1/models/{model}:predict"
-    return f"https://{host}/v2/models/{model}/infer"
+    if protocol_of(md) == "v1":
+        return f"https://{host}/v1/models/{model_name_of(md)}:predict"
+    return f"https://{host}/v2/models/{model_name_of(md)}/infer"
 
 
 def _conditions(raw: dict[str, Any], now: datetime) -> _Conditions:
@@ -184,9 +204,12 @@ Told = tuple[Truth, str, str]
 def _ready(md: ModelDeployment, observation: Observation) -> Told:
     if observation.obstacle:
         return "False", observation.obstacle.reason, observation.obstacle.message
-    if observation.reachable:
+    if observation.reachable or observation.past:
         return "False", "Bypassable", _bypassable(observation)[2]
-    if observation.unwatched:
+    rollout = observation.rollout
+    # A workload that was running before replaces its pods one by one: those not yet replaced are no news.
+    replacing = observation.target is not None and not observation.target.current and not observation.target.failure
+    if observation.unwatched and not replacing:
         names = _listed(observation.unwatched)
         return "False", "SidecarMissing", f"runs without its sidecar: {names}; delete the pod to have it injected"
     wrong = problems(md.metadata.annotations)
@@ -194,37 +217,30 @@ def _ready(md: ModelDeployment, observation: Observation) -> Told:
         return "False", "LineageNotVerified", wrong[0]
     if observation.security_test_gates:
         return "False", "SecurityTestMissing", "no security test has passed yet"
-    if md.spec.replicas == 0:
+    if rollout and rollout.rests:
+        why = "its next pods are protected" if rollout.rests == "Scheduled" else "no pod of it is to run now"
+        return "True" if rollout.rests == "Scheduled" else "False", rollout.rests, why
+    if md.spec.model and md.spec.replicas == 0:
         return "False", "ScaledToZero", "spec.replicas is 0"
-    counts = (observation.deployment or {}).get("status", {})
-    ready, wanted = counts.get("readyReplicas", 0), md.spec.replicas
-    failure = _failed(observation.deployment)
-    if failure or not _rolled_out(md, observation.deployment):
+    if rollout and observation.target and rollout.wanted == 0:
+        return "False", "ScaledToZero", "the workload is scaled to zero"
+    ready, wanted = rollout.ready if rollout else 0, _wanted(md, rollout)
+    failure = rollout.failure if rollout else ""
+    if failure or not _rolled_out(md, observation):
         why = _listed((*((failure,) if failure else ()), *observation.waiting))
         return "False", "PodsNotReady", f"{ready} of {wanted} pods ready" + (f": {why}" if why else "")
     return "True", "Serving", f"{ready} of {wanted} pods ready"
 
 
-def _rolled_out(md: ModelDeployment, deployment: dict[str, Any] | None) -> bool:
-    if deployment is None:
+def _wanted(md: ModelDeployment, rollout: Rollout | None) -> int:
+    return md.spec.replicas if md.spec.model or rollout is None else rollout.wanted
+
+
+def _rolled_out(md: ModelDeployment, observation: Observation) -> bool:
+    rollout = observation.rollout
+    if rollout is None:
         return False
-    counts = deployment.get("status", {})
-    return bool(
-        counts.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-        and counts.get("updatedReplicas", 0) >= md.spec.replicas
-        and counts.get("readyReplicas", 0) >= md.spec.replicas
-        and deployment["spec"].get("replicas") == md.spec.replicas
-    )
-
-
-def _failed(deployment: dict[str, Any] | None) -> str:
-    """Say why a Deployment does not get on: pods that are refused, or that are not ready in time."""
-    for condition in (deployment or {}).get("status", {}).get("conditions", ()):
-        refused = condition["type"] == "ReplicaFailure" and condition["status"] == "True"
-        late = condition["type"] == "Progressing" and condition["status"] == "False"
-        if refused or late:
-            return str(condition.get("message", condition["type"]))
-    return ""
+    return rollout.done and (observation.target is not None or rollout.wanted == md.spec.replicas)
 
 
 def _compliant(verdict: Verdict | None) -> Told:
@@ -245,7 +261,7 @@ def _lines(violations: Sequence[Violation]) -> str:
 
 
 def _encrypted(md: ModelDeployment, observation: Observation) -> Told:
-    if observation.obstacle and observation.deployment is None:
+    if observation.obstacle and observation.rollout is None:
         return "Unknown", "NotMade", "nothing was made for it yet"
     in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
     if not observation.certificate:
@@ -255,7 +271,7 @@ def _encrypted(md: ModelDeployment, observation: Observation) -> Told:
 
 
 def _access_controlled(md: ModelDeployment, observation: Observation) -> Told:
-    if observation.obstacle and observation.deployment is None:
+    if observation.obstacle and observation.rollout is None:
         return "Unknown", "NotMade", "nothing was made for it yet"
     rules = md.spec.access.rules if md.spec.access else []
     if not rules:
@@ -302,6 +318,8 @@ def _bypassable(observation: Observation) -> Told:
             "ModelPortReachable",
             f"the model's port answers past the sidecar on {names}: listen on 127.0.0.1",
         )
+    if observation.past:
+        return "True", "ServiceLeadsPast", _listed(observation.past)
     if not observation.probed:
         return "Unknown", "NoPod", "no pod runs that could be tried"
     return "False", "Probed", f"the model's port does not answer from outside on {observation.probed} pod(s)"

@@ -52,7 +52,7 @@ def test_a_version_without_quotes_is_understood_as_the_mistake_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [{}, {"model": {"image": "x"}, "targetRef": {"apiVersion": "a", "kind": "b", "name": "c"}}]
+    "spec", [{}, {"model": {"image": "x"}, "targetRef": {"apiVersion": "batch/v1", "kind": "Job", "name": "c"}}]
 )
 def test_exactly_one_of_model_and_target(spec: dict[str, Any]) -> None:
     (found,) = problems(spec)

@@ -70,6 +70,13 @@ def test_no_process_lists_secrets_of_the_cluster(objects: Objects) -> None:
         assert not {("secrets", "list"), ("secrets", "watch")} & set(_grants(role)), name
 
 
+def test_workloads_of_others_are_labelled_and_neither_made_nor_deleted(objects: Objects) -> None:
+    granted = list(_grants(of_kind(objects, "ClusterRole")["modelward-controller"]))
+    theirs = ("statefulsets", "daemonsets", "replicasets", "jobs", "cronjobs", "inferenceservices", "seldondeployments")
+    for resource in theirs:
+        assert {verb for named, verb in granted if named == resource} == READING | {"patch"}, resource
+
+
 def test_the_admission_server_reads_its_two_objects_by_name(objects: Objects) -> None:
     role = of_kind(objects, "Role")["modelward-admission"]
     assert {(tuple(rule["resources"]), tuple(rule["resourceNames"])) for rule in role["rules"]} == {

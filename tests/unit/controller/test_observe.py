@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 async def observe(pods: list[dict[str, Any]], port: int) -> Pods:
-    return await observe_then(pods, port, SETTINGS, NOW)
+    return await observe_then(pods, [port], SETTINGS, NOW)
 
 
 @pytest.fixture

@@ -127,8 +127,3 @@ def test_the_model_port_is_for_nobody() -> None:
         assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8443, 9090}
         assert all("from" in rule for rule in policy["ingress"] if rule["ports"][0]["port"] == 9090)
         assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53}
-
-
-def test_a_target_has_no_plan() -> None:
-    with pytest.raises(ValueError, match="targetRef"):
-        planned(CASES[0], model=None)

@@ -1,0 +1,301 @@
+"""Workloads that run already, protected: the controller against a real API server, with the chart's own rights.
+
+No kubelet and no workload controllers here: what they would do (pods, counts) the tests do.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from modelward.planner.names import KubeObject
+from tests.integration.apiserver import ApiServer
+from tests.integration.frameworks import CRDS
+from tests.integration.test_controller import (
+    CONTROLLER,
+    KEYS,
+    ROOT,
+    SYSTEM,
+    Controller,
+    Counting,
+    apply,
+    model,
+    namespace,
+    running,
+    wait_for,
+)
+
+__all__ = ["running"]
+
+pytestmark = pytest.mark.timeout(300)
+
+PLACE = "made"
+MODEL_PORT = 8080
+CONTAINERS = [
+    {
+        "name": "server",
+        "image": "server@sha256:" + "c" * 64,
+        "ports": [{"name": "http", "containerPort": MODEL_PORT}],
+        "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": "http"}},
+    }
+]
+APP = {"app": "wdbc"}
+TEMPLATE: KubeObject = {"metadata": {"labels": APP}, "spec": {"containers": CONTAINERS}}
+SELECTED = {"selector": {"matchLabels": APP}, "template": TEMPLATE}
+RUN_ONCE: KubeObject = {"metadata": {"labels": APP}, "spec": {"containers": CONTAINERS, "restartPolicy": "Never"}}
+SPECS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Deployment": ("apps/v1", {"replicas": 1, **SELECTED}),
+    "StatefulSet": ("apps/v1", {"replicas": 1, "serviceName": "wdbc", **SELECTED}),
+    "DaemonSet": ("apps/v1", SELECTED),
+    "ReplicaSet": ("apps/v1", {"replicas": 1, **SELECTED}),
+    "Job": ("batch/v1", {"suspend": True, "template": RUN_ONCE}),
+    "CronJob": ("batch/v1", {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": RUN_ONCE}}}),
+    "InferenceService": (
+        "serving.kserve.io/v1beta1",
+        {"predictor": {"model": {"modelFormat": {"name": "sklearn"}, "protocolVersion": "v2"}}},
+    ),
+    "SeldonDeployment": (
+        "machinelearning.seldon.io/v1",
+        {
+            "protocol": "v2",
+            "predictors": [
+                {
+                    "name": "default",
+                    "graph": {"name": "server"},
+                    "componentSpecs": [{"spec": {"containers": [{**CONTAINERS[0], "ports": []}]}}],
+                    "labels": {"version": "1"},
+                }
+            ],
+        },
+    ),
+}
+LABELS = {
+    "InferenceService": "{.spec.predictor.labels}",
+    "SeldonDeployment": "{.spec.predictors[0].labels}",
+    "CronJob": "{.spec.jobTemplate.spec.template.metadata.labels}",
+}
+
+
+def workload(kind: str, name: str, **changes: Any) -> KubeObject:
+    version, spec = SPECS[kind]
+    metadata: KubeObject = {"name": name, "namespace": PLACE}
+    if kind == "InferenceService":
+        metadata["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": {**spec, **changes}}
+
+
+def protecting(name: str, kind: str = "Deployment", target: str = "wdbc", **ref: Any) -> KubeObject:
+    version, _ = SPECS[kind]
+    item = model(name, targetRef={"apiVersion": version, "kind": kind, "name": target, **ref})
+    del item["spec"]["model"]
+    return item
+
+
+@pytest.fixture(scope="module")
+def place(apiserver: ApiServer, bin_dir: Path) -> Iterator[ApiServer]:
+    """The API server with the chart's rights for the controller, KServe's and Seldon's kinds, and a namespace."""
+    command = [bin_dir / "helm", "template", "modelward", ROOT / "charts/modelward", "--namespace", SYSTEM]
+    command += ["--show-only", "templates/controller-rbac.yaml"]
+    rights = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    objects = [
+        namespace(SYSTEM),
+        namespace(PLACE),
+        KEYS,
+        *CRDS,
+        *(item for item in yaml.safe_load_all(rights) if item),
+    ]
+    result = apiserver.apply(*objects)
+    assert result.ok, result.stderr
+    waited = apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    assert waited.ok, waited.stderr
+    wait_for(lambda: apiserver.kubectl("get", "inferenceservices,seldondeployments", "-n", PLACE).ok, 30)
+    yield apiserver
+    apiserver.delete(*objects)
+
+
+@pytest.fixture
+async def cluster(place: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counting]:
+    monkeypatch.setenv("KUBECONFIG", str(place.kubeconfig_for(CONTROLLER)))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    async with Counting.connected() as connected:
+        assert isinstance(connected, Counting)
+        yield connected
+
+
+@pytest.fixture
+async def controller(cluster: Counting, place: ApiServer) -> AsyncIterator[Controller]:
+    yield Controller(cluster, place)
+    made = "deployment,service,networkpolicy,configmap,secret"
+    kinds = ",".join(("modeldeployment", "datapolicy", "events", "service", "pod", *SPECS))
+    for what, which in ((kinds, "--all"), (made, "-l=modelward.io/model")):
+        result = place.kubectl("delete", what, "-n", PLACE, "--wait=false", "--grace-period=0", "--force", which)
+        assert result.ok, result.stderr
+
+
+def labels_of(server: ApiServer, kind: str, name: str) -> dict[str, str]:
+    path = LABELS.get(kind, "{.spec.template.metadata.labels}")
+    found = server.kubectl("get", kind, name, "-n", PLACE, "-o", f"jsonpath={path}")
+    assert found.ok, found.stderr
+    return dict(json.loads(found.stdout or "{}"))
+
+
+def ours(labels: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if key.startswith("modelward.io/")}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+async def test_a_workload_is_marked_and_given_back_as_it_was(controller: Controller, kind: str) -> None:
+    apply(controller.server, workload(kind, "wdbc"), protecting("guard", kind))
+    before = controller.server.get(kind, "wdbc", "-n", PLACE)
+    assert "Stalled" not in await controller.reconcile("guard")
+    marked = ours(labels_of(controller.server, kind, "wdbc"))
+    assert marked.pop("modelward.io/runtime")
+    port = {"SeldonDeployment": "8000"}.get(kind, str(MODEL_PORT))
+    assert marked == {
+        "modelward.io/inject": "enabled",
+        "modelward.io/model": "guard",
+        "modelward.io/model-port": port,
+    }
+    assert set(controller.made("guard")) - {kind} == {"Service", "NetworkPolicy", "ConfigMap", "Secret"}
+    upstream = json.loads(controller.made("guard")["ConfigMap"]["data"]["config.json"])["upstream"]
+    assert upstream == {"port": int(port), "protocol": "v2", "model": "wdbc", "readyPath": "/v2/models/wdbc/ready"}
+    assert controller.server.get("modeldeployment", "guard", "-n", PLACE)["status"]["target"]["kind"] == kind
+
+    controller.cluster.forget()
+    await controller.reconcile("guard")
+    assert controller.cluster.writes == []
+
+    controller.server.delete(protecting("guard", kind))
+    await controller.gone("guard")
+    after = controller.server.get(kind, "wdbc", "-n", PLACE)
+    assert after["spec"] == before["spec"]
+    assert after["metadata"].get("labels") == before["metadata"].get("labels")
+
+
+async def test_what_is_protected_is_chosen_by_its_own_label_and_closed(controller: Controller) -> None:
+    apply(controller.server, workload("Deployment", "wdbc"), protecting("guard"))
+    await controller.reconcile("guard")
+    made = controller.made("guard")
+    assert made["Service"]["spec"]["selector"] == {"modelward.io/model": "guard"}
+    assert [port["targetPort"] for port in made["Service"]["spec"]["ports"]] == [8443]
+    policy = made["NetworkPolicy"]["spec"]
+    assert policy["podSelector"] == {"matchLabels": {"modelward.io/model": "guard"}}
+    assert policy["policyTypes"] == ["Ingress"], "what it may call is left as it was"
+    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8443, 9090}
+
+    apply(controller.server, protecting("guard", egress="Closed"))
+    await controller.reconcile("guard")
+    assert set(controller.made("guard")["NetworkPolicy"]["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+
+
+async def test_a_target_that_is_missing_is_awaited_and_nothing_is_half_made(controller: Controller) -> None:
+    apply(controller.server, protecting("guard"))
+    assert (await controller.reconcile("guard"))["Stalled"] == ("True", "TargetMissing")
+    assert controller.made("guard") == {}
+    (event,) = controller.events("TargetMissing")
+    assert "spec.targetRef names Deployment wdbc" in event["message"]
+    apply(controller.server, workload("Deployment", "wdbc"))
+    assert "Stalled" not in await controller.reconcile("guard")
+
+
+async def test_two_cannot_protect_the_same_and_the_second_follows_when_the_first_is_gone(
+    controller: Controller,
+) -> None:
+    apply(controller.server, workload("Deployment", "wdbc"), protecting("first"), protecting("second"))
+    await controller.reconcile("first")
+    assert (await controller.reconcile("second"))["Stalled"] == ("True", "TargetTaken")
+    assert controller.made("second") == {}
+    controller.server.delete(protecting("first"))
+    await controller.gone("first")
+    assert "Stalled" not in await controller.reconcile("second")
+    assert ours(labels_of(controller.server, "Deployment", "wdbc"))["modelward.io/model"] == "second"
+
+
+async def test_a_workload_that_belongs_to_another_is_protected_by_its_owner(controller: Controller) -> None:
+    apply(controller.server, workload("Deployment", "wdbc"))
+    uid = controller.server.get("deployment", "wdbc", "-n", PLACE)["metadata"]["uid"]
+    owned = workload("ReplicaSet", "wdbc-5f7")
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "wdbc", "uid": uid, "controller": True}
+    owned["metadata"]["ownerReferences"] = [owner]
+    apply(controller.server, owned, protecting("guard", "ReplicaSet", "wdbc-5f7"))
+    assert (await controller.reconcile("guard"))["Stalled"] == ("True", "TargetTaken")
+    (event,) = controller.events("TargetTaken")
+    assert "belongs to Deployment wdbc: name that one instead" in event["message"]
+
+
+async def test_another_target_named_gives_the_first_back(controller: Controller) -> None:
+    apply(controller.server, workload("Deployment", "wdbc"), workload("StatefulSet", "other"), protecting("guard"))
+    await controller.reconcile("guard")
+    apply(controller.server, protecting("guard", "StatefulSet", "other"))
+    await controller.reconcile("guard")
+    assert ours(labels_of(controller.server, "Deployment", "wdbc")) == {}
+    assert ours(labels_of(controller.server, "StatefulSet", "other"))["modelward.io/model"] == "guard"
+
+
+async def test_a_job_that_runs_already_is_told_what_to_do(controller: Controller) -> None:
+    apply(controller.server, workload("Job", "wdbc", suspend=False), protecting("guard", "Job"))
+    assert (await controller.reconcile("guard"))["Stalled"] == ("True", "TargetImmutable")
+    assert controller.made("guard") == {}
+    (event,) = controller.events("TargetImmutable")
+    assert "modelward.io/inject: enabled" in event["message"]
+
+    labels = {"modelward.io/inject": "enabled", "modelward.io/model": "guard"}
+    marked = {**RUN_ONCE, "metadata": {"labels": labels}}
+    apply(
+        controller.server,
+        workload("Job", "labelled", suspend=False, template=marked),
+        protecting("guard", "Job", "labelled"),
+    )
+    assert "Stalled" not in await controller.reconcile("guard")
+
+
+@pytest.mark.parametrize(
+    ("changes", "ref", "said"),
+    [
+        ({"hostNetwork": True}, {}, "hostNetwork"),
+        ({"containers": [{"name": "a", "image": "a"}]}, {}, "no container declares one"),
+        (
+            {"containers": [{"name": "a", "image": "a", "ports": [{"containerPort": p} for p in (8080, 8081)]}]},
+            {},
+            "declare 8080, 8081",
+        ),
+        ({}, {"containerName": "other"}, "no container other"),
+        ({}, {"port": 8443}, "the sidecar itself listens on 8443"),
+    ],
+)
+async def test_a_workload_that_cannot_be_protected_is_left_as_it_is(
+    controller: Controller, changes: dict[str, Any], ref: dict[str, Any], said: str
+) -> None:
+    template = {**TEMPLATE, "spec": {**TEMPLATE["spec"], **changes}}
+    apply(controller.server, workload("Deployment", "wdbc", template=template), protecting("guard", **ref))
+    assert (await controller.reconcile("guard"))["Stalled"] == ("True", "TargetUnsuitable")
+    (event,) = controller.events("TargetUnsuitable")
+    assert said in event["message"]
+    assert ours(labels_of(controller.server, "Deployment", "wdbc")) == {}
+    assert controller.made("guard") == {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "spec", "said"),
+    [
+        ("Serverless", {}, "Knative"),
+        ("", {}, "does not say its mode"),
+        ("Standard", {"transformer": {"containers": []}}, "spec.transformer"),
+        ("Standard", {"predictor": {"model": {}, "logger": {"mode": "all"}}}, "spec.predictor.logger"),
+    ],
+)
+async def test_an_inference_service_with_another_way_to_its_model_is_refused(
+    controller: Controller, mode: str, spec: dict[str, Any], said: str
+) -> None:
+    item = workload("InferenceService", "wdbc", **spec)
+    item["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": mode} if mode else {}
+    apply(controller.server, item, protecting("guard", "InferenceService"))
+    assert (await controller.reconcile("guard"))["Stalled"] == ("True", "TargetUnsuitable")
+    (event,) = controller.events("TargetUnsuitable")
+    assert said in event["message"]
