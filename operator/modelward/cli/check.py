@@ -52,17 +52,17 @@ def command(
     FILES are manifests, folders of them, or - for standard input. Exit codes: 0 without a violation, 1 with one,
     2 when something cannot be read.
     """
-    reading = read_all(files, only_manifests=only_manifests)
-    asked = read_all(policies)
-    for skipped in (*reading.skipped, *asked.skipped):
+    reading = read_all(policies)
+    if policies and not reading.errors and not any(document.kind in _POLICIES for document in reading.documents):
+        what = "no DataPolicy or ClusterDataPolicy in it"
+        reading.errors.append(ManifestError(", ".join(map(str, policies)), 0, what, "Name a file with policies."))
+    reading = read_all(files, only_manifests=only_manifests, after=reading)
+    errors = reading.errors
+    for skipped in reading.skipped:
         click.echo(f"modelward: skipped {skipped}", err=True)
-    errors = [*reading.errors, *asked.errors]
-    if policies and not asked.errors and not any(document.kind in _POLICIES for document in asked.documents):
-        named = ", ".join(map(str, policies))
-        errors.append(ManifestError(named, 0, "no DataPolicy or ClusterDataPolicy in it", "Name a file with policies."))
     for error in errors:
         click.echo(f"modelward: {error}", err=True)
-    checked = check([*reading.documents, *asked.documents])
+    checked = check(reading.documents)
     checked = checked.strict() if strict else checked
     if output != "table":  # programs read one stream: tell them there as well
         checked = replace(checked, findings=(*map(unreadable, errors), *checked.findings))

@@ -26,6 +26,8 @@ class Reading:
     """Files that must be readable and are not."""
     skipped: list[ManifestError] = field(default_factory=list)
     """Files that were found, cannot be read as manifests, and do not look as if they held anything of modelward's."""
+    seen: set[Path] = field(default_factory=set)
+    """All files that were looked at."""
 
 
 def read_file(path: Path) -> list[Document]:
@@ -50,7 +52,7 @@ def read_paths(paths: Sequence[Path]) -> list[Document]:
     return reading.documents
 
 
-def read_all(paths: Sequence[Path], *, only_manifests: bool = False) -> Reading:
+def read_all(paths: Sequence[Path], *, only_manifests: bool = False, after: Reading | None = None) -> Reading:
     """Read files, standard input (`-`), and the `*.yaml`, `*.yml` and `*.json` files anywhere below folders.
 
     Below a folder, hidden folders and files that hold no Kubernetes object (settings of other tools) are passed over,
@@ -60,26 +62,26 @@ def read_all(paths: Sequence[Path], *, only_manifests: bool = False) -> Reading:
     Args:
         paths: the files and folders; one that is named twice is read once.
         only_manifests: treat files that are named as those found below a folder: for hooks that are given every file.
+        after: what was read before; it is returned with these files added, but for those that it holds.
     """
-    reading = Reading()
-    seen: set[Path] = set()
+    reading = after or Reading()
     for path in paths:
         if path != STANDARD_INPUT and path.is_dir():
-            held = [_read_into(reading, file, seen, found=True) for file in _below(path)]
+            held = [_read_into(reading, file, found=True) for file in _below(path)]
             if not any(held):
                 fix = "Name a folder that has *.yaml, *.yml or *.json files with Kubernetes objects."
                 reading.errors.append(ManifestError(str(path), 0, "no manifest in this folder", fix))
         else:
-            _read_into(reading, path, seen, found=only_manifests)
+            _read_into(reading, path, found=only_manifests)
     return reading
 
 
-def _read_into(reading: Reading, path: Path, seen: set[Path], *, found: bool) -> bool:
+def _read_into(reading: Reading, path: Path, *, found: bool) -> bool:
     """Read one file; return whether there was something to read in it."""
     key = path if path == STANDARD_INPUT else path.resolve()
-    if key in seen:
+    if key in reading.seen:
         return True
-    seen.add(key)
+    reading.seen.add(key)
     raw = b""
     try:
         raw = _bytes(path)
