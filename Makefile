@@ -67,7 +67,7 @@ format: setup ## Format and mend what can be mended
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-generate: setup ## crds/, the chart's copy of them, its ValidatingAdmissionPolicies, docs/reference/rules.md
+generate: setup ## crds/, the chart's copy of them, its ValidatingAdmissionPolicies, and the pages of docs/reference
 	.venv/bin/modelward crds --out crds
 	.venv/bin/modelward crds --out charts/modelward/crds
 	mkdir -p charts/modelward/templates/generated
@@ -75,6 +75,8 @@ generate: setup ## crds/, the chart's copy of them, its ValidatingAdmissionPolic
 		> charts/modelward/templates/generated/backstop.yaml
 	mkdir -p docs/reference
 	.venv/bin/modelward rules -o markdown > docs/reference/rules.md
+	.venv/bin/modelward crds -o markdown > docs/reference/api.md
+	$(PY) -m modelward.cli.markdown > docs/reference/cli.md
 
 lock: export CMAKE_TOOLCHAIN_FILE := $(CURDIR)/requirements/seal.cmake
 lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashes, no addresses

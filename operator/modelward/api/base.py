@@ -62,7 +62,9 @@ class LabelSelector(Part):
     """Chooses objects by their labels."""
 
     match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(
-        default={}, description="Every label listed must be there with this very value. Empty: every object."
+        default={},
+        description="Every label listed must be there with this very value. Empty: every object. Example: {team:"
+        " oncology}.",
     )
 
 
@@ -71,11 +73,19 @@ class Condition(Part):
 
     model_config = ConfigDict(extra="ignore")
 
-    type: Annotated[str, Field(max_length=316)] = Field(description="What is told of, in CamelCase.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: Annotated[str, Field(max_length=1024)] = Field(description="A word for programs, in CamelCase.")
-    message: Annotated[str, Field(max_length=32768)] = Field(description="A sentence for people.")
-    last_transition_time: Timestamp = Field(description="When the status last changed.")
+    type: Annotated[str, Field(max_length=316)] = Field(
+        description="What is told of, in CamelCase. Example: PolicyCompliant."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(
+        description="Whether it holds; Unknown while it cannot be told."
+    )
+    reason: Annotated[str, Field(max_length=1024)] = Field(
+        description="Why, as one word in CamelCase for programs. Example: ReferenceMissing."
+    )
+    message: Annotated[str, Field(max_length=32768)] = Field(
+        description="Why, as a sentence for people, with what to do about it."
+    )
+    last_transition_time: Timestamp = Field(description="When the status last changed from one value to another.")
     observed_generation: int | None = Field(
         default=None, ge=0, description="The generation of the spec that this tells of."
     )

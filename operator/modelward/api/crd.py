@@ -104,10 +104,24 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     if out.get("type") == "integer":
         out.setdefault("format", "int64")
     if "items" in out:
-        out["items"] = _structural(out["items"], definitions)
+        items = _structural(out["items"], definitions)
+        items.pop("description", None)  # the field's own is shown; `kubectl explain` would print both
+        out["items"] = items
     if "properties" in out:
-        out["properties"] = {name: _structural(value, definitions) for name, value in out["properties"].items()}
+        fields = ((name, _structural(value, definitions)) for name, value in out["properties"].items())
+        out["properties"] = {name: _with_default_told(value) for name, value in fields}
     return out
+
+
+def _with_default_told(node: Schema) -> Schema:
+    """Name the default in the description: `kubectl explain` shows descriptions and no defaults."""
+    default = node.get("default")
+    if default in (None, "", [], {}):
+        return node
+    told = ", ".join(map(str, default)) if isinstance(default, list) else str(default)
+    if isinstance(default, bool):
+        told = told.lower()
+    return {**node, "description": f"{node['description']} Default: {told}."}
 
 
 def openapi(model: type[Resource]) -> Schema:
@@ -124,7 +138,7 @@ def openapi(model: type[Resource]) -> Schema:
             "apiVersion": {"type": "string", "description": "Version of this representation of the object."},
             "kind": {"type": "string", "description": "Kind of the object."},
             "metadata": {"type": "object"},
-            "spec": {**spec, "description": "What is wanted."},
+            "spec": spec,
             "status": {**status, "description": "What modelward has seen and done; written by its controller alone."},
         },
     }

@@ -29,19 +29,31 @@ Enforcement = Literal["Enforce", "Warn", "Audit"]
 class RequireInUse(Part):
     """Homomorphic encryption that is asked for."""
 
-    schemes: Annotated[list[Scheme], Field(max_length=2)] = Field(default=["CKKS"], description="Schemes accepted.")
-    min_security_bits: Literal[128, 192, 256] = Field(default=128, description="Least security of the parameters.")
+    schemes: Annotated[list[Scheme], Field(max_length=2)] = Field(
+        default=["CKKS"], description="Homomorphic schemes that are accepted."
+    )
+    min_security_bits: Literal[128, 192, 256] = Field(
+        default=128,
+        description="Least security of the parameters, in bits, by the table of the Homomorphic Encryption Standard.",
+    )
 
 
 class RequireEncryption(Part):
     """Encryption that is asked for."""
 
     in_transit: Literal["TLS", "MutualTLS"] | None = Field(
-        default=None, description="TLS is asked for; MutualTLS: of clients as well."
+        default=None,
+        description="TLS: traffic to the model must be encrypted. MutualTLS: clients must show a certificate as"
+        " well. Not given: not asked.",
     )
-    min_version: TLSVersion | None = Field(default=None, description="Oldest TLS version that may be accepted.")
-    at_rest: bool = Field(default=False, description="Whether storage must be attested as encrypted.")
-    in_use: RequireInUse | None = Field(default=None, description="Homomorphic encryption, and how strong.")
+    min_version: TLSVersion | None = Field(
+        default=None,
+        description="Oldest TLS version that a model may accept. Not given: any that it can name, 1.2 at the least.",
+    )
+    at_rest: bool = Field(default=False, description="Whether storage must be attested as encrypted, and by whom.")
+    in_use: RequireInUse | None = Field(
+        default=None, description="Homomorphic encryption, by which schemes and how strong. Not given: not asked."
+    )
 
 
 class RequireAccess(Part):
@@ -49,10 +61,12 @@ class RequireAccess(Part):
 
     allow_anonymous: bool = Field(default=False, description="Whether wildcard and anonymous subjects may be named.")
     issuers: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=16)] = Field(
-        default=[], description="The only token issuers accepted. None: any."
+        default=[], description="The only token issuers (claim `iss`) that a model may trust. None: any."
     )
     purposes: Annotated[list[Purpose], Field(max_length=32)] = Field(
-        default=[], description="The only purposes accepted, and each rule must name one. None: any."
+        default=[],
+        description="The only purposes that access rules may name, and each rule must name one. None: any."
+        " Example: [diagnosis].",
     )
     purpose_header: bool = Field(
         default=False,
@@ -70,9 +84,12 @@ class RequireLineage(Part):
         default=["dataset", "model", "transformations", "consumer"],
         description="The annotations lineage.modelward.io/<name> that must be there and say something.",
     )
-    digests: bool = Field(default=False, description="Whether dataset and model must be named with their sha256.")
+    digests: bool = Field(
+        default=False, description="Whether the annotations dataset and model must end in @sha256:<64 hex digits>."
+    )
     signed_by: Annotated[list[ShortText], Field(max_length=16)] = Field(
-        default=[], description="Identities whose signature on the model's statement is accepted."
+        default=[],
+        description="Identities whose signature on the model's statement is accepted. None: no signature is asked for.",
     )
 
 
@@ -80,9 +97,11 @@ class RequireMonitoring(Part):
     """Monitoring that is asked for."""
 
     detectors: Annotated[list[DetectorType], Field(max_length=8)] = Field(
-        default=[], description="Detectors that must run."
+        default=[], description="Detectors that must run, by type. Example: [Mahalanobis, Drift]."
     )
-    on_anomaly: OnAnomaly | None = Field(default=None, description="What must be done with an anomaly.")
+    on_anomaly: OnAnomaly | None = Field(
+        default=None, description="What must be done with a strange request. Not given: the owner of the model chooses."
+    )
     input_ranges: bool = Field(
         default=False, description="Whether every input of numbers must declare its minimum and maximum."
     )
@@ -92,7 +111,7 @@ class RequireFairness(Part):
     """Fairness that is asked for."""
 
     protected: Annotated[list[ProtectedField], Field(max_length=16)] = Field(
-        default=[], description="Attributes that must be watched."
+        default=[], description="Attributes that must be declared and watched. Example: [{field: age}]."
     )
     max_difference: float | None = Field(
         default=None, ge=0, le=1, description="Largest difference of rates between groups that may be accepted."
@@ -102,20 +121,38 @@ class RequireFairness(Part):
 class RequireSecurityTest(Part):
     """Security test that is asked for."""
 
-    max_age_days: int = Field(default=7, ge=1, le=366, description="Oldest test that counts, in days.")
+    max_age_days: int = Field(default=7, ge=1, le=366, description="Oldest security test that counts, in days.")
     gate: bool = Field(default=False, description="Whether a model that has not passed is kept from being Ready.")
 
 
 class Requirements(Part):
     """What is asked of a ModelDeployment. Each switches rules of the catalogue on."""
 
-    encryption: RequireEncryption | None = Field(default=None, description="Encryption.")
-    access: RequireAccess | None = Field(default=None, description="Access rules.")
-    lineage: RequireLineage | None = Field(default=None, description="Lineage.")
-    monitoring: RequireMonitoring | None = Field(default=None, description="Monitoring.")
-    explanations: bool = Field(default=False, description="Explanations, with a contact and a way to contest.")
-    fairness: RequireFairness | None = Field(default=None, description="Fairness.")
-    security_test: RequireSecurityTest | None = Field(default=None, description="A security test.")
+    encryption: RequireEncryption | None = Field(
+        default=None, description="Encryption in transit, at rest and in use. Switches the ENC and HEC rules on."
+    )
+    access: RequireAccess | None = Field(
+        default=None,
+        description="Access rules: who vouches for callers, and which purposes there are. Switches the ACC rules on.",
+    )
+    lineage: RequireLineage | None = Field(
+        default=None,
+        description="Lineage: where data and model come from and who uses the scores. Switches the LIN rules on.",
+    )
+    monitoring: RequireMonitoring | None = Field(
+        default=None,
+        description="Monitoring: which detectors run and what is done with an anomaly. Switches the MON rules on.",
+    )
+    explanations: bool = Field(
+        default=False, description="Whether decisions must be explained, with a contact and a way to contest them."
+    )
+    fairness: RequireFairness | None = Field(
+        default=None, description="Fairness: which attributes must be watched. Switches the FAI rules on."
+    )
+    security_test: RequireSecurityTest | None = Field(
+        default=None,
+        description="A security test: how old it may be and whether it gates Ready. Switches the TST rules on.",
+    )
     minimisation: bool = Field(
         default=False, description="Whether identifiers must be treated and undeclared fields not kept."
     )
@@ -134,89 +171,139 @@ class Requirements(Part):
 class FieldTreatment(Part):
     """How one field is treated on its way to the model and into records (names of ISO/IEC 20889)."""
 
-    name: FieldName = Field(description="The input or column.")
-    role: Role = Field(default="Feature", description="What it says about a person.")
+    name: FieldName = Field(description="The input or column that is treated. Example: age.")
+    role: Role = Field(
+        default="Feature",
+        description="What it says about a person: Identifier names one, QuasiIdentifier does with others,"
+        " Sensitive must not leak.",
+    )
     treatment: Literal[
         "Keep", "Drop", "Pseudonymise", "Tokenise", "Generalise", "Mask", "Bucket", "Round", "DateShift"
-    ] = Field(default="Keep", description="What is done with it.")
-    step: float | None = Field(default=None, gt=0, description="Generalise: width of an interval.")
-    hierarchy: ObjectName | None = Field(default=None, description="Generalise: ConfigMap with a hierarchy.")
-    keep_last: int | None = Field(default=None, ge=0, le=64, description="Mask: characters left at the end.")
-    edges: Annotated[list[float], Field(max_length=128)] = Field(default=[], description="Bucket: its edges, rising.")
-    digits: int | None = Field(default=None, ge=-12, le=12, description="Round: digits after the point.")
-    max_days: int | None = Field(default=None, ge=1, le=36525, description="DateShift: largest shift, in days.")
+    ] = Field(
+        default="Keep",
+        description="What is done with it on its way to the model and into records; some treatments have a"
+        " setting below.",
+    )
+    step: float | None = Field(
+        default=None,
+        gt=0,
+        description="For Generalise: width of an interval. Example: 5 makes 43 the interval from 40 to 45.",
+    )
+    hierarchy: ObjectName | None = Field(
+        default=None, description="For Generalise: name of a ConfigMap with a hierarchy of values."
+    )
+    keep_last: int | None = Field(
+        default=None, ge=0, le=64, description="For Mask: how many characters at the end stay readable. Example: 4."
+    )
+    edges: Annotated[list[float], Field(max_length=128)] = Field(
+        default=[], description="For Bucket: the edges between buckets, rising. Example: [18, 40, 65]."
+    )
+    digits: int | None = Field(
+        default=None,
+        ge=-12,
+        le=12,
+        description="For Round: digits after the point; negative ones round before it. Example: -1 makes 43 into 40.",
+    )
+    max_days: int | None = Field(default=None, ge=1, le=36525, description="For DateShift: the largest shift, in days.")
 
 
 class KAnonymity(Part):
     """How many people each combination of quasi-identifiers must stand for."""
 
-    k: int = Field(default=5, ge=2, le=1_000_000, description="The least number.")
+    k: int = Field(
+        default=5, ge=2, le=1_000_000, description="The least number of people that each combination must stand for."
+    )
 
 
 class CustomRule(Part):
     """A rule of the policy owner's own, in CEL."""
 
-    id: RuleId = Field(description="Its id, such as CUSTOM-001.")
+    id: RuleId = Field(description="Its id, by which violations and exceptions name it. Example: CUSTOM-001.")
     expression: Annotated[str, Field(min_length=1, max_length=4096)] = Field(
         description="CEL over object, oldObject, params, namespaceObject and request; true where the rule holds."
+        " Example: object.spec.replicas >= 2."
     )
     message: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
-        description="CEL that gives the text of the violation."
+        description="CEL that gives the text of a violation. Example: \"'only ' + string(object.spec.replicas) + '"
+        " replica'\"."
     )
-    fix: LongText = Field(default="", description="How to mend it.")
+    fix: LongText = Field(default="", description="How to mend a violation, for the person whose model it is.")
 
 
 class PolicyException(Part):
     """A rule that need not hold for some models, for a reason and for a time."""
 
-    rules: Annotated[list[RuleId], Field(max_length=64)] = Field(default=[], description="Which rules. None: none.")
+    rules: Annotated[list[RuleId], Field(max_length=64)] = Field(
+        default=[], description="Ids of the rules that need not hold. None: none is excused. Example: [ENC-003]."
+    )
     names: Annotated[list[ObjectName], Field(max_length=64)] = Field(
-        default=[], description="Which ModelDeployments. None: none."
+        default=[], description="Names of the ModelDeployments that are excused. None: none is."
     )
     namespaces: Annotated[list[ObjectName], Field(max_length=64)] = Field(
-        default=[], description="In which namespaces; of a ClusterDataPolicy only. None: none."
+        default=[], description="Namespaces in which they are excused; of a ClusterDataPolicy only. None: in none."
     )
-    reason: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Why.")
-    approved_by: ShortText = Field(description="Who answers for it.")
-    expires: Timestamp = Field(description="When it ends (RFC 3339).")
+    reason: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="Why they are excused, for whoever audits it."
+    )
+    approved_by: ShortText = Field(description="Who answers for the exception. Example: ciso@clinic.example.")
+    expires: Timestamp = Field(description="When the exception ends (RFC 3339). Example: 2027-03-31T00:00:00Z.")
 
 
 class PolicySpec(Part):
     """What both kinds of policy have."""
 
     enforcement: Enforcement = Field(
-        default="Enforce", description="Enforce: refuse. Warn: let in with a warning. Audit: let in and record."
+        default="Enforce",
+        description="What is done with a ModelDeployment that breaks a rule. Enforce: refuse. Warn: let in with a"
+        " warning. Audit: let in and record.",
     )
     selector: LabelSelector | None = Field(
         default=None, description="Which ModelDeployments. None: all. Convenience, not a boundary: owners set labels."
     )
     classification: Literal["SpecialCategory", "Personal", "Pseudonymous", "Anonymous", "Public"] | None = Field(
-        default=None, description="The most sensitive data that the models see."
+        default=None,
+        description="The most sensitive data that the governed models see; SpecialCategory is that of GDPR article 9.",
     )
-    require: Requirements | None = Field(default=None, description="What is asked of each ModelDeployment.")
+    require: Requirements | None = Field(
+        default=None,
+        description="What is asked of each governed ModelDeployment; each part switches rules of the catalogue on.",
+    )
     fields: Annotated[list[FieldTreatment], Field(max_length=128)] = Field(
         default=[],
-        description="How each field is treated.",
+        description="How each input or column is treated on its way to the model and into records. One not listed"
+        " passes as it is.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     undeclared_fields: Literal["Reject", "Drop"] = Field(
-        default="Reject", description="What happens to inputs that the schema does not declare."
+        default="Reject",
+        description="What happens to inputs that the model's schema does not declare: the request is refused, or"
+        " they are left out.",
     )
-    k_anonymity: KAnonymity | None = Field(default=None, description="Least size of a group of look-alikes.")
+    k_anonymity: KAnonymity | None = Field(
+        default=None,
+        description="How many people each combination of quasi-identifiers must stand for. Not given: not asked.",
+    )
     on_violation: Literal["Report", "Stop"] = Field(
-        default="Report", description="What happens to a running model that breaks a policy tightened since."
+        default="Report",
+        description="What happens to a running model that breaks a policy tightened since. Report: it is told of."
+        " Stop: its pods are stopped.",
     )
     on_detector_error: Literal["Block", "Pass"] = Field(
-        default="Block", description="What happens to a request that a detector failed on."
+        default="Block",
+        description="What happens to a request that a detector failed on. Block: it is refused. Pass: it is"
+        " forwarded unscreened.",
     )
-    repair: bool = Field(default=False, description="Whether pods found without their sidecar are restarted.")
+    repair: bool = Field(
+        default=False,
+        description="Whether running pods that are found without their sidecar are restarted, so that they get it.",
+    )
     rules: Annotated[list[CustomRule], Field(max_length=32)] = Field(
         default=[],
-        description="Rules of your own.",
+        description="Rules of your own in CEL, besides those of the catalogue.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]},
     )
     exceptions: Annotated[list[PolicyException], Field(max_length=32)] = Field(
-        default=[], description="Rules that need not hold for some models, for a time."
+        default=[], description="Rules that need not hold for some models, for a reason and for a time."
     )
 
 
@@ -244,13 +331,19 @@ class ClusterDataPolicySpec(PolicySpec):
 class ActiveException(Part):
     """An exception that counts now."""
 
-    rules: Annotated[list[RuleId], Field(max_length=64)] = Field(default=[], description="Which rules.")
-    names: Annotated[list[ObjectName], Field(max_length=64)] = Field(default=[], description="Which ModelDeployments.")
-    namespaces: Annotated[list[ObjectName], Field(max_length=64)] = Field(default=[], description="Where.")
-    reason: Annotated[str, Field(max_length=1024)] = Field(default="", description="Why.")
-    approved_by: Annotated[str, Field(max_length=253)] = Field(default="", description="Who answers for it.")
-    expires: Timestamp = Field(description="When it ends.")
-    ends_soon: bool = Field(default=False, description="Whether it ends within 7 days.")
+    rules: Annotated[list[RuleId], Field(max_length=64)] = Field(
+        default=[], description="Ids of the rules that it excuses."
+    )
+    names: Annotated[list[ObjectName], Field(max_length=64)] = Field(
+        default=[], description="Names of the ModelDeployments that it excuses."
+    )
+    namespaces: Annotated[list[ObjectName], Field(max_length=64)] = Field(
+        default=[], description="Namespaces in which it excuses them."
+    )
+    reason: Annotated[str, Field(max_length=1024)] = Field(default="", description="Why the models are excused.")
+    approved_by: Annotated[str, Field(max_length=253)] = Field(default="", description="Who answers for the exception.")
+    expires: Timestamp = Field(description="When the exception ends (RFC 3339).")
+    ends_soon: bool = Field(default=False, description="Whether the exception ends within 7 days.")
 
 
 class PolicyStatus(Part):
@@ -258,16 +351,20 @@ class PolicyStatus(Part):
 
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(
         default=[],
-        description="Ready: whether the policy is in force. RulesValid: whether its own rules are. ExceptionsEnding,"
-        " TooManyPolicies: there while true.",
+        description="Ready: whether the policy is in force. RulesValid: whether its own rules are."
+        " ExceptionsEnding, TooManyPolicies: there while true.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    observed_generation: int | None = Field(default=None, ge=0, description="Generation that this status tells of.")
-    active_exceptions: Annotated[list[ActiveException], Field(max_length=32)] = Field(
-        default=[], description="Exceptions that count now."
+    observed_generation: int | None = Field(
+        default=None,
+        ge=0,
+        description="Generation of the spec that this status tells of; older than metadata.generation: not yet seen.",
     )
-    governed: int | None = Field(default=None, ge=0, description="ModelDeployments that it governs.")
-    violations: int | None = Field(default=None, ge=0, description="Violations among them.")
+    active_exceptions: Annotated[list[ActiveException], Field(max_length=32)] = Field(
+        default=[], description="The exceptions that count now; one that has ended is no longer here."
+    )
+    governed: int | None = Field(default=None, ge=0, description="How many ModelDeployments the policy governs.")
+    violations: int | None = Field(default=None, ge=0, description="How many violations of it there are among them.")
 
 
 class DataPolicy(Resource):

@@ -44,8 +44,10 @@ ReadyPath = Annotated[str, Field(max_length=512, pattern=r"^/[!-~]*$")]
 class KeyRef(Part):
     """A key of a ConfigMap or Secret in the same namespace."""
 
-    name: ObjectName = Field(description="Name of the object.")
-    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="The key in it.")
+    name: ObjectName = Field(description="Name of the ConfigMap or Secret, in the namespace of the ModelDeployment.")
+    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="The key in it whose value is meant. Example: token."
+    )
 
 
 class EnvVarSource(Part):
@@ -57,39 +59,54 @@ class EnvVarSource(Part):
         )
     )
 
-    secret_key_ref: KeyRef | None = Field(default=None, description="A key of a Secret.")
-    config_map_key_ref: KeyRef | None = Field(default=None, description="A key of a ConfigMap.")
+    secret_key_ref: KeyRef | None = Field(
+        default=None, description="A key of a Secret; the way for everything that must stay secret."
+    )
+    config_map_key_ref: KeyRef | None = Field(
+        default=None, description="A key of a ConfigMap; for what everyone may read."
+    )
 
 
 class EnvVar(Part):
     """An environment variable of the model's container."""
 
     name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] = Field(
-        description="Name of the variable."
+        description="Name of the variable. Example: MODEL_NAME."
     )
-    value: Annotated[str, Field(max_length=4096)] | None = Field(default=None, description="Its value, in the clear.")
-    value_from: EnvVarSource | None = Field(default=None, description="Where its value comes from, instead.")
+    value: Annotated[str, Field(max_length=4096)] | None = Field(
+        default=None,
+        description="Its value, in the clear: everyone who may read the ModelDeployment reads it. For secrets use"
+        " valueFrom.",
+    )
+    value_from: EnvVarSource | None = Field(
+        default=None, description="Where its value comes from, instead of value: a key of a Secret or of a ConfigMap."
+    )
 
 
 class Resources(Part):
     """Compute resources of the model's container."""
 
     requests: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
-        default={}, description="What the scheduler sets aside, as in a Pod."
+        default={}, description="What the scheduler sets aside, as in a Pod. Example: {cpu: 100m, memory: 256Mi}."
     )
     limits: Annotated[dict[ShortText, Quantity], Field(max_length=16)] = Field(
-        default={}, description="What the container may use at the most, as in a Pod."
+        default={}, description="What the container may use at the most, as in a Pod. Example: {memory: 512Mi}."
     )
 
 
 class VolumeClaim(Part):
     """A PersistentVolumeClaim mounted into the model's container."""
 
-    claim_name: ObjectName = Field(description="Name of the PersistentVolumeClaim.")
-    mount_path: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^/[^:]*$")] = Field(
-        description="Absolute path in the container."
+    claim_name: ObjectName = Field(
+        description="Name of the PersistentVolumeClaim, in the namespace of the ModelDeployment."
     )
-    read_only: bool = Field(default=True, description="Whether the container may only read.")
+    mount_path: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^/[^:]*$")] = Field(
+        description="Absolute path in the container at which it is mounted. Example: /models."
+    )
+    read_only: bool = Field(
+        default=True,
+        description="Whether the container may only read it; leave it so unless the server writes beside its model.",
+    )
 
 
 class ModelContainer(Part):
@@ -99,13 +116,26 @@ class ModelContainer(Part):
         description="Image of the model server, by digest: repository@sha256:<64 hex digits>."
     )
     command: Annotated[list[LongText], Field(max_length=64)] = Field(
-        default=[], description="Entry point, instead of the image's."
+        default=[],
+        description="Entry point of the container, instead of the image's. Example: [mlserver, start, /models].",
     )
-    args: Annotated[list[LongText], Field(max_length=64)] = Field(default=[], description="Arguments.")
-    env: Annotated[list[EnvVar], Field(max_length=100)] = Field(default=[], description="Environment variables.")
-    port: int = Field(default=8080, ge=1024, le=65535, description="Port of the model server on the loopback address.")
+    args: Annotated[list[LongText], Field(max_length=64)] = Field(
+        default=[], description="Arguments of the entry point, instead of the image's."
+    )
+    env: Annotated[list[EnvVar], Field(max_length=100)] = Field(
+        default=[], description="Environment variables of the container, each with a value or with where it comes from."
+    )
+    port: int = Field(
+        default=8080,
+        ge=1024,
+        le=65535,
+        description="Port on which the model server listens, on the loopback address. The sidecar takes its place"
+        " to the outside.",
+    )
     protocol: Literal["v1", "v2"] = Field(
-        default="v2", description="Inference protocol: v2 is the Open Inference Protocol, v1 is KServe's first."
+        default="v2",
+        description="Inference protocol that the server speaks: v2 is the Open Inference Protocol, v1 is KServe's"
+        " first.",
     )
     name: ModelName | None = Field(
         default=None, description="Name of the model in the protocol's paths; none: the name of the ModelDeployment."
@@ -113,7 +143,9 @@ class ModelContainer(Part):
     ready_path: ReadyPath | None = Field(
         default=None, description="Path that answers 200 when the model is ready; none: the protocol's own."
     )
-    resources: Resources | None = Field(default=None, description="Compute resources.")
+    resources: Resources | None = Field(
+        default=None, description="Compute resources of the container: requests and limits, as in a Pod."
+    )
     run_as_user: int | None = Field(
         default=None,
         ge=0,
@@ -121,10 +153,10 @@ class ModelContainer(Part):
         description="User id of the process; none: the image's own. A container that would be root is not started.",
     )
     volume_claims: Annotated[list[VolumeClaim], Field(max_length=8)] = Field(
-        default=[], description="Volumes with the model's files."
+        default=[], description="PersistentVolumeClaims with the model's files, mounted into the container."
     )
     image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = Field(
-        default=[], description="Names of Secrets with registry credentials."
+        default=[], description="Names of Secrets with the credentials of the image's registry."
     )
 
 
@@ -146,9 +178,13 @@ class TargetRef(Part):
         )
     )
 
-    api_version: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Its API version.")
-    kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Its kind.")
-    name: ObjectName = Field(description="Its name.")
+    api_version: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="API version of the workload. Example: apps/v1."
+    )
+    kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+        description="Kind of the workload. Example: Deployment."
+    )
+    name: ObjectName = Field(description="Name of the workload, in the namespace of the ModelDeployment.")
     container_name: Annotated[str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN)] | None = Field(
         default=None, description="The model server among its containers; none: the only one that declares a port."
     )
@@ -185,24 +221,44 @@ class Tensor(Part):
         )
     )
 
-    name: FieldName = Field(description="Name of the tensor.")
-    datatype: Datatype = Field(description="Datatype of its elements.")
+    name: FieldName = Field(description="Name of the tensor as requests give it. Example: features.")
+    datatype: Datatype = Field(
+        description="Datatype of its elements, in the words of the Open Inference Protocol. Example: FP64."
+    )
     shape: Annotated[list[Annotated[int, Field(ge=-1, le=1_000_000_000)]], Field(min_length=1, max_length=8)] = Field(
-        description="Its dimensions; -1 is any, usually the batch."
+        description="Its dimensions; -1 is any, usually the batch. Example: [-1, 30]."
     )
     columns: Annotated[list[FieldName], Field(max_length=1024)] = Field(
-        default=[], description="Names of the last dimension's columns; treatments and reasons speak of them."
+        default=[],
+        description="Names of the last dimension's columns; treatments and reasons speak of them. Example: [age,"
+        " weight].",
     )
-    minimum: float | None = Field(default=None, description="Smallest value allowed, in every column.")
-    maximum: float | None = Field(default=None, description="Largest value allowed, in every column.")
-    role: Role | None = Field(default=None, description="What it says about a person.")
+    minimum: float | None = Field(
+        default=None,
+        description="Smallest value allowed, in every column; a request with a smaller one is refused. Not given: any.",
+    )
+    maximum: float | None = Field(
+        default=None,
+        description="Largest value allowed, in every column; a request with a larger one is refused. Not given: any.",
+    )
+    role: Role | None = Field(
+        default=None,
+        description="What it says about a person: Identifier names one, QuasiIdentifier does with others,"
+        " Sensitive must not leak.",
+    )
 
 
 class Schema(Part):
     """What the model takes and gives. No outputs declared: any output passes."""
 
-    inputs: Annotated[list[Tensor], Field(max_length=128)] = Field(default=[], description="The model's inputs.")
-    outputs: Annotated[list[Tensor], Field(max_length=128)] = Field(default=[], description="The model's outputs.")
+    inputs: Annotated[list[Tensor], Field(max_length=128)] = Field(
+        default=[],
+        description="The model's inputs, which each request is checked against. The policy's undeclaredFields"
+        " says what becomes of others.",
+    )
+    outputs: Annotated[list[Tensor], Field(max_length=128)] = Field(
+        default=[], description="The model's outputs; none declared: any output passes."
+    )
 
 
 class InTransit(Part):
@@ -211,7 +267,7 @@ class InTransit(Part):
     mode: Literal["TLS", "MutualTLS"] = Field(
         default="TLS", description="TLS: the server shows a certificate. MutualTLS: the client does as well."
     )
-    min_version: TLSVersion = Field(default="1.3", description="Oldest TLS version accepted.")
+    min_version: TLSVersion = Field(default="1.3", description="Oldest TLS version that is accepted from clients.")
     secret_name: ObjectName | None = Field(
         default=None,
         description="Secret (kubernetes.io/tls) with the serving certificate; none: modelward's own CA issues and"
@@ -228,10 +284,11 @@ class AtRest(Part):
     """Encryption of what is stored. modelward cannot see it: it records who says so."""
 
     storage_class_names: Annotated[list[ObjectName], Field(max_length=32)] = Field(
-        default=[], description="Storage classes that encrypt."
+        default=[], description="Storage classes that encrypt what is written to them. Example: [encrypted-ssd]."
     )
     attested_by: ShortText | None = Field(
-        default=None, description="Who says that those classes and the cluster's etcd are encrypted."
+        default=None,
+        description="Who says that those classes and the cluster's etcd are encrypted. Example: platform team.",
     )
 
 
@@ -245,15 +302,28 @@ class InUse(Part):
     coeff_modulus_bits: Annotated[list[Annotated[int, Field(ge=20, le=60)]], Field(max_length=16)] = Field(
         default=[60, 40, 60], description="Bits of each prime of the coefficient modulus: the depth."
     )
-    scale_bits: int = Field(default=40, ge=10, le=60, description="Bits of the scale (CKKS): the precision.")
+    scale_bits: int = Field(
+        default=40, ge=10, le=60, description="Bits of the scale (CKKS): the precision of the result against the depth."
+    )
 
 
 class Encryption(Part):
     """Encryption of the model's traffic, storage and computation."""
 
-    in_transit: InTransit | None = Field(default=None, description="Of the traffic.")
-    at_rest: AtRest | None = Field(default=None, description="Of what is stored.")
-    in_use: InUse | None = Field(default=None, description="Of what is computed on.")
+    in_transit: InTransit | None = Field(
+        default=None,
+        description="Encryption of the traffic to the model, which the sidecar ends. Example: {mode: TLS,"
+        ' minVersion: "1.3"}.',
+    )
+    at_rest: AtRest | None = Field(
+        default=None,
+        description="Encryption of what is stored: the model's files and the cluster's secrets, as somebody"
+        " attests it.",
+    )
+    in_use: InUse | None = Field(
+        default=None,
+        description="Encryption of what is computed on: homomorphic, so that the model scores what it cannot read.",
+    )
 
 
 class Issuer(Part):
@@ -265,44 +335,72 @@ class Issuer(Part):
         )
     )
 
-    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="A name for logs and messages.")
-    issuer: Annotated[str, Field(min_length=1, max_length=512)] = Field(description="The claim `iss`, exactly.")
-    audiences: Annotated[list[ShortText], Field(max_length=8)] = Field(
-        default=[], description="A token's claim `aud` must hold one of them."
+    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+        description="A name for it in logs and messages. Example: clinic."
     )
-    jwks_uri: Url | None = Field(default=None, alias="jwksURI", description="Where its keys (JWKS, RFC 7517) are.")
+    issuer: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+        description="The claim `iss` of its tokens, exactly. Example: https://login.clinic.example."
+    )
+    audiences: Annotated[list[ShortText], Field(max_length=8)] = Field(
+        default=[],
+        description="A token's claim `aud` must hold one of them. Without any, a token for anything would do: the"
+        " model is not Ready then. Example: [wdbc].",
+    )
+    jwks_uri: Url | None = Field(
+        default=None,
+        alias="jwksURI",
+        description="Where its public keys (JWKS, RFC 7517) are fetched; give this or jwksConfigMapName.",
+    )
     jwks_config_map_name: ObjectName | None = Field(
-        default=None, description="ConfigMap with its keys, under the key jwks.json."
+        default=None, description="ConfigMap with its public keys (JWKS) under the key jwks.json; give this or jwksURI."
     )
 
 
 class RateLimit(Part):
     """How often one subject may call."""
 
-    requests: int = Field(ge=1, le=1_000_000, description="Requests allowed in the period.")
-    seconds: int = Field(default=60, ge=1, le=86_400, description="Length of the period, in seconds.")
+    requests: int = Field(
+        ge=1,
+        le=1_000_000,
+        description="Requests that one subject may make in the period; the next one is answered 429.",
+    )
+    seconds: int = Field(
+        default=60, ge=1, le=86_400, description="Length of the period over which requests are counted, in seconds."
+    )
 
 
 class AccessRule(Part):
     """Who may do what, and what for. A request passes when any rule lets it."""
 
     subjects: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=64)] = Field(
-        default=[], description="user:<sub>, group:<name>, serviceaccount:<namespace>/<name>, san:<name>."
+        default=[],
+        description="Who may call: user:<claim sub>, group:<one of the claim groups>,"
+        " serviceaccount:<namespace>/<name> or san:<name in the client's certificate>. Example:"
+        " [group:oncologists].",
     )
     operations: Annotated[list[Operation], Field(max_length=3)] = Field(
-        default=["Infer", "Metadata"], description="What they may do."
+        default=["Infer", "Metadata"],
+        description="What they may do: Infer asks for predictions, Metadata for the model's description, Explain"
+        " for reasons.",
     )
     purposes: Annotated[list[Purpose], Field(max_length=16)] = Field(
         default=[], description="The purposes they may name; a request for another is refused. None: no purpose asked."
     )
-    rate_limit: RateLimit | None = Field(default=None, description="How often, for each subject.")
+    rate_limit: RateLimit | None = Field(
+        default=None, description="How often each of the subjects may call. Not given: as often as they like."
+    )
 
 
 class Access(Part):
     """Who may call the model."""
 
-    issuers: Annotated[list[Issuer], Field(max_length=16)] = Field(default=[], description="Trusted token issuers.")
-    rules: Annotated[list[AccessRule], Field(max_length=64)] = Field(default=[], description="Access rules.")
+    issuers: Annotated[list[Issuer], Field(max_length=16)] = Field(
+        default=[], description="Trusted issuers of tokens (JWT); a token of any other is refused."
+    )
+    rules: Annotated[list[AccessRule], Field(max_length=64)] = Field(
+        default=[],
+        description="Who may do what and what for; a request passes when any rule lets it. None: nobody may call.",
+    )
 
 
 class Baseline(Part):
@@ -318,60 +416,98 @@ class Baseline(Part):
     )
 
     config_map_name: ObjectName | None = Field(
-        default=None, description="ConfigMap that holds it under the key baseline.npz (binaryData)."
+        default=None,
+        description="ConfigMap that holds it under the key baseline.npz (binaryData), as `modelward fit` made it.",
     )
-    secret_name: ObjectName | None = Field(default=None, description="Secret that holds it under the key baseline.npz.")
-    dataset: LongText | None = Field(default=None, description="Reference data to fit it on, in a Job.")
+    secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret that holds it under the key baseline.npz, where reference data must not be seen by"
+        " everyone.",
+    )
+    dataset: LongText | None = Field(
+        default=None,
+        description="Address of the reference data to fit it on, in a Job. Example: s3://clinic/reference.parquet.",
+    )
 
 
 class Detector(Part):
     """One detector of anomalies or attacks."""
 
-    type: DetectorType = Field(description="Its kind.")
+    type: DetectorType = Field(
+        description="What it looks for and how. Example: Mahalanobis, the distance from the baseline's centre."
+    )
     false_positive_rate: float = Field(
-        default=0.01, ge=0.00001, le=0.5, description="Share of normal requests it may take for strange."
+        default=0.01,
+        ge=0.00001,
+        le=0.5,
+        description="Share of normal requests that it may take for strange; its threshold is set by it.",
     )
 
 
 class Telemetry(Part):
     """Where records of requests go."""
 
-    otlp_endpoint: Url | None = Field(default=None, description="OpenTelemetry collector (OTLP over HTTP).")
-    lineage_endpoint: Url | None = Field(default=None, description="OpenLineage receiver.")
-    access_log: Literal["Stdout", "OTLP"] = Field(default="Stdout", description="Where the access log goes.")
+    otlp_endpoint: Url | None = Field(
+        default=None,
+        description="OpenTelemetry collector that metrics and records go to (OTLP over HTTP). Not given: none.",
+    )
+    lineage_endpoint: Url | None = Field(
+        default=None, description="Receiver of OpenLineage events: who asked what, when and why. Not given: none."
+    )
+    access_log: Literal["Stdout", "OTLP"] = Field(
+        default="Stdout",
+        description="Where the access log goes, a line a request: the container's output, or the collector.",
+    )
 
 
 class Monitoring(Part):
     """What watches the model's inputs and outputs."""
 
-    baseline: Baseline | None = Field(default=None, description="What normal inputs look like.")
-    detectors: Annotated[list[Detector], Field(max_length=16)] = Field(default=[], description="The detectors.")
-    on_anomaly: OnAnomaly = Field(
-        default="Block", description="Block: answer 403. Sanitise: clip to the baseline. Flag: forward and mark."
+    baseline: Baseline | None = Field(
+        default=None, description="What normal inputs look like; detectors compare requests with it."
     )
-    telemetry: Telemetry | None = Field(default=None, description="Where records go.")
+    detectors: Annotated[list[Detector], Field(max_length=16)] = Field(
+        default=[], description="The detectors that screen each request, by type. Example: [{type: Mahalanobis}]."
+    )
+    on_anomaly: OnAnomaly = Field(
+        default="Block",
+        description="What is done with a strange request. Block: answer 403. Sanitise: clip to the baseline."
+        " Flag: forward and mark.",
+    )
+    telemetry: Telemetry | None = Field(
+        default=None, description="Where records of requests, metrics and lineage go, besides the sidecar's own log."
+    )
 
 
 class Explanations(Part):
     """How decisions are explained and contested (GDPR articles 13-15 and 22)."""
 
-    method: Literal["LinearSHAP", "PermutationSHAP"] = Field(default="PermutationSHAP", description="How.")
-    contact: ShortText | None = Field(default=None, description="Who answers questions on a decision.")
-    contest_url: Url | None = Field(default=None, alias="contestURL", description="Where a decision is contested.")
+    method: Literal["LinearSHAP", "PermutationSHAP"] = Field(
+        default="PermutationSHAP",
+        description="How reasons are computed: LinearSHAP for linear models, PermutationSHAP for any.",
+    )
+    contact: ShortText | None = Field(
+        default=None, description="Who answers questions on a decision. Example: dpo@clinic.example."
+    )
+    contest_url: Url | None = Field(
+        default=None, alias="contestURL", description="Address at which a person contests a decision (GDPR article 22)."
+    )
 
 
 class ProtectedField(Part):
     """An attribute by which people must not be treated unequally."""
 
-    field: FieldName = Field(description="The input or column.")
-    groups: Annotated[list[ShortText], Field(max_length=64)] = Field(default=[], description="Its groups.")
+    field: FieldName = Field(description="The input or column that holds the attribute. Example: age.")
+    groups: Annotated[list[ShortText], Field(max_length=64)] = Field(
+        default=[], description="Its groups, whose rates are compared. Example: [young, old]."
+    )
 
 
 class Fairness(Part):
     """How equally groups are treated."""
 
     protected: Annotated[list[ProtectedField], Field(max_length=16)] = Field(
-        default=[], description="Protected attributes."
+        default=[], description="Attributes by which people must not be treated unequally."
     )
     max_difference: float = Field(
         default=0.1, ge=0, le=1, description="Largest difference of rates between groups that is accepted."
@@ -381,11 +517,14 @@ class Fairness(Part):
 class SecurityTest(Part):
     """The attack suite that the model must withstand."""
 
-    suite: Annotated[str, Field(min_length=1, max_length=63)] = Field(default="baseline", description="Which attacks.")
-    schedule: Annotated[str, Field(max_length=128)] | None = Field(
-        default=None, description="When to repeat it, as in a CronJob."
+    suite: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+        default="baseline", description="Name of the suite of attacks that the model must withstand."
     )
-    gate: bool = Field(default=True, description="Whether the model is Ready only when the test passed.")
+    schedule: Annotated[str, Field(max_length=128)] | None = Field(
+        default=None,
+        description="When to repeat it, as in a CronJob. Not given: it is not repeated. Example: 0 3 * * 0.",
+    )
+    gate: bool = Field(default=True, description="Whether the model is Ready only when the last test was passed.")
 
 
 class ModelDeploymentSpec(Part):
@@ -400,41 +539,71 @@ class ModelDeploymentSpec(Part):
         )
     )
 
-    model: ModelContainer | None = Field(default=None, description="The model server that modelward runs.")
-    target_ref: TargetRef | None = Field(default=None, description="The running workload that modelward protects.")
-    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods; for spec.model only.")
-    schema_: Schema | None = Field(default=None, alias="schema", description="What the model takes and gives.")
-    encryption: Encryption | None = Field(default=None, description="Encryption in transit, at rest and in use.")
-    access: Access | None = Field(default=None, description="Who may call the model.")
-    monitoring: Monitoring | None = Field(default=None, description="What watches it.")
-    explanations: Explanations | None = Field(default=None, description="How its decisions are explained.")
-    fairness: Fairness | None = Field(default=None, description="How equally it treats groups.")
-    security_test: SecurityTest | None = Field(default=None, description="How its security is tested.")
+    model: ModelContainer | None = Field(
+        default=None,
+        description="The model server that modelward runs, with its sidecar in front. Give this or targetRef.",
+    )
+    target_ref: TargetRef | None = Field(
+        default=None, description="The running workload that modelward protects where it is. Give this or model."
+    )
+    replicas: int = Field(default=1, ge=0, le=1000, description="How many pods of the model run; for spec.model only.")
+    schema_: Schema | None = Field(
+        default=None,
+        alias="schema",
+        description="What the model takes and gives: names, types, shapes, bounds, and what each says about a person.",
+    )
+    encryption: Encryption | None = Field(
+        default=None, description="How traffic, storage and computation are encrypted."
+    )
+    access: Access | None = Field(
+        default=None, description="Who may call the model, as whom, and for which purposes. Not given: nobody."
+    )
+    monitoring: Monitoring | None = Field(
+        default=None, description="What screens the model's inputs and outputs for attacks and drift, and who is told."
+    )
+    explanations: Explanations | None = Field(
+        default=None, description="How the model's decisions are explained and contested."
+    )
+    fairness: Fairness | None = Field(
+        default=None, description="Which groups of people are compared, and how far apart they may be treated."
+    )
+    security_test: SecurityTest | None = Field(
+        default=None,
+        description="Which attacks the model must withstand before it is Ready, and how often they are repeated.",
+    )
 
 
 class ViolationStatus(Part):
     """A rule that the ModelDeployment breaks."""
 
-    rule: Annotated[str, Field(max_length=32)] = Field(description="Id of the rule.")
-    policy: Annotated[str, Field(max_length=317)] = Field(description="The policy that asks.")
-    field: Annotated[str, Field(max_length=512)] = Field(description="Where.")
-    message: Annotated[str, Field(max_length=1024)] = Field(description="What was found and how to mend it.")
+    rule: Annotated[str, Field(max_length=32)] = Field(description="Id of the rule that is broken. Example: ENC-001.")
+    policy: Annotated[str, Field(max_length=317)] = Field(
+        description="The policy that asks for the rule. Example: ClusterDataPolicy/baseline."
+    )
+    field: Annotated[str, Field(max_length=512)] = Field(
+        description="Path of the field that breaks it. Example: spec.encryption.inTransit."
+    )
+    message: Annotated[str, Field(max_length=1024)] = Field(description="What was found there and how to mend it.")
 
 
 class SecurityTestStatus(Part):
     """The last security test."""
 
-    suite: Annotated[str, Field(max_length=63)] = Field(description="Which attacks.")
-    finished_at: Timestamp = Field(description="When it ended.")
-    outcome: Literal["Passed", "Failed", "Errored"] = Field(description="How it ended.")
+    suite: Annotated[str, Field(max_length=63)] = Field(description="Name of the suite of attacks that was run.")
+    finished_at: Timestamp = Field(description="When the test ended (RFC 3339).")
+    outcome: Literal["Passed", "Failed", "Errored"] = Field(
+        description="How it ended: Errored means that it could not be run to its end."
+    )
 
 
 class TargetStatus(Part):
     """The workload that is protected now; it is given back when spec.targetRef names another."""
 
-    api_version: Annotated[str, Field(max_length=253)] = Field(description="Its API version.")
-    kind: Annotated[str, Field(max_length=63)] = Field(description="Its kind.")
-    name: Annotated[str, Field(max_length=253)] = Field(description="Its name.")
+    api_version: Annotated[str, Field(max_length=253)] = Field(
+        description="API version of the workload that is protected."
+    )
+    kind: Annotated[str, Field(max_length=63)] = Field(description="Kind of the workload that is protected.")
+    name: Annotated[str, Field(max_length=253)] = Field(description="Name of the workload that is protected.")
 
 
 class ModelDeploymentStatus(Part):
@@ -445,19 +614,33 @@ class ModelDeploymentStatus(Part):
         description="Ready, PolicyCompliant, Encrypted, AccessControlled, LineageVerified, Monitored, SecurityTested.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    observed_generation: int | None = Field(default=None, ge=0, description="Generation that this status tells of.")
-    endpoint: LongText | None = Field(default=None, description="Address at which the model is called.")
-    replicas: int | None = Field(default=None, ge=0, description="Pods there are.")
-    ready_replicas: int | None = Field(default=None, ge=0, description="Pods that are ready.")
-    selector: LongText | None = Field(default=None, description="Label selector of the pods, for autoscalers.")
+    observed_generation: int | None = Field(
+        default=None,
+        ge=0,
+        description="Generation of the spec that this status tells of; older than metadata.generation: not yet seen.",
+    )
+    endpoint: LongText | None = Field(
+        default=None, description="Address at which the model is called, inside the cluster."
+    )
+    replicas: int | None = Field(default=None, ge=0, description="How many pods of the model there are.")
+    ready_replicas: int | None = Field(default=None, ge=0, description="How many of its pods are ready to answer.")
+    selector: LongText | None = Field(
+        default=None, description="Label selector of its pods, which autoscalers read through the scale subresource."
+    )
     policies: Annotated[list[ShortText], Field(max_length=64)] = Field(
-        default=[], description="Policies that govern it."
+        default=[], description="The policies that govern it. Example: ClusterDataPolicy/baseline."
     )
     violations: Annotated[list[ViolationStatus], Field(max_length=64)] = Field(
-        default=[], description="Rules that it breaks."
+        default=[],
+        description="Rules that it breaks, of policies that warn or audit or were tightened since it was let in.",
     )
-    last_security_test: SecurityTestStatus | None = Field(default=None, description="The last security test.")
-    target: TargetStatus | None = Field(default=None, description="The workload that is protected.")
+    last_security_test: SecurityTestStatus | None = Field(
+        default=None, description="The last security test: which, when, and how it ended."
+    )
+    target: TargetStatus | None = Field(
+        default=None,
+        description="The workload that is protected now; it is given back when spec.targetRef names another.",
+    )
 
 
 class ModelDeployment(Resource):
