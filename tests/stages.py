@@ -45,7 +45,13 @@ STAGES = (
     Stage("unit", "pure and in-process tests", _pytest("tests/unit", "--ignore", "tests/unit/chart", "-n", "2"), 60),
     Stage("conformance", f"public corpora in {DATA}", _pytest("tests/conformance"), 120),
     Stage("chart", "the chart, rendered by Helm", _pytest("tests/unit/chart"), 60, needs="tools"),
-    Stage("integration", "a real etcd and kube-apiserver", _pytest("tests/integration"), 900, needs="tools"),
+    Stage(
+        "integration",
+        "every process against a real etcd and kube-apiserver, one a module",
+        _pytest("tests/integration", "-n", "2", "--dist", "loadfile"),
+        900,
+        needs="tools",
+    ),
     Stage("e2e", "the kind cluster", _pytest("tests/e2e", "--timeout", "900"), 900, needs="cluster"),
 )
 

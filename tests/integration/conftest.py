@@ -31,9 +31,12 @@ def bin_dir() -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def apiserver(bin_dir: Path) -> Iterator[ApiServer]:
-    """A real API server that knows modelward's resources."""
+    """A real API server that knows modelward's resources.
+
+    One a module: policies and webhooks that a module leaves behind would judge what the next one makes.
+    """
     server = started(bin_dir)
     try:
         result = server.apply(*(crd(kind) for kind in KINDS))

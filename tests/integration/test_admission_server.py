@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
-import os
 import re
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,151 +19,17 @@ import httpx
 import pytest
 import yaml
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from modelward.rules.check import baseline_policy
-from tests.corpus import good, policy
+from tests.corpus import policy
+from tests.integration import admission
+from tests.integration.admission import IMAGE, SETTINGS, Authority, Server, eventually, start
 from tests.integration.apiserver import ApiServer, Result
 
 pytestmark = pytest.mark.timeout(300)
 
-CHART = Path(__file__).parents[2] / "charts" / "modelward"
-SYSTEM = "modelward-system"
 SPACE = "admitted"
-IMAGE = "modelward-sidecar@sha256:" + "a" * 64
-NAMED = {"modelward.io/inject": "enabled", "modelward.io/model": "wdbc"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Authority:
-    """Issues certificates for the webhook, as the controller does."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-        self.pem = self._sign(self._name, self._key.public_key(), 1, ca=True).public_bytes(serialization.Encoding.PEM)
-
-    def _sign(self, name: x509.Name, public: Any, serial: int, *, ca: bool) -> x509.Certificate:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(public)
-            .serial_number(serial)
-            .not_valid_before(now - timedelta(minutes=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    def secret(self, serial: int) -> dict[str, Any]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "webhook")])
-        chain = self._sign(name, key.public_key(), serial, ca=False).public_bytes(serialization.Encoding.PEM)
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "modelward-admission-tls", "namespace": SYSTEM},
-            "type": "kubernetes.io/tls",
-            "data": {"tls.crt": base64.b64encode(chain).decode(), "tls.key": base64.b64encode(pem).decode()},
-        }
-
-
-@dataclass
-class Server:
-    """A running admission server."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    health_port: int
-    ready_after: float
-    log: Path
-
-    def health(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.health_port}{path}", timeout=5, trust_env=False)
-
-    def metric(self, name: str) -> float:
-        found = re.search(rf"^{re.escape(name)} (\S+)$", self.health("/metrics").text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-    def memory_mib(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found
-        return int(found[1]) / 1024
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.1)
-    return found
-
-
-def start(apiserver: ApiServer, folder: Path, *more: str, wait: bool = True) -> Server:
-    token = folder / "token"
-    created = apiserver.kubectl("-n", SYSTEM, "create", "token", "modelward-admission")
-    assert created.ok, created.stderr
-    token.write_text(created.stdout)
-    port, health_port = free_port(), free_port()
-    log = folder / "admission.log"
-    program = Path(sys.executable).parent / "modelward-admission"
-    begun = time.monotonic()
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [
-                program,
-                f"--api-server={apiserver.url}",
-                f"--ca={apiserver.ca}",
-                f"--token={token}",
-                "--host=127.0.0.1",
-                f"--port={port}",
-                f"--health-port={health_port}",
-                "--drain-seconds=0.5",
-                *more,
-            ],
-            stdout=stream,
-            stderr=stream,
-        )
-    server = Server(process, port, health_port, 0.0, log)
-
-    def ready() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return server.health("/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    if wait:
-        while not ready():
-            assert time.monotonic() < begun + 30, log.read_text()
-            time.sleep(0.02)
-        server.ready_after = time.monotonic() - begun
-    return server
-
-
-def stop(server: Server) -> None:
-    if server.process.poll() is None:
-        server.process.kill()
-        server.process.wait()
+model = partial(admission.model, space=SPACE)
+pod = partial(admission.pod, space=SPACE)
 
 
 @pytest.fixture(scope="module")
@@ -178,57 +38,18 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="module")
-def chart(bin_dir: Path) -> list[dict[str, Any]]:
-    """The admission server's rights and webhooks, as the chart has them."""
-    templates = ("admission-rbac", "webhook", "service-accounts")
-    shown = [f"--show-only=templates/{name}.yaml" for name in templates]
-    done = subprocess.run(
-        [bin_dir / "helm", "template", "modelward", CHART, f"--namespace={SYSTEM}", *shown],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
-
-
-SETTINGS = {
-    "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "metadata": {"name": "modelward-sidecar", "namespace": SYSTEM},
-    "data": {"image": IMAGE, "configKey": "a2V5"},
-}
-
-
-@pytest.fixture(scope="module")
 def server(
-    apiserver: ApiServer, chart: list[dict[str, Any]], authority: Authority, tmp_path_factory: pytest.TempPathFactory
+    apiserver: ApiServer, bin_dir: Path, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (SYSTEM, SPACE)]
-    rights = [item for item in chart if item["kind"] != "MutatingWebhookConfiguration"]
-    (webhooks,) = (copy.deepcopy(item) for item in chart if item["kind"] == "MutatingWebhookConfiguration")
-    for objects in (namespaces, [*rights, baseline_policy(), SETTINGS, authority.secret(serial=1000)]):
-        result = apiserver.apply(*objects)
-        assert result.ok, result.stderr
+    admission.prepare(apiserver, bin_dir, authority)
+    assert apiserver.apply(admission.namespace(SPACE)).ok
     running = start(apiserver, tmp_path_factory.mktemp("admission"))
-    for webhook in webhooks["webhooks"]:
-        path = webhook["clientConfig"]["service"]["path"]
-        bundle = base64.b64encode(authority.pem).decode()
-        webhook["clientConfig"] = {"url": f"https://127.0.0.1:{running.port}{path}", "caBundle": bundle}
-        webhook["failurePolicy"] = "Fail"  # here a silent webhook must show, and a slow machine must not
-        webhook["timeoutSeconds"] = 10
-    assert apiserver.apply(webhooks).ok
+    # Here a silent webhook must show, and a slow machine must not.
+    configuration = admission.webhooks(bin_dir, authority, running.port, failurePolicy="Fail", timeoutSeconds=10)
+    assert apiserver.apply(configuration).ok
     eventually(lambda: not create(apiserver, model("probe", spec={"model": {"image": "x"}}), dry_run=True).ok)
     yield running
-    apiserver.kubectl("delete", "mutatingwebhookconfiguration", "modelward")
-    apiserver.kubectl("delete", "cdp", "baseline")
-    apiserver.kubectl("delete", "namespace", SPACE, "--wait=false")
-    stop(running)
-
-
-def model(name: str, space: str = SPACE, **change: Any) -> dict[str, Any]:
-    manifest = copy.deepcopy(good())
-    manifest["metadata"] = {**manifest["metadata"], "name": name, "namespace": space}
-    return {**manifest, **change}
+    running.kill()
 
 
 def create(apiserver: ApiServer, manifest: dict[str, Any], *, dry_run: bool = False) -> Result:
@@ -304,10 +125,10 @@ def test_a_warning_is_shown_and_told(apiserver: ApiServer, server: Server):
     assert apiserver.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}, warn).ok
 
     def warned() -> str:
-        return create(apiserver, model("m", space), dry_run=True).stderr
+        return create(apiserver, model("m", space=space), dry_run=True).stderr
 
     assert "DataPolicy/warned/gentle" in eventually(warned)
-    result = create(apiserver, model("m", space))
+    result = create(apiserver, model("m", space=space))
     assert result.ok, result.stderr
     assert "Warning: CUSTOM-001" in result.stderr
     eventually(lambda: events(apiserver, "PolicyWarning", kind="ModelDeployment", name="m"))
@@ -316,7 +137,7 @@ def test_a_warning_is_shown_and_told(apiserver: ApiServer, server: Server):
 def test_a_namespace_made_a_moment_ago_is_known(apiserver: ApiServer, server: Server):
     for index in range(5):
         space = f"fresh-{index}"
-        manifests = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}, model("m", space)]
+        manifests = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}, model("m", space=space)]
         result = apiserver.kubectl("create", "-f", "-", input=yaml.safe_dump_all(manifests))
         assert result.ok, result.stderr
 
@@ -367,15 +188,6 @@ def test_an_eleventh_policy_is_refused(apiserver: ApiServer, server: Server):
         return create(apiserver, policy({}, name="p10", namespace=space), dry_run=True)
 
     eventually(lambda: "10 is the most" in eleventh().stderr)
-
-
-def pod(name: str, **metadata: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": SPACE, "labels": dict(NAMED), **metadata},
-        "spec": {"containers": [{"name": "model", "image": "model:1"}]},
-    }
 
 
 def test_a_pod_in_scope_gets_its_sidecar_and_another_none(apiserver: ApiServer, server: Server):
@@ -477,7 +289,7 @@ def test_without_its_certificate_it_is_not_ready_and_leaves_on_sigterm(
         other.process.send_signal(signal.SIGTERM)
         assert other.process.wait(timeout=10) == 0
     finally:
-        stop(other)
+        other.kill()
 
 
 def _answers(server: Server) -> bool:
@@ -531,7 +343,7 @@ def test_leaving_drops_no_review(apiserver: ApiServer, server: Server, authority
         assert leaving.process.wait(timeout=15) == 0, leaving.log.read_text()
         assert set(outcomes) == {"200", "200 close"}, {outcome: outcomes.count(outcome) for outcome in set(outcomes)}
     finally:
-        stop(leaving)
+        leaving.kill()
 
 
 def test_numbers(
@@ -566,7 +378,7 @@ def test_numbers(
         "CPU per review, ms": round(1000 * cpu / count, 2),
         "wall per review with one client, ms": round(1000 * wall / count, 2),
     }
-    stop(fresh)
+    fresh.kill()
     print(numbers)
     for name, value in numbers.items():
         record_property(name, value)
