@@ -15,6 +15,7 @@ from modelward.admission.decide import NotReadyError, Settings, Surroundings
 from modelward.admission.reflector import Reflector
 from modelward.api.base import GROUP, VERSION
 from modelward.planner.sidecar import CONFIG_KEY_KEY, IMAGE_KEY, SETTINGS_NAME
+from modelward.rules.prepared import PreparedPolicy, prepare
 
 CERTIFICATE_NAME = "modelward-admission-tls"
 
@@ -116,9 +117,9 @@ def _named(name: str) -> dict[str, str]:
     return {"fieldSelector": f"metadata.name={name}"}
 
 
-def _policy(item: dict[str, Any]) -> dict[str, Any]:
+def _policy(item: dict[str, Any]) -> PreparedPolicy:
     item["metadata"].pop("managedFields", None)
-    return item
+    return prepare(item)
 
 
 def _namespace(item: dict[str, Any]) -> Namespace:

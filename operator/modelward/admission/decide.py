@@ -13,9 +13,10 @@ from typing import Any
 
 from modelward.admission.review import ALLOWED, Decision, Request, ReviewError
 from modelward.api.base import GROUP
-from modelward.api.validate import SchemaError, canonical, parse
+from modelward.api.validate import SchemaError, schema_rule_problems, stored
 from modelward.planner.injection import InjectionError, inject, json_patch
 from modelward.rules.judge import Review, Violation, denial, judge, rule_problems
+from modelward.rules.prepared import PreparedPolicy
 
 MAX_POLICIES = 10
 """DataPolicies in a namespace: each costs the API server the whole catalogue at every change of a model."""
@@ -43,7 +44,7 @@ class Surroundings:
         settings: None while the controller has written none.
     """
 
-    policies: Sequence[dict[str, Any]]
+    policies: Sequence[PreparedPolicy]
     namespace_labels: Mapping[str, str]
     settings: Settings | None
 
@@ -77,6 +78,8 @@ def _model(request: Request, around: Surroundings, now: datetime) -> Decision:
     )
     warnings = tuple(_warning(violation) for violation in verdict.warnings)
     if verdict.violations:
+        if schema_rule_problems(new):
+            return ALLOWED  # asked last: it costs as much as the verdict, and few objects come this far
         return Decision(allowed=False, message=denial(verdict, request.who), warnings=warnings, verdict=verdict)
     return Decision(allowed=True, warnings=warnings, verdict=verdict)
 
@@ -89,7 +92,7 @@ def _policy(request: Request, around: Surroundings, now: datetime) -> Decision: 
         return ALLOWED  # judged when they came
     problems = rule_problems(new)
     if request.operation == "CREATE" and request.kind.kind == "DataPolicy":
-        there = sum(policy["kind"] == "DataPolicy" for policy in around.policies)
+        there = sum(prepared.policy["kind"] == "DataPolicy" for prepared in around.policies)
         if there >= MAX_POLICIES:
             problems.append(
                 f"namespace {request.namespace} has {there} DataPolicies, and {MAX_POLICIES} is the most. "
@@ -133,7 +136,7 @@ def _stored(item: dict[str, Any] | None, *, status: Any = None) -> dict[str, Any
     if status is not None:
         stated["status"] = status
     try:
-        return canonical(parse(stated))
+        return stored(stated)
     except SchemaError:
         return None
 

@@ -17,6 +17,7 @@ from modelward.api.manifest import FieldPath, dotted
 from modelward.api.printable import printable
 
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+_RULES = "x-kubernetes-validations"
 _MAX_PROBLEMS = 64
 _FIELDS_BELOW = "an object: its fields go below it, indented"
 _WANTED = {
@@ -68,6 +69,35 @@ def parse(data: dict[str, Any]) -> Resource:
     Raises:
         SchemaError: the API server would refuse it.
     """
+    resource = _shaped(data)
+    problems = schema_rule_problems(canonical(resource))
+    if problems:
+        raise SchemaError(problems)
+    return resource
+
+
+def stored(data: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as the API server stores it, its schema's own CEL rules unasked: see `schema_rule_problems`.
+
+    Raises:
+        SchemaError: a type or a bound is wrong, or a field is unknown.
+    """
+    return canonical(_shaped(data))
+
+
+def schema_rule_problems(as_stored: dict[str, Any]) -> list[Problem]:
+    """Return what the CEL rules of its schema (`x-kubernetes-validations`) find in an object as it is stored."""
+    return _cel_problems(as_stored, _rules_of(as_stored["kind"]), ())[:_MAX_PROBLEMS]
+
+
+def canonical(resource: Resource) -> dict[str, Any]:
+    """Return a resource as the API server stores it: camelCase, defaults applied, absent fields absent."""
+    data = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data["metadata"] = {key: value for key, value in data["metadata"].items() if value not in ({}, "", 0)}
+    return data
+
+
+def _shaped(data: dict[str, Any]) -> Resource:
     kind = KIND_BY_NAME.get(str(data.get("kind")))
     if data.get("apiVersion") != API_VERSION:
         raise SchemaError(
@@ -78,23 +108,11 @@ def parse(data: dict[str, Any]) -> Resource:
         raise SchemaError(
             [Problem(("kind",), f"{_shown(data.get('kind'))} is none of {API_VERSION}: give one of {known}")]
         )
-    schema = _schema(kind.name)
     try:
-        resource = kind.model.model_validate({**data, "spec": _without_nulls(data.get("spec"))}, strict=True)
+        return kind.model.model_validate({**data, "spec": _without_nulls(data.get("spec"))}, strict=True)
     except ValidationError as error:
-        problems = [_problem(item, schema) for item in error.errors(include_url=False)[:_MAX_PROBLEMS]]
+        problems = [_problem(item, _schema(kind.name)) for item in error.errors(include_url=False)[:_MAX_PROBLEMS]]
         raise SchemaError(problems) from None
-    problems = _cel_problems(canonical(resource), schema, ())
-    if problems:
-        raise SchemaError(problems[:_MAX_PROBLEMS])
-    return resource
-
-
-def canonical(resource: Resource) -> dict[str, Any]:
-    """Return a resource as the API server stores it: camelCase, defaults applied, absent fields absent."""
-    data = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
-    data["metadata"] = {key: value for key, value in data["metadata"].items() if value not in ({}, "", 0)}
-    return data
 
 
 def _without_nulls(value: Any) -> Any:
@@ -144,10 +162,27 @@ def _at(schema: dict[str, Any], path: FieldPath) -> dict[str, Any]:
     return schema
 
 
+def _ruled(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what of a schema leads to its CEL rules: most fields have none, and need not be walked through."""
+    out: dict[str, Any] = {_RULES: schema[_RULES]} if _RULES in schema else {}
+    inner = {name: _ruled(value) for name, value in schema.get("properties", {}).items()}
+    if properties := {name: value for name, value in inner.items() if value}:
+        out["properties"] = properties
+    items = schema.get("items")
+    if isinstance(items, dict) and (ruled := _ruled(items)):
+        out["items"] = ruled
+    return out or None
+
+
+@cache
+def _rules_of(kind: str) -> dict[str, Any]:
+    return _ruled(_schema(kind)) or {}
+
+
 def _cel_problems(value: Any, schema: dict[str, Any], path: FieldPath) -> list[Problem]:
-    """Evaluate the schema's own CEL rules (`x-kubernetes-validations`), innermost last."""
+    """Evaluate a schema's own CEL rules (`x-kubernetes-validations`), innermost last."""
     problems = []
-    for rule in schema.get("x-kubernetes-validations", ()):
+    for rule in schema.get(_RULES, ()):
         try:
             holds = Expression.compiled(rule["rule"]).holds({"self": value})
         except CelError:
@@ -158,7 +193,7 @@ def _cel_problems(value: Any, schema: dict[str, Any], path: FieldPath) -> list[P
         for key, inner in schema.get("properties", {}).items():
             if key in value:
                 problems += _cel_problems(value[key], inner, (*path, key))
-    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+    elif isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
             problems += _cel_problems(item, schema["items"], (*path, index))
     return problems

@@ -15,8 +15,8 @@ from typing import Any
 
 from modelward.api.expression import Activation, CelError, Expression
 from modelward.api.printable import printable
-from modelward.rules import scope
-from modelward.rules.catalogue import EnforcedAt, Rule, catalogue
+from modelward.rules.catalogue import EnforcedAt
+from modelward.rules.prepared import PreparedPolicy, prepare, rules_at
 
 MAX_LINE = 400
 MAX_FOUND = 160
@@ -99,12 +99,12 @@ def policy_name(policy: dict[str, Any]) -> str:
     return f"{policy['kind']}/{middle}{metadata['name']}"
 
 
-def judge(review: Review, policies: Sequence[dict[str, Any]]) -> Verdict:
+def judge(review: Review, policies: Sequence[dict[str, Any] | PreparedPolicy]) -> Verdict:
     """Judge an object by the rules that are enforced at admission, of every policy that governs it.
 
     Args:
         review: the object and its surroundings.
-        policies: DataPolicies and ClusterDataPolicies as the API server stores them.
+        policies: DataPolicies and ClusterDataPolicies as the API server stores them, or prepared for many reviews.
     """
     return _judged(review, policies, "admission", {})
 
@@ -121,9 +121,12 @@ def judge_readiness(review: Review, policies: Sequence[dict[str, Any]], observed
 
 
 def _judged(
-    review: Review, policies: Sequence[dict[str, Any]], stage: EnforcedAt, observed: Mapping[str, Any]
+    review: Review,
+    policies: Sequence[dict[str, Any] | PreparedPolicy],
+    stage: EnforcedAt,
+    observed: Mapping[str, Any],
 ) -> Verdict:
-    rules = [rule for rule in catalogue() if rule.enforced_at == stage and rule.observes in (None, *observed)]
+    rules = rules_at(stage, observed)
     base = {
         "observed": dict(observed),
         "object": _with_creation_time(review),
@@ -133,15 +136,17 @@ def _judged(
     }
     found: dict[str, list[Violation]] = {"Enforce": [], "Warn": [], "Audit": []}
     governing = []
-    for policy in policies:
+    for item in policies:
+        prepared = item if isinstance(item, PreparedPolicy) else prepare(item, rules)
+        policy = prepared.policy
         if policy["kind"] == "DataPolicy" and policy["metadata"].get("namespace") != review.namespace:
             continue
-        data = {**base, "params": policy}
-        if not _governs(policy, data):
+        activation = Activation({**base, "params": policy})
+        if not _governs(prepared, activation):
             continue
         governing.append(policy_name(policy))
         custom = policy["spec"].get("rules", ()) if stage == "admission" else ()
-        found[policy["spec"].get("enforcement", "Enforce")].extend(_violations(policy, data, rules, custom))
+        found[policy["spec"].get("enforcement", "Enforce")].extend(_violations(prepared, activation, custom))
     return Verdict(tuple(found["Enforce"]), tuple(found["Warn"]), tuple(found["Audit"]), tuple(governing))
 
 
@@ -152,27 +157,25 @@ def _with_creation_time(review: Review) -> dict[str, Any]:
     return {**review.object, "metadata": {**review.object["metadata"], "creationTimestamp": now}}
 
 
-def _governs(policy: dict[str, Any], data: dict[str, Any]) -> bool:
-    conditions = [scope.NOT_BEING_DELETED, scope.CHANGED, scope.SELECTED]
-    if policy["kind"] == "ClusterDataPolicy":
-        conditions.append(scope.NAMESPACE_SELECTED)
-    activation = Activation(data)
-    return all(Expression.compiled(condition).holds(activation) for condition in conditions)
+def _governs(prepared: PreparedPolicy, activation: Activation) -> bool:
+    try:
+        return prepared.governs.holds(activation)
+    except CelError:
+        return True  # such as an integer that CEL has no room for: nothing escapes its policy by being odd
 
 
 def _violations(
-    policy: dict[str, Any], data: dict[str, Any], rules: Sequence[Rule], custom: Sequence[dict[str, Any]]
+    prepared: PreparedPolicy, activation: Activation, custom: Sequence[dict[str, Any]]
 ) -> Iterator[Violation]:
-    excused = scope.excused_rules(cluster=policy["kind"] == "ClusterDataPolicy")
-    try:
-        lists: list[list[str]] = Expression.compiled(excused).value(data)
-    except CelError:
-        lists = []  # an exception that cannot be read excuses nothing
-    excused_ids = {rule_id for ids in lists for rule_id in ids}
-    activation = Activation(data)
-    name = policy_name(policy)
-    for rule in rules:
-        if rule.id not in excused_ids and not _passes(rule, activation):
+    compliant = _holds(prepared.all_hold, activation)
+    if compliant and not custom:
+        return
+    excused_ids = _excused(prepared, activation)
+    name = policy_name(prepared.policy)
+    for rule in () if compliant else prepared.rules:
+        if rule.id in excused_ids:
+            continue
+        if rule.id in prepared.unclear or not _holds(Expression.compiled(rule.expression), activation):
             found = _found(Expression.compiled(rule.message), activation)
             yield Violation(rule.id, rule.title, rule.severity, name, rule.field, found, rule.fix)
     for own in custom:
@@ -180,10 +183,19 @@ def _violations(
             yield from _custom_violations(own, activation, name)
 
 
-def _passes(rule: Rule, activation: Activation) -> bool:
+def _excused(prepared: PreparedPolicy, activation: Activation) -> set[str]:
+    if prepared.excused is None:
+        return set()
     try:
-        applies = Expression.compiled(rule.applies).holds(activation)
-        return not applies or Expression.compiled(rule.expression).holds(activation)
+        rules: list[list[str]] = prepared.excused.value(activation)
+    except CelError:
+        return set()  # an exception that cannot be read excuses nothing
+    return {rule_id for ids in rules for rule_id in ids}
+
+
+def _holds(expression: Expression, activation: Activation) -> bool:
+    try:
+        return expression.holds(activation)
     except CelError:
         return False
 

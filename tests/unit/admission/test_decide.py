@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelward.admission.decide import NotReadyError, Settings, Surroundings, decide
 from modelward.admission.review import Request, ReviewError, decode
 from modelward.api.validate import canonical, parse
+from modelward.rules.prepared import prepare
 from tests.corpus import good, policy
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -28,7 +29,7 @@ SETTINGS = Settings("sidecar@sha256:" + "a" * 64, "a2V5")
 
 
 def around(*policies: Any, settings: Settings | None = SETTINGS) -> Surroundings:
-    return Surroundings(policies or (BASELINE,), {}, settings)
+    return Surroundings([prepare(policy) for policy in policies or (BASELINE,)], {}, settings)
 
 
 def request(item: dict[str, Any], old: dict[str, Any] | None = None, **change: Any) -> Request:
