@@ -48,7 +48,19 @@ class Installation:
         namespace: str,
         sidecar_image: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        issues_for_webhook: bool = True,
     ) -> None:
+        """Prepare.
+
+        Args:
+            cluster: the API server.
+            namespace: the system namespace.
+            sidecar_image: by digest.
+            clock: the time.
+            issues_for_webhook: whether the webhook's certificate and caBundle are ours to write; cert-manager's if not.
+        """
+        self._issues_for_webhook = issues_for_webhook
         self._cluster = cluster
         self.namespace = namespace
         self._sidecar_image = sidecar_image
@@ -61,9 +73,10 @@ class Installation:
             ApiError: the API server refused.
         """
         authority = await self._authority()
-        # The bundle is published before anything that it vouches for.
-        await self._publish_bundle(authority.bundle)
-        await self._webhook_certificate(authority)
+        if self._issues_for_webhook:
+            # The bundle is published before anything that it vouches for.
+            await self._publish_bundle(authority.bundle)
+            await self._webhook_certificate(authority)
         signing_key = await self._signing_key()
         public = signing_key.public_key().public_bytes_raw()
         former = await self._former_images()

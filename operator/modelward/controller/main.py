@@ -22,6 +22,7 @@ from modelward.controller.watch import watch
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 
 LEASE = "modelward-controller"
+_WEBHOOK_CERTIFICATES = ("own", "external")
 
 log = logging.getLogger("modelward.controller")
 
@@ -35,6 +36,7 @@ class Options:
     identity: str
     port: int
     watch_refusals: bool
+    webhook_certificate: str
     verbose: bool
 
 
@@ -51,10 +53,18 @@ def options(arguments: list[str], environment: dict[str, str]) -> Options:
         default=environment.get("MODELWARD_WATCH_REFUSALS", "true") == "true",
         help="read the API server's metrics for refusals that nobody told of",
     )
+    parser.add_argument(
+        "--webhook-certificate",
+        choices=_WEBHOOK_CERTIFICATES,
+        default=environment.get("MODELWARD_WEBHOOK_CERTIFICATE", "own"),
+        help="own: issued here, with its caBundle; external: both are somebody else's, such as cert-manager's",
+    )
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args(arguments)
     if not given.sidecar_image:
         parser.error("--sidecar-image or MODELWARD_SIDECAR_IMAGE must name the sidecar's image")
+    if given.webhook_certificate not in _WEBHOOK_CERTIFICATES:  # argparse checks no default
+        parser.error(f"MODELWARD_WEBHOOK_CERTIFICATE must be one of {', '.join(_WEBHOOK_CERTIFICATES)}")
     return Options(**vars(given))
 
 
@@ -84,7 +94,8 @@ async def run(chosen: Options) -> bool:
     if running is not None:  # kopf takes the signal over as it starts
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with Cluster.connected() as cluster:
-        installation = Installation(cluster, chosen.namespace, chosen.sidecar_image)
+        issues = chosen.webhook_certificate == "own"
+        installation = Installation(cluster, chosen.namespace, chosen.sidecar_image, issues_for_webhook=issues)
         operator = Operator(cluster, installation, backstop=chosen.watch_refusals)
         election = Election(cluster, chosen.namespace, LEASE, chosen.identity)
         async with served(chosen.port, operator.metrics):

@@ -35,6 +35,9 @@ def test_versions_are_the_packages() -> None:
         ("controller.replicas=two", "controller/replicas"),
         ("baseline.enforcement=enforce", "baseline/enforcement"),
         ("baseline.creat=false", "creat"),
+        ("certificates.certManager.enabled=yes please", "certManager/enabled"),
+        ("certificates.certManager.issuer.kind=clusterissuer", "issuer/kind"),
+        ("certificates.certManager.issuer=internal", "certManager/issuer"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helm: Helm, setting: str, named: str) -> None:
