@@ -5,8 +5,9 @@ SHELL := /bin/bash
 
 UV := .venv/bin/uv
 PY := .venv/bin/python
+RUNS := 20000
 EXTRAS := controller admission sidecar jobs he
-COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
 
 help: ## Show this list
@@ -34,6 +35,9 @@ test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 
 test-chart: setup ## The chart, rendered by Helm (built on first use)
 	$(PY) -m tests.stages chart
+
+fuzz: .venv/.fuzz ## Hostile AdmissionReviews, RUNS=20000 of them, guided by coverage where atheris is to be had
+	$(PY) -m tests.fuzz.admission_review --runs $(RUNS)
 
 test-e2e: setup ## The kind cluster
 	$(PY) -m tests.stages e2e
@@ -63,6 +67,10 @@ setup: .venv/.ready ## .venv with every extra and the development tools, from th
 	$(UV) pip install --quiet --python $(PY) --no-deps --editable .
 	@touch $@
 
+.venv/.fuzz: .venv/.ready requirements/fuzz.txt
+	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
 format: setup ## Format and mend what can be mended
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
@@ -80,7 +88,8 @@ generate: setup ## crds/, the chart's copy of them, its ValidatingAdmissionPolic
 
 lock: export CMAKE_TOOLCHAIN_FILE := $(CURDIR)/requirements/seal.cmake
 lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashes, no addresses
-	for extra in $(EXTRAS); do $(COMPILE) --extra $$extra -o requirements/$$extra.txt; done
-	$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
+	for extra in $(EXTRAS); do $(COMPILE) pyproject.toml --extra $$extra -o requirements/$$extra.txt; done
+	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
+	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 
-.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz test-e2e cluster cluster-down images setup format generate lock

@@ -23,10 +23,11 @@ class Service:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._turn = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._call(asyncio.start_server, self._serve, "127.0.0.1", self.port)
+        self._server = self._call(asyncio.start_server, self._serve, "127.0.0.1", self.port)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,9 +40,12 @@ class Service:
         return asyncio.run_coroutine_threadsafe(work(*arguments), self._loop).result(timeout=10)
 
     async def _end(self) -> None:
+        if self._server:
+            self._server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.1)  # transports that were closed a moment ago end in the loop's next rounds
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         endpoints = self.endpoints
@@ -60,8 +64,10 @@ class Service:
 
 
 async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := await source.read(65536):
-            target.write(chunk)
-            await target.drain()
-    target.close()
+    try:
+        with contextlib.suppress(OSError):
+            while chunk := await source.read(65536):
+                target.write(chunk)
+                await target.drain()
+    finally:
+        target.close()

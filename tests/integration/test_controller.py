@@ -274,7 +274,15 @@ async def test_what_the_api_server_refuses_is_told(controller: Controller) -> No
         "spec": {
             "matchConstraints": {
                 "resourceRules": [
-                    {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}
+                    {
+                        "apiGroups": ["apps"],
+                        "apiVersions": ["v1"],
+                        "operations": [
+                            "CREATE",
+                            "UPDATE",
+                        ],  # or the one made before it is in force could not be deleted
+                        "resources": ["deployments"],
+                    }
                 ]
             },
             "validations": [{"expression": "object.metadata.name != 'refused'", "message": "not here"}],

@@ -108,7 +108,10 @@ class Webhook:
         around = await self._surroundings(request.namespace)
         begun = time.perf_counter()
         now = self._now()
-        decision = decide(request, around, now)
+        try:
+            decision = decide(request, around, now)
+        except RecursionError:  # the decoder takes more levels than what comes after it
+            raise ReviewError("request.object is nested too deep to be judged") from None
         answer = encode(request.uid, decision)
         self._metrics.review_seconds += time.perf_counter() - begun
         self._record(events_of(request, decision, now))

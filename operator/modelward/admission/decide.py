@@ -13,7 +13,7 @@ from typing import Any
 
 from modelward.admission.review import ALLOWED, Decision, Request, ReviewError
 from modelward.api.base import GROUP
-from modelward.api.validate import SchemaError, schema_rule_problems, stored
+from modelward.api.validate import DepthError, SchemaError, schema_rule_problems, stored
 from modelward.planner.injection import InjectionError, inject, json_patch
 from modelward.rules.judge import Review, Violation, denial, judge, rule_problems
 from modelward.rules.prepared import PreparedPolicy
@@ -65,21 +65,24 @@ def decide(request: Request, around: Surroundings, now: datetime) -> Decision:
 
 
 def _model(request: Request, around: Surroundings, now: datetime) -> Decision:
-    old = _stored(request.old_object)
-    # Status is the controller's word: none yet on a new object, whatever it says, and unchanged on an old one.
-    new = _stored(request.object, status=(request.old_object or {}).get("status"))
+    old, new = _stored(request.old_object), _stored(request.object)
     if new is None:
         return ALLOWED
     if request.operation == "UPDATE" and old is None:
         old = request.old_object  # stored under an older schema
+    # Status is the controller's word: none yet on a new object, whatever it says, and unchanged on an old one. It is
+    # no reason to leave an object to its schema: what is stored there need not be what today's schema allows.
+    if old is not None and "status" in (request.old_object or {}):
+        new["status"] = old["status"] = (request.old_object or {})["status"]
     verdict = judge(
         Review(new, old, request.namespace, dict(around.namespace_labels), now),
         around.policies,
     )
     warnings = tuple(_warning(violation) for violation in verdict.warnings)
     if verdict.violations:
-        if schema_rule_problems(new):
-            return ALLOWED  # asked last: it costs as much as the verdict, and few objects come this far
+        # Asked last: it costs as much as the verdict, and few objects come this far.
+        if schema_rule_problems({key: value for key, value in new.items() if key != "status"}):
+            return ALLOWED
         return Decision(allowed=False, message=denial(verdict, request.who), warnings=warnings, verdict=verdict)
     return Decision(allowed=True, warnings=warnings, verdict=verdict)
 
@@ -128,15 +131,14 @@ _JUDGES: dict[tuple[str, str], Callable[[Request, Surroundings, datetime], Decis
 }
 
 
-def _stored(item: dict[str, Any] | None, *, status: Any = None) -> dict[str, Any] | None:
-    """The object as the API server stores it, with this status; None where its schema refuses it."""
+def _stored(item: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The object as the API server stores it, but for its status; None where its schema refuses it."""
     if item is None:
         return None
-    stated = {key: value for key, value in item.items() if key != "status"}
-    if status is not None:
-        stated["status"] = status
     try:
-        return stored(stated)
+        return stored({key: value for key, value in item.items() if key != "status"})
+    except DepthError:
+        raise ReviewError("request.object is nested too deep to be judged") from None
     except SchemaError:
         return None
 

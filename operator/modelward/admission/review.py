@@ -97,7 +97,8 @@ def decode(body: bytes) -> Request:
     try:
         request = _DECODER.decode(body).request
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ReviewError(f"not an AdmissionReview of admission.k8s.io/v1: {error}") from None
+        what = str(error)[:MAX_WARNING]  # it may quote the body
+        raise ReviewError(f"not an AdmissionReview of admission.k8s.io/v1: {what}") from None
     except RecursionError:
         raise ReviewError("not an AdmissionReview: nested too deep") from None
     wanted = {"CREATE": (request.object,), "UPDATE": (request.object, request.old_object)}

@@ -57,6 +57,13 @@ class SchemaError(Exception):
         self.problems = problems
 
 
+class DepthError(SchemaError):
+    """An object that is nested too deep to be looked at; the API server might still take it."""
+
+    def __init__(self) -> None:
+        super().__init__([Problem((), "nested too deep")])
+
+
 def is_ours(data: dict[str, Any]) -> bool:
     """Tell whether an object belongs to this API group, in whatever version."""
     version = data.get("apiVersion")
@@ -92,7 +99,10 @@ def schema_rule_problems(as_stored: dict[str, Any]) -> list[Problem]:
 
 def canonical(resource: Resource) -> dict[str, Any]:
     """Return a resource as the API server stores it: camelCase, defaults applied, absent fields absent."""
-    data = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+    try:
+        data = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+    except ValueError:  # more than 255 levels in metadata, which may hold what it likes
+        raise DepthError from None
     data["metadata"] = {key: value for key, value in data["metadata"].items() if value not in ({}, "", 0)}
     return data
 
@@ -110,6 +120,8 @@ def _shaped(data: dict[str, Any]) -> Resource:
         )
     try:
         return kind.model.model_validate({**data, "spec": _without_nulls(data.get("spec"))}, strict=True)
+    except RecursionError:
+        raise DepthError from None
     except ValidationError as error:
         problems = [_problem(item, _schema(kind.name)) for item in error.errors(include_url=False)[:_MAX_PROBLEMS]]
         raise SchemaError(problems) from None
