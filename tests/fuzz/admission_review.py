@@ -41,6 +41,7 @@ _NOTHING_PASSES = {
     },
 }
 _AROUND = Surroundings([prepare(canonical(parse(_NOTHING_PASSES)))], {}, Settings("sidecar@sha256:" + "a" * 64, "a2V5"))
+_LIMITS = ("-max_len=65536", "-rss_limit_mb=1024", "-timeout=10")
 _JSON = [(b"content-type", b"application/json")]
 
 

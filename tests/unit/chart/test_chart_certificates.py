@@ -29,7 +29,7 @@ def _controller_environment(objects: Objects) -> dict[str, str]:
 
 def _rights_on_the_webhook(objects: Objects) -> list[str]:
     role = of_kind(objects, "ClusterRole")["modelward-controller"]
-    (rule,) = [rule for rule in role["rules"] if "mutatingwebhookconfigurations" in rule["resources"]]
+    (rule,) = [rule for rule in role["rules"] if "mutatingwebhookconfigurations" in rule.get("resources", ())]
     return list(rule["verbs"])
 
 
