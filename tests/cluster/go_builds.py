@@ -98,7 +98,7 @@ PROGRAMS = {
         Program("coredns", "github.com/coredns/coredns", versions.COREDNS, "github.com/coredns/coredns", 240),
     )
 }
-TOOLS = ("kube-apiserver", "etcd", "kubectl", "kind", "helm")
+TOOLS = ("kube-apiserver", "etcd", "kubectl", "kind", "helm", "kube-controller-manager")
 
 
 def steps(names: tuple[str, ...]) -> list[Step]:

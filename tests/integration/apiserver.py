@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,7 @@ class ApiServer:
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     url: str = ""
+    etcd_port: int = 0
     token: str = ADMIN_TOKEN
 
     @property
@@ -85,7 +88,7 @@ class ApiServer:
         return path
 
     def start(self) -> None:
-        etcd_port, peer_port, port = _free_port(), _free_port(), _free_port()
+        self.etcd_port, peer_port, port = _free_port(), _free_port(), _free_port()
         self.url = f"https://127.0.0.1:{port}"
         key = ec.generate_private_key(ec.SECP256R1())
         signing = self.folder / "service-accounts.key"
@@ -99,22 +102,25 @@ class ApiServer:
         self._spawn(
             "etcd",
             f"--data-dir={self.folder}/etcd",
-            f"--listen-client-urls=http://127.0.0.1:{etcd_port}",
-            f"--advertise-client-urls=http://127.0.0.1:{etcd_port}",
+            f"--listen-client-urls=http://127.0.0.1:{self.etcd_port}",
+            f"--advertise-client-urls=http://127.0.0.1:{self.etcd_port}",
             f"--listen-peer-urls=http://127.0.0.1:{peer_port}",
             "--unsafe-no-fsync",
         )
+        self._start_apiserver(port)
+
+    def _start_apiserver(self, port: int) -> None:
         self._spawn(
             "kube-apiserver",
-            f"--etcd-servers=http://127.0.0.1:{etcd_port}",
+            f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
             f"--secure-port={port}",
             "--bind-address=127.0.0.1",
             f"--cert-dir={self.folder}/certs",
-            f"--token-auth-file={tokens}",
+            f"--token-auth-file={self.folder}/tokens.csv",
             "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={signing}",
-            f"--service-account-signing-key-file={signing}",
+            f"--service-account-key-file={self.folder}/service-accounts.key",
+            f"--service-account-signing-key-file={self.folder}/service-accounts.key",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--disable-admission-plugins=ServiceAccount",
             "--allow-privileged=true",
@@ -126,6 +132,25 @@ class ApiServer:
         process = subprocess.Popen([self.bin_dir / name, *arguments], stdout=log, stderr=subprocess.STDOUT)
         log.close()
         self.processes.append(process)
+
+    def restart(self) -> None:
+        """Restart the API server alone: what it stored is there again, what it counted is not."""
+        process = self.processes.pop()
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        self._start_apiserver(int(self.url.rsplit(":", 1)[1]))
+
+    @contextmanager
+    def controllers(self, *names: str) -> Iterator[None]:
+        """Run some of Kubernetes' own controllers."""
+        arguments = [f"--kubeconfig={self.kubeconfig}", f"--controllers={','.join(names)}"]
+        self._spawn("kube-controller-manager", *arguments, "--leader-elect=false", "--secure-port=0")
+        process = self.processes.pop()
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -22,9 +22,10 @@ from modelward.controller.operator import Operator
 from modelward.controller.policies import Policies
 from modelward.controller.reports import Reports
 from modelward.planner.names import KubeObject
+from modelward.planner.protection_policy import protection_policies
 from modelward.planner.report import MAX_BYTES, NAME, Broken, Judged
 from modelward.rules.admission_policy import catalogue_policies
-from tests.integration.apiserver import ApiServer
+from tests.integration.apiserver import ApiServer, Result, started
 from tests.integration.test_controller import CONTROLLER, IMAGE, KEYS, SYSTEM, Counting, model, namespace, rights
 
 pytestmark = pytest.mark.timeout(300)
@@ -138,7 +139,7 @@ async def test_one_invalid_rule_is_told_and_the_others_stay_in_force(
     await policies.reconcile("DataPolicy", PLACE, "own")
     told = conditions(place, "own")
     assert told["Ready"][:2] == told["RulesValid"][:2] == ("False", "InvalidRule")
-    assert "spec.rules[0] (OWN-002) is not taken by the API server" in told["Ready"][2]
+    assert "spec.rules[0].expression (OWN-002) is not taken by the API server" in told["Ready"][2]
     assert "found no matching overload" in told["Ready"][2]
     (event,) = events(place, "InvalidRule")
     assert event["involvedObject"]["name"] == "own"
@@ -166,26 +167,29 @@ async def test_a_rule_that_is_not_cel_refuses_as_the_webhook_does(policies: Poli
     assert "OWN-003 spec: the rule could not be evaluated" in said
 
 
+async def test_a_rule_whose_message_alone_is_refused_stays_in_force(policies: Policies, place: ApiServer) -> None:
+    apply(place, policy("mute", rules=[{**GOOD, "message": "object.metadata.name.reverse() + 'x'"}]))
+    await policies.reconcile("DataPolicy", PLACE, "mute")
+    told = conditions(place, "mute")["RulesValid"][2]
+    assert "spec.rules[0].message (OWN-001) is not taken by the API server" in told
+    said = await asyncio.to_thread(refusal, place, placed(model("single", replicas=1)))
+    assert "OWN-001 spec: what was found cannot be shown" in said
+
+
 async def test_what_the_type_checker_doubts_is_told(policies: Policies, place: ApiServer) -> None:
-    """The type checker runs in kube-controller-manager, which is not here: its word is written by hand."""
-    apply(place, policy("typed", rules=[FOREIGN, MISSPELT]))
+    """The type checker is one of Kubernetes' own controllers, beside the API server."""
+    apply(place, policy("typed", rules=[FOREIGN, MISSPELT, GOOD]))
     assert await policies.reconcile("DataPolicy", PLACE, "typed") == pytest.approx(5)
-    (item,) = compiled(place)
-    warning = {
-        "fieldRef": "spec.validations[0].expression",
-        "warning": "v1: ERROR: <input>:1:9: undefined field 'replica'",
-    }
-    status = {"observedGeneration": item["metadata"]["generation"], "typeChecking": {"expressionWarnings": [warning]}}
-    patch = json.dumps({"status": status})
-    name = item["metadata"]["name"]
-    result = place.kubectl(
-        "patch", "validatingadmissionpolicy", name, "--subresource=status", "--type=merge", "-p", patch
-    )
-    assert result.ok, result.stderr
+    with place.controllers("validatingadmissionpolicy-status-controller"):
+        await wait_for(lambda: all("observedGeneration" in item.get("status", {}) for item in compiled(place)), 60)
     await policies.reconcile("DataPolicy", PLACE, "typed")
     told = conditions(place, "typed")["RulesValid"][2]
-    assert "spec.rules[1] (OWN-004) is doubted by the type checker: undefined field 'replica'" in told
+    assert "spec.rules[1].expression (OWN-004) is doubted by the type checker: undefined field 'replica'" in told
     assert "OWN-002" in told
+    assert "OWN-001" not in told
+    apply(place, policy("typed", rules=[GOOD]))
+    await policies.reconcile("DataPolicy", PLACE, "typed")
+    assert conditions(place, "typed")["RulesValid"][:2] == ("True", "Compiled")
 
 
 async def test_exceptions_are_projected_warned_of_and_told_when_they_end(
@@ -438,3 +442,95 @@ async def test_refusals_by_the_backstop_alone_are_found_afterwards(
         assert place.get("configmap", CONFIG_MAP, "-n", SYSTEM)["data"].keys() == {"known.json"}
     finally:
         place.delete(*objects)
+
+
+async def test_refusals_before_and_after_a_restart_of_the_api_server(
+    bin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denying = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "modelward-test"},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [
+                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+                ]
+            },
+            "matchConditions": [{"name": "named", "expression": "object.metadata.name == 'refused'"}],
+            "validations": [{"expression": "false", "message": "no"}],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "modelward-test"},
+        "spec": {"policyName": "modelward-test", "validationActions": ["Deny"]},
+    }
+    refused = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "refused", "namespace": "default"}}
+    server = await asyncio.to_thread(started, bin_dir)
+    try:
+        await asyncio.to_thread(apply, server, namespace(SYSTEM), denying, binding)
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        counted = []
+        for _ in range(2):
+            async with Cluster.connected() as cluster:
+                backstop = Backstop(cluster, Recorder(cluster), SYSTEM)
+                await asyncio.to_thread(refusal, server, refused, 60)
+                await backstop.reconcile()
+                counted.append(sum(backstop.metrics()["modelward_backstop_refusals_total"][1].values()))
+            await asyncio.to_thread(server.restart)
+        assert counted[0] >= 1
+        assert counted[1] > counted[0], "the counter began anew, what was found did not"
+    finally:
+        server.stop()
+
+
+async def test_baseline_is_not_hollowed_out(place: ApiServer) -> None:
+    baseline = {
+        "apiVersion": "modelward.io/v1alpha1",
+        "kind": "ClusterDataPolicy",
+        "metadata": {"name": "baseline"},
+        "spec": {"enforcement": "Audit"},
+    }
+    (guard,) = [one for one in protection_policies() if one.name == "modelward-baseline"]
+    role = "rbac.authorization.k8s.io"
+    verbs = ["get", "list", "create", "update", "patch"]
+    subjects = [{"apiGroup": role, "kind": "User", "name": "bob"}]
+    reference = {"apiGroup": role, "kind": "ClusterRole", "name": "policy-editor"}
+    grants: list[KubeObject] = [
+        {
+            "apiVersion": f"{role}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "policy-editor"},
+            "rules": [{"apiGroups": ["modelward.io"], "resources": ["clusterdatapolicies"], "verbs": verbs}],
+        },
+        {
+            "apiVersion": f"{role}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "policy-editor"},
+            "roleRef": reference,
+            "subjects": subjects,
+        },
+    ]
+    apply(place, baseline, *guard.manifests(), *grants)
+    hollow = {**baseline, "spec": {"enforcement": "Audit", "namespaceSelector": {"matchLabels": {"no": "where"}}}}
+
+    def changed() -> Result:
+        return place.apply(hollow, token="bob-token", server_side=False)
+
+    try:
+        deadline = time.monotonic() + 60
+        while (result := await asyncio.to_thread(changed)).ok:
+            assert time.monotonic() < deadline, "changed without the verb unprotect"
+            apply(place, baseline)
+            await asyncio.sleep(0.2)
+        assert "put stricter demands into a ClusterDataPolicy of your own" in result.stderr
+        labelled = {**baseline, "metadata": {"name": "baseline", "labels": {"team": "x"}}}
+        assert place.apply(labelled, token="bob-token", server_side=False).ok, "the spec is as it was"
+        grants[0]["rules"][0]["verbs"].append("unprotect")
+        apply(place, grants[0])
+        await wait_for(lambda: changed().ok)
+    finally:
+        place.delete(baseline, *guard.manifests(), *grants)

@@ -166,8 +166,11 @@ class Operator:
         for policy in (*self._known("DataPolicy"), *self._known("ClusterDataPolicy")):
             if str(policy) in names:
                 self._queue.add(policy, _COUNTING_DELAY_SECONDS)
+        self._report(key.namespace)
+
+    def _report(self, namespace: str) -> None:
         until_settled = self._settled - asyncio.get_running_loop().time()
-        self._queue.add(Key("Report", key.namespace), max(_COUNTING_DELAY_SECONDS, until_settled))
+        self._queue.add(Key("Report", namespace), max(_COUNTING_DELAY_SECONDS, until_settled))
 
     def _changed(self, key: Key, item: Mapping[str, Any], *, gone: bool) -> bool:
         if gone:
@@ -187,7 +190,7 @@ class Operator:
             await self.prepare()
             return
         if key == UNWATCHED:
-            await self.unwatched.look(self._protected())
+            await self._look_at_pods()
             return
         if key == BACKSTOP and self._backstop:
             await self._backstop.reconcile()
@@ -197,7 +200,8 @@ class Operator:
                 self._queue.add(Key("Report", namespace))
             return
         if key.kind == "Report":
-            await self._reports.reconcile(key.namespace, self._ledger.within(key.namespace))
+            unwatched = self.unwatched.counts.get(key.namespace, 0)
+            await self._reports.reconcile(key.namespace, self._ledger.within(key.namespace), unwatched)
             return
         try:
             if key.kind == "ModelDeployment":
@@ -222,6 +226,14 @@ class Operator:
 
     def _pods_changed(self, namespace: str, model: str) -> None:
         self._queue.add(Key("ModelDeployment", namespace, model))
+
+    async def _look_at_pods(self) -> None:
+        before = self.unwatched.counts
+        await self.unwatched.look(self._protected())
+        after = self.unwatched.counts
+        for namespace in {*before, *after}:
+            if before.get(namespace, 0) != after.get(namespace, 0):
+                self._report(namespace)
 
     async def _look_for_unwatched(self) -> None:
         while True:

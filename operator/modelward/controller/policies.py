@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from modelward.controller.apply import ensure
 from modelward.controller.cluster import ApiError, Cluster
@@ -19,9 +20,16 @@ from modelward.rules.judge import policy_name, rule_problems
 
 COMPONENT = {"app.kubernetes.io/component": "custom-rules", "app.kubernetes.io/part-of": "modelward"}
 _KINDS = ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy")  # a binding goes before what it binds
-_VALIDATION = re.compile(r"spec\.validations\[(\d+)\]")
+_VALIDATION = re.compile(r"spec\.validations\[(\d+)\]\.(expression|messageExpression)")
 _TYPES_CHECKED_SECONDS = 5.0  # what the API server's type checker takes; it runs beside the API server
 _MAX_TEXT = 300
+
+
+class _Fault(NamedTuple):
+    """What the API server does not take of a rule: all of it, or its message alone."""
+
+    message_alone: bool
+    told: str
 
 
 class Policies:
@@ -38,7 +46,7 @@ class Policies:
         self._recorder = recorder
         self._governed = governed
         self._clock = clock
-        self._untaken: dict[str, tuple[int, dict[int, str]]] = {}
+        self._untaken: dict[str, tuple[int, dict[int, _Fault]]] = {}
         self._told: dict[str, tuple[int, int]] = {}
 
     async def reconcile(self, kind: str, namespace: str, name: str) -> float | None:
@@ -54,7 +62,7 @@ class Policies:
             raise GoneError
         untaken, written = await self._enforce(policy)
         found = Examined(
-            invalid=[*rule_problems(policy), *untaken.values()],
+            invalid=[*rule_problems(policy), *(fault.told for fault in untaken.values())],
             doubtful=await self._doubts(policy, untaken),
             governed=self._governed(),
             name=policy_name(policy),
@@ -82,11 +90,7 @@ class Policies:
         names = {policy_name(policy) for policy in policies}
         self._told = {name: counts for name, counts in self._told.items() if name in names}
         self._untaken = {name: known for name, known in self._untaken.items() if name in names}
-        wanted = {
-            item["metadata"]["name"]
-            for policy in policies
-            for item in custom_policies(policy, self._refused(policy) or ())
-        }
+        wanted = {item["metadata"]["name"] for policy in policies for item in _compiled(policy, self._refused(policy))}
         for kind in _KINDS:
             for item in await self._cluster.find(kind, labels={**COMPONENT, MANAGED_BY_LABEL: MANAGER}):
                 if item["metadata"]["name"] not in wanted:
@@ -106,19 +110,18 @@ class Policies:
             ),
         }
 
-    async def _enforce(self, policy: KubeObject) -> tuple[dict[int, str], bool]:
+    async def _enforce(self, policy: KubeObject) -> tuple[dict[int, _Fault], bool]:
         """Apply the policy's own rules.
 
         Returns:
-            Why the API server does not take a rule, by the rule's index; and whether anything was written.
+            What the API server does not take of a rule, by the rule's index; and whether anything was written.
         """
-        # What the API server refused of this very generation is not offered to it again.
-        untaken = dict(self._refused(policy) or {})
-        while items := custom_policies(policy, untaken):
+        untaken = dict(self._refused(policy))
+        while items := _compiled(policy, untaken):
             try:
                 written = [await ensure(self._cluster, await with_installation(self._cluster, item)) for item in items]
             except ApiError as error:
-                more = _untaken(policy, error, untaken)
+                more = _faults(policy, error, untaken)
                 if error.status not in (400, 422) or not more:
                     raise
                 untaken |= more
@@ -129,51 +132,58 @@ class Policies:
             await self.sweep()
         return untaken, False
 
-    def _refused(self, policy: KubeObject) -> dict[int, str] | None:
-        generation, known = self._untaken.get(policy_name(policy), (None, None))
-        return known if generation == policy["metadata"].get("generation", 0) else None
+    def _refused(self, policy: KubeObject) -> Mapping[int, _Fault]:
+        """Return what was refused of this very generation: it is not offered to the API server again."""
+        generation, known = self._untaken.get(policy_name(policy), (None, {}))
+        return known if generation == policy["metadata"].get("generation", 0) else {}
 
-    async def _doubts(self, policy: KubeObject, untaken: Collection[int]) -> list[str]:
+    async def _doubts(self, policy: KubeObject, untaken: Mapping[int, _Fault]) -> list[str]:
         """Return what the API server's type checker, which knows the schema, says of the policy's own rules."""
-        items = custom_policies(policy, untaken)
+        items = _compiled(policy, untaken)
         if not items:
             return []
         there = await self._cluster.get(items[0]["kind"], "", items[0]["metadata"]["name"]) or {}
         status = there.get("status") or {}
         if status.get("observedGeneration") != there.get("metadata", {}).get("generation"):
             return []
-        warnings = (status.get("typeChecking") or {}).get("expressionWarnings") or ()
-        at = _offered(policy, untaken)
-        told = {}
-        for warning in warnings:
-            place = _VALIDATION.search(warning["fieldRef"])
-            if place and int(place[1]) < len(at):
-                index = at[int(place[1])]
-                told[index] = f"{_named(policy, index)} is doubted by the type checker: {_first(warning['warning'])}"
+        told: dict[int, str] = {}
+        for warning in (status.get("typeChecking") or {}).get("expressionWarnings") or ():
+            for index, part in _rule_at(policy, warning["fieldRef"], untaken):
+                said = f"{_named(policy, index, part)} is doubted by the type checker: {_first(warning['warning'])}"
+                told.setdefault(index, said)
         return list(told.values())
 
 
-def _offered(policy: KubeObject, untaken: Collection[int]) -> list[int]:
-    """Return the index of each rule that became a validation, in the validations' order."""
-    return [index for index in range(len(policy["spec"].get("rules", ()))) if index not in untaken]
+def _compiled(policy: KubeObject, untaken: Mapping[int, _Fault]) -> list[KubeObject]:
+    speechless = [index for index, fault in untaken.items() if fault.message_alone]
+    return custom_policies(policy, [index for index in untaken if index not in speechless], speechless)
 
 
-def _untaken(policy: KubeObject, error: ApiError, before: Collection[int]) -> dict[int, str]:
-    at = _offered(policy, before)
-    found = {}
+def _rule_at(policy: KubeObject, field: str, untaken: Mapping[int, _Fault]) -> list[tuple[int, str]]:
+    """Return the index of the rule that a field of the admission policy was made from, and which part; or nothing."""
+    place = _VALIDATION.search(field)
+    count = len(policy["spec"].get("rules", ()))
+    offered = [index for index in range(count) if index not in untaken or untaken[index].message_alone]
+    if not place or int(place[1]) >= len(offered):
+        return []
+    return [(offered[int(place[1])], "expression" if place[2] == "expression" else "message")]
+
+
+def _faults(policy: KubeObject, error: ApiError, before: Mapping[int, _Fault]) -> dict[int, _Fault]:
+    """Return what the API server refused beside what it had refused before."""
+    found: dict[int, _Fault] = {}
     for cause in error.causes:
-        place = _VALIDATION.match(cause.get("field", ""))
-        if place and int(place[1]) < len(at):
-            index = at[int(place[1])]
-            found[index] = (
-                f"{_named(policy, index)} is not taken by the API server, so the webhook and the controller alone"
-                f" judge it: {_first(cause.get('message', ''))}"
-            )
+        for index, part in _rule_at(policy, cause.get("field", ""), before):
+            why = f"{_named(policy, index, part)} is not taken by the API server: {_first(cause.get('message', ''))}"
+            if part == "expression":
+                found[index] = _Fault(message_alone=False, told=f"{why}; the webhook and the controller alone judge it")
+            elif index not in before:
+                found.setdefault(index, _Fault(message_alone=True, told=f"{why}; it is enforced, without its message"))
     return found
 
 
-def _named(policy: KubeObject, index: int) -> str:
-    return f"spec.rules[{index}] ({policy['spec']['rules'][index]['id']})"
+def _named(policy: KubeObject, index: int, part: str) -> str:
+    return f"spec.rules[{index}].{part} ({policy['spec']['rules'][index]['id']})"
 
 
 def _first(message: str) -> str:

@@ -27,20 +27,21 @@ class Reports:
         self._available: bool | None = None
         self._looked = 0.0
 
-    async def reconcile(self, namespace: str, models: Mapping[str, Judged]) -> None:
+    async def reconcile(self, namespace: str, models: Mapping[str, Judged], unwatched: int = 0) -> None:
         """Bring the report of a namespace about.
 
         Args:
             namespace: the namespace.
-            models: what was said of each of its models, by name; none: it has no report.
+            models: what was said of each of its models, by name.
+            unwatched: how many of its pods no sidecar watches; with no model and no such pod it has no report.
 
         Raises:
             ApiError: the API server refused or did not answer; to be tried again.
         """
         if not await self._can():
             return
-        if models:
-            wanted = await with_installation(self._cluster, report(namespace, models))
+        if models or unwatched:
+            wanted = await with_installation(self._cluster, report(namespace, models, unwatched))
             self._written += await ensure(self._cluster, wanted)
             return
         there = await self._cluster.get("Report", namespace, NAME)

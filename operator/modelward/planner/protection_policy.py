@@ -31,7 +31,15 @@ _PROTECTED = {"matchLabels": {PROTECTED_LABEL: "true"}}
 
 def protection_policies() -> list[Policy]:
     """Return the policies on managed objects, protected namespaces and modelward's own resources."""
-    return [_managed_objects(), _protected_network(), _breakglass(), _unprotect_namespace(), _unprotect(), _status()]
+    return [
+        _managed_objects(),
+        _protected_network(),
+        _breakglass(),
+        _unprotect_namespace(),
+        _unprotect(),
+        _baseline(),
+        _status(),
+    ]
 
 
 def _user_in(names: tuple[str, ...]) -> str:
@@ -140,6 +148,24 @@ def _unprotect() -> Policy:
                 ".check('unprotect').allowed()",
                 "deleting the policy baseline, or a ModelDeployment with targetRef, leaves models running unprotected."
                 " Fix: ask for a role with the verb unprotect on this resource of modelward.io",
+            )
+        ],
+    )
+
+
+def _baseline() -> Policy:
+    """Hollowing `baseline` out is as good as deleting it: Audit for Enforce, a selector that fits nothing."""
+    return Policy(
+        name="modelward-baseline",
+        operations=["UPDATE"],
+        resources=[(_GROUP, ["clusterdatapolicies"])],
+        conditions={"another-spec": "oldObject.metadata.name == 'baseline' && object.spec != oldObject.spec"},
+        checks=[
+            Check(
+                f"authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()",
+                "changing the policy baseline may leave models running unprotected. Fix: put stricter demands into a "
+                "ClusterDataPolicy of your own, they add up; or ask for a ClusterRole with the verb unprotect on "
+                "clusterdatapolicies.modelward.io",
             )
         ],
     )

@@ -8,9 +8,11 @@ are left out; `summary` counts every one.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from modelward.api.expression import Activation, CelError, Expression
@@ -18,7 +20,7 @@ from modelward.planner.names import KubeObject
 from modelward.planner.policy_status import active_exceptions
 from modelward.planner.status import one_line
 from modelward.rules.catalogue import catalogue
-from modelward.rules.judge import Verdict, Violation
+from modelward.rules.judge import Verdict, Violation, policy_name
 
 API_VERSION = "openreports.io/v1alpha1"
 NAME = "modelward"
@@ -56,7 +58,7 @@ class Judged:
     passed: int = 0
     excused: int = 0
 
-    @property
+    @cached_property
     def violations(self) -> dict[str, int]:
         """How many rules of each policy that governs the model it breaks."""
         return {name: sum(one.policy == name for one in self.broken) for name in self.policies}
@@ -79,24 +81,25 @@ def judged(name: str, namespace: str, verdict: Verdict, governing: Iterable[Kube
     enforced = [_broken(violation, "fail") for violation in verdict.violations]
     others = [_broken(violation, "warn") for violation in (*verdict.warnings, *verdict.audits)]
     broken = tuple(dict.fromkeys((*enforced, *others)))
-    asked = excused = 0
+    passed = excused = 0
     for policy in governing:
-        rules = _asked(policy)
+        rules, of = _asked(policy), policy_name(policy)
         let_off = rules & _excused(policy, name, namespace, now)
-        asked += len(rules) - len(let_off)
         excused += len(let_off)
-    return Judged(verdict.policies, broken, max(asked - len(broken), 0), excused)
+        passed += len(rules - let_off - {one.rule for one in broken if one.policy == of})
+    return Judged(verdict.policies, broken, passed, excused)
 
 
-def report(namespace: str, models: Mapping[str, Judged]) -> KubeObject:
+def report(namespace: str, models: Mapping[str, Judged], unwatched: int = 0) -> KubeObject:
     """Return the Report of a namespace.
 
     Args:
         namespace: where it is to be.
         models: what was said of each ModelDeployment in it, by name.
+        unwatched: how many pods in it should be watched by a sidecar and are not; each counts as a failure.
     """
-    results = [_result(one, names) for one, names in _groups(models)]
-    everything = [one.result for model in models.values() for one in model.broken]
+    results = [*_unwatched(unwatched), *(_result(one, names) for one, names in _groups(models))]
+    everything = Counter(one.result for model in models.values() for one in model.broken)
     out: KubeObject = {
         "apiVersion": API_VERSION,
         "kind": "Report",
@@ -109,9 +112,9 @@ def report(namespace: str, models: Mapping[str, Judged]) -> KubeObject:
         "scope": {"apiVersion": "v1", "kind": "Namespace", "name": namespace},
         "summary": {
             "pass": sum(model.passed for model in models.values()),
-            "fail": everything.count("fail"),
-            "warn": everything.count("warn"),
-            "error": everything.count("error"),
+            "fail": everything["fail"] + unwatched,
+            "warn": everything["warn"],
+            "error": everything["error"],
             "skip": sum(model.excused for model in models.values()),
         },
     }
@@ -173,6 +176,14 @@ def _result(one: Broken, names: Sequence[str]) -> dict[str, Any]:
         "message": one_line(f"{one.title}: not so for {', '.join(names[:_NAMED])}{more}", 256),
         "properties": {"count": str(len(names))},
     }
+
+
+def _unwatched(pods: int) -> list[dict[str, Any]]:
+    if not pods:
+        return []
+    message = "pods run that no sidecar watches: the Events SidecarMissing name them"
+    head = {"policy": "modelward", "rule": "SIDECAR-MISSING", "result": "fail", "severity": "high", "scored": True}
+    return [{**head, "message": message, "properties": {"count": str(pods)}}]
 
 
 def _left_out(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from modelward.api.base import API_VERSION, GROUP, VERSION
 from modelward.api.expression import CelError, Expression
 from modelward.rules import scope
 from modelward.rules.catalogue import Rule, catalogue
-from modelward.rules.judge import MAX_FOUND
+from modelward.rules.judge import MAX_FOUND, NOT_SHOWN
 
 ACTIONS = {"Enforce": ["Deny"], "Warn": ["Warn"], "Audit": ["Audit"]}
 LABELS = {"app.kubernetes.io/part-of": "modelward", "app.kubernetes.io/component": "backstop"}
@@ -135,7 +135,9 @@ def catalogue_policies() -> list[dict[str, Any]]:
     return objects
 
 
-def custom_policies(policy: dict[str, Any], leave_out: Collection[int] = ()) -> list[dict[str, Any]]:
+def custom_policies(
+    policy: dict[str, Any], leave_out: Collection[int] = (), speechless: Collection[int] = ()
+) -> list[dict[str, Any]]:
     """Return the ValidatingAdmissionPolicy and binding for one policy's own rules; empty when it has none.
 
     A rule that is not CEL refuses, as `judge` does: a slip of the pen must not open what the rule was to close.
@@ -143,11 +145,16 @@ def custom_policies(policy: dict[str, Any], leave_out: Collection[int] = ()) -> 
     Args:
         policy: a DataPolicy or ClusterDataPolicy.
         leave_out: indices of rules that the API server does not take; the webhook and the controller still judge them.
+        speechless: indices of rules whose message it does not take.
     """
-    rules = [rule for index, rule in enumerate(policy["spec"].get("rules", ())) if index not in leave_out]
-    if not rules:
-        return []
     kind, metadata = policy["kind"], policy["metadata"]
+    validations = [
+        _own_validation(rule, kind, speechless=index in speechless)
+        for index, rule in enumerate(policy["spec"].get("rules", ()))
+        if index not in leave_out
+    ]
+    if not validations:
+        return []
     enforcement = policy["spec"].get("enforcement", "Enforce")
     namespace = metadata.get("namespace", "")
     # Two policies must never share a backstop, and both names may be as long as Kubernetes allows.
@@ -155,7 +162,7 @@ def custom_policies(policy: dict[str, Any], leave_out: Collection[int] = ()) -> 
     name = f"modelward-custom-{digest}"
     owner = {"modelward.io/policy-kind": kind, "modelward.io/policy-digest": digest}
     param_ref: dict[str, Any] = {"name": metadata["name"], "parameterNotFoundAction": "Allow"}
-    backstop = _policy(name, kind, enforcement, {"validations": [_own_validation(rule, kind) for rule in rules]})
+    backstop = _policy(name, kind, enforcement, {"validations": validations})
     binding = _binding(name, name, enforcement, param_ref)
     if kind == "DataPolicy":
         param_ref["namespace"] = namespace
@@ -167,13 +174,15 @@ def custom_policies(policy: dict[str, Any], leave_out: Collection[int] = ()) -> 
     return [backstop, binding]
 
 
-def _own_validation(rule: dict[str, Any], kind: str) -> dict[str, str]:
+def _own_validation(rule: dict[str, Any], kind: str, *, speechless: bool) -> dict[str, str]:
     # The line break ends a comment that would swallow what is put behind the rule's own text.
     expression, message, fix = f"{rule['expression']}\n", f"{rule['message']}\n", rule.get("fix", "")
     if wrong := _wrong(rule["expression"]):
         expression, message = "false", wrong
     elif wrong := _wrong(rule["message"]):
         message = wrong
+    elif speechless:
+        message = _quoted(NOT_SHOWN)
     return {
         "expression": f"({expression}) || {scope.is_excused(rule['id'])}",
         "messageExpression": _asked_by(_told(rule["id"], "spec", message, fix), kind),

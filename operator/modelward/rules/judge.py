@@ -20,6 +20,7 @@ from modelward.rules.prepared import PreparedPolicy, prepare, rules_at
 
 MAX_LINE = 400
 MAX_FOUND = 160
+NOT_SHOWN = "what was found cannot be shown"
 MAX_DENIAL = 5 * 1024
 
 
@@ -204,7 +205,7 @@ def _found(message: Expression, activation: Activation) -> str:
     try:
         text = " ".join(message.text_of(activation).split())
     except CelError:
-        return "what was found cannot be shown"
+        return NOT_SHOWN
     text = printable(text[: MAX_FOUND + 1])
     return text if len(text) <= MAX_FOUND else text[: MAX_FOUND - 3] + "..."
 

@@ -69,5 +69,6 @@ def test_an_unknown_tool_is_named(tmp_path: Path) -> None:
     done = run_cluster(tmp_path, "tools", "kubectl", "terraform")
     assert done.returncode == 2
     assert done.stderr == (
-        "tests.cluster tools: no such tool: terraform; there are kube-apiserver, etcd, kubectl, kind, helm\n"
+        "tests.cluster tools: no such tool: terraform; "
+        "there are kube-apiserver, etcd, kubectl, kind, helm, kube-controller-manager\n"
     )

@@ -100,5 +100,12 @@ def test_a_verdict_is_summed_up_with_what_passed_and_what_was_excused() -> None:
     assert judged("another", namespace, judge(review, [strict]), [lenient], NOW).excused == 0
 
 
+def test_unwatched_pods_are_failures_and_come_first() -> None:
+    out = report("clinic", {"m": Judged(broken=(BROKEN,))}, unwatched=3)
+    assert out["summary"]["fail"] == listed(out) == 4
+    assert [one["rule"] for one in out["results"]] == ["SIDECAR-MISSING", "ENC-001"]
+    assert report("clinic", {}, unwatched=1)["summary"]["fail"] == 1
+
+
 def test_what_cannot_be_read_is_an_error() -> None:
     assert report("clinic", {"old": UNREADABLE})["summary"]["error"] == 1
