@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -512,9 +513,9 @@ def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def running(place: ApiServer, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The controller as a process of its own."""
+@contextmanager
+def controller_process(place: ApiServer, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The controller as a process of its own, and the port of its metrics."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -524,16 +525,22 @@ def running(place: ApiServer, tmp_path: Path) -> Iterator[subprocess.Popen[bytes
         "MODELWARD_SIDECAR_IMAGE": IMAGE,
         "POD_NAME": "controller-1",
     }
-    with (tmp_path / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         command = [sys.executable, "-c", "from modelward.controller.main import main; main()", f"--port={port}"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            yield process
+            yield process, port
         finally:
             if process.poll() is None:
                 process.kill()
             process.wait()
-    print((tmp_path / "log").read_text())
+    print((folder / "log").read_text())
+
+
+@pytest.fixture
+def running(place: ApiServer, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with controller_process(place, tmp_path) as (process, _):
+        yield process
 
 
 def reason(server: ApiServer, name: str, kind: str) -> str:

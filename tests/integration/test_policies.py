@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +28,17 @@ from modelward.planner.protection_policy import protection_policies
 from modelward.planner.report import MAX_BYTES, NAME, Broken, Judged
 from modelward.rules.admission_policy import catalogue_policies
 from tests.integration.apiserver import ApiServer, Result, started
-from tests.integration.test_controller import CONTROLLER, IMAGE, KEYS, SYSTEM, Counting, model, namespace, rights
+from tests.integration.test_controller import (
+    CONTROLLER,
+    IMAGE,
+    KEYS,
+    SYSTEM,
+    Counting,
+    controller_process,
+    model,
+    namespace,
+    rights,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -399,6 +411,35 @@ async def test_what_an_exception_excused_is_judged_again_when_it_ends(running: R
     assert (datetime.now(UTC) - ends).total_seconds() < 10
     (event,) = events(place, "ExceptionExpired")
     assert event["involvedObject"]["name"] == "lenient"
+
+
+@pytest.mark.usefixtures("open_reports", "cluster")
+async def test_the_process_does_all_of_it(place: ApiServer, tmp_path: Path) -> None:
+    def scraped(name: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def judged(name: str) -> str:
+        return conditions(place, name, "modeldeployment").get("PolicyCompliant", ("", "", ""))[1]
+
+    ends = datetime.now(UTC) + timedelta(seconds=30)
+    apply(place, placed(model("legacy")), policy("lenient", exceptions=[exception(ends)], **STRICT))
+    with controller_process(place, tmp_path) as (process, port):
+        await wait_for(lambda: judged("legacy") == "Compliant", 25)
+        await wait_for(lambda: scraped("modelward_exceptions_active") == 1)
+        await wait_for(lambda: len(events(place, "ExceptionExpired")) == 1, 60)
+        await wait_for(lambda: judged("legacy") == "PolicyViolation", 20)
+        assert (datetime.now(UTC) - ends).total_seconds() < 30
+        await wait_for(lambda: place.kubectl("get", "report", NAME, "-n", PLACE).ok)
+        await wait_for(lambda: place.get("report", NAME, "-n", PLACE)["summary"]["fail"] == 1)
+        assert scraped("modelward_policy_violations") == 1
+        assert scraped("modelward_exceptions_active") == 0
+        assert scraped("modelward_reports_written_total") >= 1
+        assert scraped("modelward_backstop_watched") == 1
+        assert place.kubectl("get", "configmap", CONFIG_MAP, "-n", SYSTEM).ok
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
 
 
 async def test_refusals_by_the_backstop_alone_are_found_afterwards(

@@ -13,13 +13,11 @@ from typing import Any
 
 from modelward.admission.review import ALLOWED, Decision, Request, ReviewError
 from modelward.api.base import GROUP
+from modelward.api.datapolicy import MAX_POLICIES
 from modelward.api.validate import DepthError, SchemaError, schema_rule_problems, stored
 from modelward.planner.injection import InjectionError, inject, json_patch
 from modelward.rules.judge import Review, Violation, denial, judge, rule_problems
 from modelward.rules.prepared import PreparedPolicy
-
-MAX_POLICIES = 10
-"""DataPolicies in a namespace: each costs the API server the whole catalogue at every change of a model."""
 
 
 class NotReadyError(Exception):

@@ -24,6 +24,8 @@ from modelward.api.modeldeployment import DetectorType, OnAnomaly, ProtectedFiel
 
 LineageAnnotation = Literal["dataset", "model", "training-run", "transformations", "consumer"]
 Enforcement = Literal["Enforce", "Warn", "Audit"]
+MAX_POLICIES = 10
+"""DataPolicies in a namespace: each costs the API server the whole catalogue at every change of a model."""
 
 
 class RequireInUse(Part):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from modelward.api.datapolicy import MAX_POLICIES
 from modelward.planner.names import KubeObject
 from modelward.planner.status import one_line, rfc3339
 
 ENDS_SOON = timedelta(days=7)
 """How long before its end an exception is warned of."""
-MAX_POLICIES = 10
-"""DataPolicies in a namespace; the webhook refuses more, and what came in without it is told of."""
 _PROJECTED = ("rules", "names", "namespaces", "reason", "approvedBy", "expires")
 
 

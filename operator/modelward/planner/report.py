@@ -15,12 +15,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from modelward.api.expression import Activation, CelError, Expression
 from modelward.planner.names import KubeObject
 from modelward.planner.policy_status import active_exceptions
 from modelward.planner.status import one_line
-from modelward.rules.catalogue import catalogue
 from modelward.rules.judge import Verdict, Violation, policy_name
+from modelward.rules.prepared import prepare
 
 API_VERSION = "openreports.io/v1alpha1"
 NAME = "modelward"
@@ -131,16 +130,8 @@ def _broken(violation: Violation, result: Result) -> Broken:
 
 def _asked(policy: KubeObject) -> frozenset[str]:
     """Return the rules that a policy asks for when an object is admitted: of the catalogue, and its own."""
-    activation = Activation({"params": policy})
-    rules = {custom["id"] for custom in policy["spec"].get("rules", ())}
-    for rule in catalogue():
-        try:
-            applies = Expression.compiled(rule.applies).holds(activation)
-        except CelError:
-            applies = True  # `judge` takes it for broken
-        if applies and rule.enforced_at == "admission":
-            rules.add(rule.id)
-    return frozenset(rules)
+    own = (custom["id"] for custom in policy["spec"].get("rules", ()))
+    return frozenset((*own, *(rule.id for rule in prepare(policy).rules)))
 
 
 def _excused(policy: KubeObject, name: str, namespace: str, now: datetime) -> frozenset[str]:
