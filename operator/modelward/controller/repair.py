@@ -28,8 +28,6 @@ from modelward.planner.status import rfc3339
 from modelward.rules.judge import policy_name
 
 TOUCHED_ANNOTATION = "modelward.io/touched"
-# What the API server says of a pod that came while the webhook, or the settings that the policy needs, were away.
-_PASSING = (f"has no {CONTAINER_NAME}", "no params found")
 _MAX_EVICTED = 20  # in one look
 _MAX_TOUCHED = 100
 _LOOKS_BETWEEN_SWEEPS = 3
@@ -166,7 +164,7 @@ class Repair:
 
 
 def _backed_off(replica_set: KubeObject) -> bool:
-    """Whether its last pod was refused for a reason that goes away when webhook and settings are back."""
+    """Whether its last pod was refused for the one reason that goes away when the webhook is back."""
     conditions = (replica_set.get("status") or {}).get("conditions") or ()
     told = (one.get("message", "") for one in conditions if (one["type"], one["status"]) == ("ReplicaFailure", "True"))
-    return any(NEW_PODS in text and any(reason in text for reason in _PASSING) for text in told)
+    return any(NEW_PODS in text and f"has no {CONTAINER_NAME}" in text for text in told)

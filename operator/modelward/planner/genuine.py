@@ -1,20 +1,20 @@
 """What makes a pod a watched one, in CEL: its genuine sidecar, and nothing else that reaches into it or past it.
 
-One list of checks for everyone. The ValidatingAdmissionPolicy on new pods is written from it, and the controller
+One list of checks for everyone. The ValidatingAdmissionPolicies on new pods are written from it, and the controller
 evaluates the very same expressions on pods that run already, so that neither can find genuine what the other does not.
+The list is in two parts: what holds in every cluster, and the sidecar's identity, which each cluster has of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from modelward.api.expression import Activation, CelError, Expression
 from modelward.planner.sidecar import (
-    CONFIG_KEY_KEY,
     CONFIG_VOLUME,
     CONTAINER_NAME,
-    IMAGE_KEY,
     MODEL_LABEL,
     SYSTEM_NAMESPACE,
     TLS_VOLUME,
@@ -32,20 +32,15 @@ VARIABLES = {
     "others": f"(object.spec.containers + variables.inits).filter(c, c.name != '{CONTAINER_NAME}')",
     "volumes": "has(object.spec.volumes) ? object.spec.volumes : []",
 }
-_HOLES = {
-    "{model}": "variables.model",
-    "{image}": f"params.data.{IMAGE_KEY}",
-    "{config key}": f"params.data.{CONFIG_KEY_KEY}",
-}
-_CONTAINER = sidecar_container("{model}", "{image}", "{config key}")
+_HOLES = {"{model}": "variables.model"}
+_CONTAINER = sidecar_container("{model}", "", "")
+_IDENTITY = ("image", "args")  # which differ from cluster to cluster
 _FIX = "Fix: leave the sidecar out of the manifest; modelward's webhook adds it"
 # What decides which program runs in the sidecar, with what, and as whom. Probes, ports and resources may differ: a
 # sidecar without them is no weaker, and other admission plugins add to them.
 _EXACT = (
-    "image",
     "restartPolicy",
     "command",
-    "args",
     "env",
     "securityContext",
     "terminationMessagePath",  # the kubelet mounts a file there
@@ -77,7 +72,7 @@ _SHARED_WITH_HOST = {
 
 
 def checks() -> list[Check]:
-    """Return what must hold of a pod in scope; CEL over `object`, `params` (the sidecar's settings), VARIABLES."""
+    """Return what must hold of a pod in scope in every cluster; CEL over `object` and VARIABLES."""
     return [
         Check(
             "variables.model != ''",
@@ -91,26 +86,33 @@ def checks() -> list[Check]:
             f"not answer; see `kubectl -n {SYSTEM_NAMESPACE} get pods`, then create the pod again (its controller "
             "does so by itself)",
         ),
-        *(_exact(field) for field in _EXACT),
+        *(_exact(field, _CONTAINER) for field in _EXACT),
         *_sidecar_checks(),
         *_volume_checks(),
         *_neighbour_checks(),
     ]
 
 
-def faults(pod: Mapping[str, Any], settings: Mapping[str, str], former_images: Collection[str] = ()) -> list[str]:
+def identity_checks(image: str, config_key: str) -> list[Check]:
+    """Return what must hold of the sidecar in this cluster: its image, and the key that its configuration needs."""
+    container = sidecar_container("{model}", image, config_key)
+    return [_exact(field, container) for field in _IDENTITY]
+
+
+def faults(pod: Mapping[str, Any], image: str, config_key: str, former_images: Collection[str] = ()) -> list[str]:
     """Return why a pod is not watched by its genuine sidecar, a sentence each; empty when it is.
 
     Args:
         pod: as the API server stores it (a new one: as it would).
-        settings: the data of the ConfigMap with the sidecar's settings.
+        image: the sidecar's image in this cluster.
+        config_key: base64 of the public key that its configuration is signed with.
         former_images: images that the sidecar had before: pods with one are watched until they are replaced.
     """
     inits = pod["spec"].get("initContainers") or ()
-    image = next((one.get("image") for one in inits if one.get("name") == CONTAINER_NAME), None)
-    if isinstance(image, str) and image in former_images:
-        settings = {**settings, IMAGE_KEY: image}
-    data: dict[str, Any] = {"object": pod, "params": {"data": settings}}
+    its_own = next((one.get("image") for one in inits if one.get("name") == CONTAINER_NAME), None)
+    if isinstance(its_own, str) and its_own in former_images:
+        image = its_own
+    data: dict[str, Any] = {"object": _without_nulls(pod)}
     variables: dict[str, Any] = {}
     try:
         for name, text in VARIABLES.items():
@@ -118,10 +120,21 @@ def faults(pod: Mapping[str, Any], settings: Mapping[str, str], former_images: C
     except CelError as error:
         return [f"the pod cannot be judged ({error}). Fix: write it as Kubernetes' reference of Pod says"]
     activation = Activation({**data, "variables": variables})
-    found = [check.message for check in _CHECKS if not _holds(check, activation)]
+    found = [
+        check.message for check in (*_CHECKS, *_identity_checks(image, config_key)) if not _holds(check, activation)
+    ]
     if pod["spec"].get("ephemeralContainers"):  # no new pod has any, so the admission policy need not ask
         found.append("an ephemeral container was put into the pod, and could read the traffic. Fix: delete the pod")
     return found
+
+
+def _without_nulls(value: Any) -> Any:
+    """To the API server's CEL a null is a field that is not there."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _holds(check: Check, activation: Activation) -> bool:
@@ -138,8 +151,8 @@ def _not_shared(field: str, reason: str) -> Check:
     )
 
 
-def _exact(field: str) -> Check:
-    wanted = cel_literal(_CONTAINER[field], _HOLES)
+def _exact(field: str, container: Mapping[str, Any]) -> Check:
+    wanted = cel_literal(container[field], _HOLES)
     return Check(
         f"variables.sidecars.all(c, has(c.{field}) && c.{field} == {wanted})",
         f"the container {CONTAINER_NAME} is not the genuine one: its {field} differs. {_FIX}",
@@ -248,3 +261,4 @@ def _neighbour_checks() -> list[Check]:
 
 
 _CHECKS = tuple(checks())
+_identity_checks = lru_cache(maxsize=16)(identity_checks)  # the settings change once in a release

@@ -14,10 +14,8 @@ from typing import Any
 from modelward.api.base import LABEL_PATTERN, MAX_NAME
 from modelward.planner import genuine
 from modelward.planner.sidecar import (
-    CONFIG_KEY_KEY,
     CONFIG_VOLUME,
     CONTAINER_NAME,
-    IMAGE_KEY,
     INJECT_ENABLED,
     INJECT_LABEL,
     MODEL_ANNOTATION,
@@ -76,7 +74,7 @@ def inject(pod: Pod, *, image: str, config_key: str) -> Pod:
         spec["containers"] = taken_over(_objects(spec, "containers"), port)
     injected = {**pod, "metadata": {**metadata, "labels": labels}, "spec": spec}
     # What the API server is going to refuse a moment later is refused here, with every reason at once.
-    faults = genuine.faults(injected, {IMAGE_KEY: image, CONFIG_KEY_KEY: config_key})
+    faults = genuine.faults(injected, image, config_key)
     if faults:
         raise InjectionError(faults)
     return injected

@@ -1,14 +1,15 @@
 """The pod's backstop: ValidatingAdmissionPolicies that let no pod in scope in without its genuine sidecar.
 
-They hold with every modelward pod dead. What a new pod must be stands in `genuine`, with the ConfigMap
-`modelward-sidecar` as parameter for what differs from cluster to cluster.
+They hold with every modelward pod dead. What a new pod must be stands in `genuine`. The chart brings what holds in
+every cluster; the sidecar's identity, its image and its key, the controller writes into a policy of its own.
 
-New pods and running pods are judged by two policies. Only the first has a parameter: a parameter that is missing
-refuses whatever a policy matches, conditions or not, and that must never stop a kubelet or a finalizer.
+None has a parameter. A ConfigMap as parameter freezes when the last binding goes, until the API server starts anew
+(kubernetes/kubernetes#130887): modelward installed a second time would have been judged by what the first one said.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelward.planner import genuine
@@ -19,13 +20,14 @@ from modelward.planner.sidecar import (
     INJECT_LABEL,
     MODEL_LABEL,
     PROTECTED_LABEL,
-    SETTINGS_NAME,
-    SYSTEM_NAMESPACE,
 )
 from modelward.planner.validating_policy import OUTSIDE_SYSTEM_NAMESPACES, Check, Policy, label_of
 
 NEW_PODS = "modelward-new-pods"
 """Name of the policy that a new pod without its sidecar is refused by."""
+
+IDENTITY = "modelward-sidecar-identity"
+"""Name of the policy that a new pod with another sidecar is refused by."""
 
 _OUR_LABELS = (INJECT_LABEL, MODEL_LABEL)
 
@@ -36,18 +38,34 @@ def pod_policies() -> list[dict[str, Any]]:
     return [manifest for policy in policies for manifest in policy.manifests()]
 
 
+def identity_policies(image: str, config_key: str) -> list[dict[str, Any]]:
+    """Return the policy and bindings that hold new pods to this cluster's sidecar.
+
+    Args:
+        image: the sidecar's image.
+        config_key: base64 of the public key that its configuration is signed with.
+    """
+    needed = ("model", "inits", "sidecars")
+    variables = {name: text for name, text in genuine.VARIABLES.items() if name in needed}
+    return _on_new_pods(IDENTITY, variables, genuine.identity_checks(image, config_key)).manifests()
+
+
 def _new_pods() -> Policy:
+    return _on_new_pods(NEW_PODS, genuine.VARIABLES, genuine.checks())
+
+
+def _on_new_pods(name: str, variables: Mapping[str, str], checks: Sequence[Check]) -> Policy:
     by_label = {"matchLabels": {INJECT_LABEL: INJECT_ENABLED}}
     without_inject = {"key": INJECT_LABEL, "operator": "NotIn", "values": [INJECT_ENABLED]}
     has_model = {"key": MODEL_LABEL, "operator": "Exists"}
     no_model = {"key": MODEL_LABEL, "operator": "DoesNotExist"}
     return Policy(
-        name=NEW_PODS,
+        name=name,
         operations=["CREATE"],
         resources=[("", ["pods"])],
         matches={"namespaceSelector": OUTSIDE_SYSTEM_NAMESPACES},
-        variables=genuine.VARIABLES,
-        checks=genuine.checks(),
+        variables=variables,
+        checks=checks,
         # Each pod in scope matches exactly one, so none is judged twice.
         bindings={
             "labelled": {"objectSelector": by_label},
@@ -57,15 +75,11 @@ def _new_pods() -> Policy:
                 "objectSelector": {"matchExpressions": [no_model, without_inject]},
             },
         },
-        param=(
-            {"apiVersion": "v1", "kind": "ConfigMap"},
-            {"name": SETTINGS_NAME, "namespace": SYSTEM_NAMESPACE, "parameterNotFoundAction": "Deny"},
-        ),
     )
 
 
 def _running_pods() -> Policy:
-    """What may change in a running pod, as far as it matters here, is its labels and images: neither may."""
+    """What may change in a running pod, as far as it matters here, is labels, images and resources: none may."""
 
     def sidecar_of(name: str) -> str:
         inits = f"(has({name}.spec.initContainers) ? {name}.spec.initContainers : [])"
@@ -74,7 +88,7 @@ def _running_pods() -> Policy:
     return Policy(
         name="modelward-running-pods",
         operations=["UPDATE"],
-        resources=[("", ["pods", "pods/status", "pods/ephemeralcontainers"])],
+        resources=[("", ["pods", "pods/status", "pods/resize", "pods/ephemeralcontainers"])],
         matches={
             "namespaceSelector": OUTSIDE_SYSTEM_NAMESPACES,
             "objectSelector": {"matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}]},

@@ -25,7 +25,16 @@ _WRITERS = (
     "system:serviceaccount:kube-system:deployment-controller",
     "system:serviceaccount:kube-system:replicaset-controller",
     "system:serviceaccount:kube-system:storage-version-migrator-controller",
+    # They copy a Service's labels to what they write.
+    "system:serviceaccount:kube-system:endpoint-controller",
+    "system:serviceaccount:kube-system:endpointslice-controller",
+    "system:serviceaccount:kube-system:endpointslicemirroring-controller",
 )
+_MANAGED = {
+    "matchLabels": {_MANAGED_BY: "modelward"},
+    "matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}],
+}
+_MANAGED_LABELS = (_MANAGED_BY, MODEL_LABEL)
 _PROTECTED = {"matchLabels": {PROTECTED_LABEL: "true"}}
 
 
@@ -33,11 +42,14 @@ def protection_policies() -> list[Policy]:
     """Return the policies on managed objects, protected namespaces and modelward's own resources."""
     return [
         _managed_objects(),
+        _managed_status(),
+        _bindings(),
         _protected_network(),
         _breakglass(),
         _unprotect_namespace(),
         _unprotect(),
         _baseline(),
+        _held_models(),
         _status(),
     ]
 
@@ -52,17 +64,13 @@ def _managed_objects() -> Policy:
         name="modelward-managed-objects",
         operations=["CREATE", "UPDATE", "DELETE"],
         resources=[
-            ("", ["configmaps", "secrets", "serviceaccounts", "services"]),
+            ("", ["configmaps", "secrets", "serviceaccounts", "services", "endpoints"]),
             ("apps", ["deployments", "replicasets"]),
+            ("discovery.k8s.io", ["endpointslices"]),
             ("networking.k8s.io", ["networkpolicies"]),
             ("policy", ["poddisruptionbudgets"]),
         ],
-        matches={
-            "objectSelector": {
-                "matchLabels": {_MANAGED_BY: "modelward"},
-                "matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}],
-            }
-        },
+        matches={"objectSelector": _MANAGED},
         checks=[
             Check(
                 _user_in(_WRITERS),
@@ -73,18 +81,61 @@ def _managed_objects() -> Policy:
     )
 
 
+def _managed_status() -> Policy:
+    """Status is written by the cluster's controllers; but its update may carry labels, and without them all is open."""
+    return Policy(
+        name="modelward-managed-status",
+        operations=["UPDATE"],
+        resources=[
+            ("", ["services/status"]),
+            ("apps", ["deployments/status", "replicasets/status"]),
+            ("policy", ["poddisruptionbudgets/status"]),
+        ],
+        matches={"objectSelector": _MANAGED},
+        checks=[
+            Check(
+                " && ".join(f"{label_of('object', k)} == {label_of('oldObject', k)}" for k in _MANAGED_LABELS),
+                "the labels of an object that is made for a ModelDeployment are modelward's controller's alone. Fix: "
+                "change or delete the ModelDeployment",
+            )
+        ],
+    )
+
+
+def _bindings() -> Policy:
+    """The API server copies a Binding's labels to its pod, past whatever judges pods."""
+    return Policy(
+        name="modelward-bindings",
+        operations=["CREATE"],
+        resources=[("", ["bindings", "pods/binding"])],
+        matches={"objectSelector": {"matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}]}},
+        checks=[
+            Check(
+                "false",
+                f"a Binding would give its pod the label {MODEL_LABEL} unjudged. Fix: bind without it, and create the "
+                "pod with the label",
+            )
+        ],
+    )
+
+
 def _protected_network() -> Policy:
-    """Services and NetworkPolicies add up, so one more could lead past the sidecar."""
+    """Services, their addresses and NetworkPolicies add up, so one more could lead past the sidecar."""
     return Policy(
         name="modelward-protected-network",
         operations=["CREATE", "UPDATE"],
-        resources=[("", ["services"]), ("networking.k8s.io", ["networkpolicies"])],
+        resources=[
+            ("", ["services", "endpoints"]),
+            ("discovery.k8s.io", ["endpointslices"]),
+            ("networking.k8s.io", ["networkpolicies"]),
+        ],
         matches={"namespaceSelector": _PROTECTED},
         checks=[
             Check(
                 # system:apiserver keeps the Service `kubernetes` of the namespace `default`.
                 _user_in((*_WRITERS, "system:apiserver")),
-                "in a protected namespace modelward's controller alone makes Services and NetworkPolicies. Fix: call "
+                "in a protected namespace modelward's controller alone makes Services and NetworkPolicies, and the "
+                "cluster's alone their endpoints. Fix: call "
                 "the model by the Service of its ModelDeployment, or use a namespace that is not protected",
             )
         ],
@@ -167,6 +218,31 @@ def _baseline() -> Policy:
                 "ClusterDataPolicy of your own, they add up; or ask for a ClusterRole with the verb unprotect on "
                 "clusterdatapolicies.modelward.io",
             )
+        ],
+    )
+
+
+def _held_models() -> Policy:
+    """What counts as a deletion though nothing is deleted, and what is changed while nothing is judged any more."""
+    return Policy(
+        name="modelward-held-models",
+        operations=["UPDATE"],
+        resources=[(_GROUP, ["modeldeployments"])],
+        conditions={"spec-changed": "object.spec != oldObject.spec"},
+        checks=[
+            Check(
+                "!has(oldObject.spec.targetRef)"
+                " || (has(object.spec.targetRef) && object.spec.targetRef == oldObject.spec.targetRef)"
+                f" || authorizer.group('{_GROUP}').resource('modeldeployments').namespace(request.namespace)"
+                ".name(request.name).check('unprotect').allowed()",
+                "naming another workload in spec.targetRef leaves the present one running unprotected. Fix: ask for a "
+                "role with the verb unprotect on modeldeployments.modelward.io, or make another ModelDeployment",
+            ),
+            Check(
+                "!has(object.metadata.deletionTimestamp)",
+                "the ModelDeployment is being deleted, and its spec is judged no more. Fix: wait until it is gone, and "
+                "create it anew",
+            ),
         ],
     )
 

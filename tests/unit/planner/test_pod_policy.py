@@ -7,12 +7,12 @@ import pytest
 
 from modelward.api.expression import Expression
 from modelward.planner.injection import inject
-from modelward.planner.pod_policy import pod_policies
+from modelward.planner.pod_policy import IDENTITY, NEW_PODS, identity_policies, pod_policies
 from modelward.planner.sidecar import TOKEN_PATH
 
-SETTINGS = {"data": {"image": "modelward-sidecar@sha256:" + "a" * 64, "configKey": "a2V5"}}
+IMAGE, KEY = "modelward-sidecar@sha256:" + "a" * 64, "a2V5"
 NAMED = {"modelward.io/inject": "enabled", "modelward.io/model": "wdbc"}
-MANIFESTS = pod_policies()
+MANIFESTS = [*pod_policies(), *identity_policies(IMAGE, KEY)]
 POLICIES = {m["metadata"]["name"]: m["spec"] for m in MANIFESTS if m["kind"] == "ValidatingAdmissionPolicy"}
 BINDINGS = {m["metadata"]["name"]: m["spec"] for m in MANIFESTS if m["kind"] == "ValidatingAdmissionPolicyBinding"}
 
@@ -32,14 +32,14 @@ def refusals(policy: str, **data: Any) -> list[str]:
 
 def genuine(**spec: Any) -> Any:
     pod = {"metadata": {"labels": dict(NAMED)}, "spec": {"containers": [{"name": "model", "image": "m"}]}}
-    pod = inject(pod, image=SETTINGS["data"]["image"], config_key=SETTINGS["data"]["configKey"])
+    pod = inject(pod, image=IMAGE, config_key=KEY)
     for field, value in spec.items():
         pod["spec"][field] = pod["spec"].get(field, []) + value
     return pod
 
 
 def new(pod: Any) -> list[str]:
-    return refusals("modelward-new-pods", object=pod, params=SETTINGS)
+    return [text for policy in (NEW_PODS, IDENTITY) for text in refusals(policy, object=pod)]
 
 
 def test_what_the_webhook_makes_passes():
@@ -183,11 +183,21 @@ def test_running_pods_keep_their_labels_sidecar_and_containers():
     assert "ephemeral" in update(genuine(), "ephemeralcontainers")[0]
 
 
-def test_only_the_policy_on_new_pods_has_a_parameter():
-    assert {name for name, spec in POLICIES.items() if "paramKind" in spec} == {"modelward-new-pods"}
-    assert POLICIES["modelward-new-pods"]["matchConstraints"]["resourceRules"][0]["operations"] == ["CREATE"]
-    for name, spec in BINDINGS.items():
-        assert ("paramRef" in spec) == name.startswith("modelward-new-pods")
+def test_no_policy_has_a_parameter():
+    """One that is missing refuses whatever the policy matches, and one of a built-in kind freezes."""
+    assert not [name for name, spec in POLICIES.items() if "paramKind" in spec]
+    assert not [name for name, spec in BINDINGS.items() if "paramRef" in spec]
+
+
+def test_both_policies_on_new_pods_match_the_same():
+    one, other = POLICIES[NEW_PODS], POLICIES[IDENTITY]
+    assert one["matchConstraints"] == other["matchConstraints"]
+    assert one["matchConstraints"]["resourceRules"][0]["operations"] == ["CREATE"]
+    selectors = [
+        [spec["matchResources"] for spec in BINDINGS.values() if spec["policyName"] == name]
+        for name in (NEW_PODS, IDENTITY)
+    ]
+    assert selectors[0] == selectors[1]
 
 
 def test_every_policy_fails_closed_is_bound_and_denies():
@@ -216,4 +226,4 @@ def test_messages_are_one_line_of_bounded_length_and_say_how_to_mend_it():
 def test_each_call_gives_values_of_its_own():
     before = copy.deepcopy(MANIFESTS)
     pod_policies()[0]["metadata"]["labels"].clear()
-    assert pod_policies() == before
+    assert [*pod_policies(), *identity_policies(IMAGE, KEY)] == before
