@@ -149,6 +149,7 @@ class Limits(Section, frozen=True):
     write_seconds: Seconds = 30
     connect_seconds: Seconds = 2
     upstream_seconds: Seconds = 30
+    stream_seconds: Seconds = 900
     drain_seconds: Seconds = 25
 
 

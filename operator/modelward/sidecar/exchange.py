@@ -15,6 +15,61 @@ class Response(NamedTuple):
     body: bytes
 
 
+class Stream:
+    """An answer that comes piece by piece (server-sent events): its beginning, and then whom to tell of the rest.
+
+    The model's side calls `piece` and, once, `end`; the client's side sets what they do with `open`, and may hold the
+    model up with `pause` and `resume` while the client does not read. `screen` is given each piece and gives what may
+    go on; it raises Refusal where nothing more may, and is asked with None at the end for what it still holds.
+    """
+
+    __slots__ = ("_ended", "_on_end", "_on_piece", "headers", "pause", "resume", "screen", "status")
+
+    def __init__(self, status: int, headers: bytes, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self.status = status
+        self.headers = headers
+        self.pause = pause
+        self.resume = resume
+        self.screen: Callable[[bytes | None], bytes] | None = None
+        self._on_piece: Callable[[bytes], None] | None = None
+        self._on_end: Callable[[Refusal | None], None] | None = None
+        self._ended = False
+
+    def open(self, on_piece: Callable[[bytes], None], on_end: Callable[["Refusal | None"], None]) -> None:
+        """Say who takes the pieces, and who is told of the end: None, or why it broke off."""
+        self._on_piece = on_piece
+        self._on_end = on_end
+
+    def piece(self, data: bytes) -> bool:
+        """Pass a piece on; False when the stream has ended, and no more is wanted."""
+        if self._ended or self._on_piece is None:
+            return False
+        try:
+            data = self.screen(data) if self.screen is not None else data
+        except Refusal as refusal:
+            self.end(refusal)
+            return False
+        if data:
+            self._on_piece(data)
+        return not self._ended
+
+    def end(self, refusal: Refusal | None) -> None:
+        """The stream is over, well or not; only the first call counts."""
+        if self._ended:
+            return
+        if refusal is None and self.screen is not None:
+            try:
+                rest = self.screen(None)
+            except Refusal as found:
+                refusal = found
+            else:
+                if rest and self._on_piece is not None:
+                    self._on_piece(rest)
+        self._ended = True
+        if self._on_end is not None:
+            self._on_end(refusal)
+
+
 class Exchange:
     """A request as it goes through the sidecar; what the record will tell of it is filled in on the way.
 
@@ -26,6 +81,7 @@ class Exchange:
         "body",
         "caller",
         "certificate",
+        "chunks",
         "close",
         "complete",
         "expects",
@@ -44,6 +100,7 @@ class Exchange:
         "started",
         "state",
         "status",
+        "streamed",
         "target",
         "upstream_started",
         "upstream_time",
@@ -63,6 +120,7 @@ class Exchange:
         self.expects = False  # the client waits for 100 Continue before it sends the body
         self.complete = False
         self.close = False  # the connection ends after this exchange
+        self.chunks = False  # the client understands the chunked transfer coding
         self.refusal: Refusal | None = None
         # For the application and the record.
         self.state: object = None
@@ -76,11 +134,12 @@ class Exchange:
         self.reason = ""
         self.status = 0
         self.sent = 0  # bytes of the answer's body
+        self.streamed = False  # the answer came piece by piece
         self.upstream_started = 0.0
         self.upstream_time = 0.0
 
 
-Outcome = Response | Refusal
+Outcome = Response | Stream | Refusal
 Reply = Callable[[Outcome], None]
 CLIENT_GONE = 499  # status in the record alone: the client left before its answer
 
@@ -99,6 +158,21 @@ class Application(Protocol):
 
     def finished(self, exchange: Exchange) -> None:
         """The exchange is over: answered, refused or abandoned (status `CLIENT_GONE`). Called once for each."""
+
+
+def render_stream_head(stream: Stream, *, request_id: str, chunked: bool, close: bool) -> bytes:
+    """The header of `stream` on the wire."""
+    return b"".join(
+        (
+            STATUS_LINES[stream.status],
+            stream.headers,
+            b"x-modelward-request-id: ",
+            request_id.encode(),
+            b"\r\n",
+            b"transfer-encoding: chunked\r\n" if chunked else b"",
+            b"connection: close\r\n\r\n" if close else b"\r\n",
+        )
+    )
 
 
 def render(response: Response, *, request_id: str, close: bool, head: bool) -> bytes:

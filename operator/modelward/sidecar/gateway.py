@@ -10,7 +10,8 @@ from functools import partial
 
 from modelward.sidecar import config, log
 from modelward.sidecar.access import Access
-from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
+from modelward.sidecar.events import EventScreen
+from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.record import AccessLog
@@ -93,7 +94,8 @@ class Gateway:
         except Exception as error:  # noqa: BLE001
             raise _fault(error) from None
         exchange.upstream_started = time.perf_counter()
-        return work.chain.upstream.call(payload, partial(self._settle, exchange, work, reply))
+        settle = partial(self._settle, exchange, work, reply)
+        return work.chain.upstream.call(payload, settle, streams=work.route.streams)
 
     def _payload(self, exchange: Exchange, work: _Work) -> bytes:
         """The request for the model, once the body has passed."""
@@ -119,10 +121,16 @@ class Gateway:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
         if isinstance(outcome, Response):
             outcome = _checked(outcome, work)
+        elif isinstance(outcome, Stream):
+            if work.chain.outputs is not None:
+                outcome.screen = EventScreen(work.chain.outputs.check)
+            outcome.headers += work.flag
         reply(outcome)
 
     def finished(self, exchange: Exchange) -> None:
         """Measure and record."""
+        if exchange.streamed:  # its time is the model's from the first piece to the last
+            exchange.upstream_time = time.perf_counter() - exchange.upstream_started
         overhead = 0.0
         if exchange.started:
             overhead = max(time.perf_counter() - exchange.started - exchange.upstream_time, 0.0)

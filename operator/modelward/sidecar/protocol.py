@@ -14,7 +14,17 @@ from typing import Literal, cast
 
 from modelward.sidecar import caller
 from modelward.sidecar.config import Limits
-from modelward.sidecar.exchange import CLIENT_GONE, Application, Exchange, Outcome, Response, refused, render
+from modelward.sidecar.exchange import (
+    CLIENT_GONE,
+    Application,
+    Exchange,
+    Outcome,
+    Response,
+    Stream,
+    refused,
+    render,
+    render_stream_head,
+)
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.reader import RequestReader, new_request_id
 
@@ -58,7 +68,8 @@ class Connection(asyncio.Protocol):
     """One client's connection. `deadline` is when its present wait ends, on the loop's clock."""
 
     __slots__ = ("_abandon", "_address", "_answering", "_blocked", "_certificate", "_last", "_linger_left", "_paused",
-                 "_pending", "_pumping", "_reader", "_server", "_transport", "_waiting", "deadline")  # fmt: skip
+                 "_pending", "_pumping", "_reader", "_server", "_stream", "_transport", "_waiting",
+                 "deadline")  # fmt: skip
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -68,6 +79,7 @@ class Connection(asyncio.Protocol):
         )  # in order: the first is next to be answered, the last may still be arriving
         self._answering = False  # the application has the first of them
         self._abandon: Callable[[], None] | None = None
+        self._stream: Stream | None = None  # the answer under way, where it comes piece by piece
         self._pumping = False
         self._last = False  # nothing more will be read
         self._linger_left = 0
@@ -112,13 +124,17 @@ class Connection(asyncio.Protocol):
         """The client has gone: the transport closes, and what it asked is abandoned."""
 
     def pause_writing(self) -> None:
-        """The client is not reading: begin no further answer, for a while."""
+        """The client is not reading: begin no further answer, for a while, and hold up the one that comes in pieces."""
         self._blocked = True
+        if self._stream is not None:
+            self._stream.pause()
 
     def resume_writing(self) -> None:
         """Go on."""
         self._blocked = False
         self._waiting = "nothing"
+        if self._stream is not None:
+            self._stream.resume()
         self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -126,11 +142,13 @@ class Connection(asyncio.Protocol):
         self.deadline = _NEVER
         self._last = True
         self._server.connections.discard(self)
+        self._stream = None
         if self._abandon is not None:
             self._abandon()
             self._abandon = None
         while self._pending:
-            self._finish(self._pending.popleft(), CLIENT_GONE, 0)
+            exchange = self._pending.popleft()
+            self._finish(exchange, CLIENT_GONE, exchange.sent)
 
     # --- the reader's callbacks
 
@@ -191,6 +209,9 @@ class Connection(asyncio.Protocol):
                 self._abandon = abandon
 
     def _answer(self, exchange: Exchange, outcome: Outcome) -> None:
+        if isinstance(outcome, Stream):
+            self._pass_on(exchange, outcome)
+            return
         self._answering = False
         self._abandon = None
         if isinstance(outcome, Refusal):
@@ -208,6 +229,42 @@ class Connection(asyncio.Protocol):
         self._finish(exchange, response.status, 0 if head else len(response.body))
         if final:
             self._end(unread=not exchange.complete)
+
+    def _pass_on(self, exchange: Exchange, stream: Stream) -> None:
+        """Answer piece by piece, as the model makes them; the exchange stays the first until its end."""
+        if not exchange.chunks:
+            exchange.close = True  # the end of the connection is then that of the answer
+        exchange.streamed = True
+        final = exchange.close or self._server.draining or (self._last and len(self._pending) == 1)
+        head = render_stream_head(stream, request_id=exchange.id, chunked=exchange.chunks, close=final)
+        self._stream = stream
+        stream.open(partial(self._piece, exchange), partial(self._end_stream, exchange, stream.status, final))
+        self._transport.write(head)
+        self._rest()
+
+    def _piece(self, exchange: Exchange, data: bytes) -> None:
+        exchange.sent += len(data)
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if exchange.chunks else data)
+        self._rest()
+
+    def _end_stream(self, exchange: Exchange, status: int, final: bool, refusal: Refusal | None) -> None:  # noqa: FBT001
+        if self._stream is None:
+            return  # the client has gone
+        self._answering = False
+        self._abandon = None
+        self._stream = None
+        self._pending.popleft()
+        exchange.refusal = refusal
+        if refusal is None and exchange.chunks:
+            self._transport.write(b"0\r\n\r\n")
+        self._waiting = "nothing"
+        self._finish(exchange, status, exchange.sent)
+        if refusal is not None:
+            self._last = True
+            self._transport.abort()  # the client must see that the answer is not whole
+        elif final or self._server.draining:
+            self._end(unread=False)
+        self._pump()
 
     def _finish(self, exchange: Exchange, status: int, sent: int) -> None:
         self._server.buffered -= sum(map(len, exchange.body))

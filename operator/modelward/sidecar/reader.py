@@ -138,6 +138,7 @@ class RequestReader:
         parser = self._parser
         exchange.method = parser.get_method()
         version = parser.get_http_version()
+        exchange.chunks = version == "1.1"
         exchange.close = version != "1.1" or not parser.should_keep_alive()
         self.in_head = False
         self._size_left = self._limits.header_bytes  # the trailers', which the fields' count covers too

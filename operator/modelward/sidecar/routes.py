@@ -16,25 +16,33 @@ _V2 = re.compile(
     + _NAME
     + rb")(?:/versions/"
     + _NAME
-    + rb")?(/infer|/explain|/ready)?)?"
+    + rb")?(/infer|/infer_stream|/generate|/generate_stream|/explain|/ready)?)?"
 )
 _V1 = re.compile(rb"/v1/models(?:/(" + _NAME + rb")(?:/versions/" + _NAME + rb")?(:predict|:explain)?)?")
 _PATTERNS = {"v1": _V1, "v2": _V2}
 _POSTED: dict[bytes, Operation] = {
     b"/infer": "Infer",
+    b"/generate": "Infer",
+    b"/infer_stream": "Infer",
+    b"/generate_stream": "Infer",
     b":predict": "Infer",
     b"/explain": "Explain",
     b":explain": "Explain",
 }
+_STREAMED = (b"/infer_stream", b"/generate_stream")  # the protocol's generate extension: answers as they are made
 _READING = (b"GET", b"HEAD")
 
 
 class Route(NamedTuple):
-    """A path that is open: what it does, the model it names (if any), and whether it carries a body to check."""
+    """A path that is open: what it does, the model it names (if any), and whether it carries a body to check.
+
+    `streams`: its answer may come as a stream of events.
+    """
 
     operation: Operation
     model: str | None
     has_body: bool
+    streams: bool = False
 
 
 class Router:
@@ -72,4 +80,5 @@ class Router:
         model = match[1].decode() if match[1] else None
         if model is not None and model != self._model:  # whatever else the server has loaded is not what was declared
             raise Refusal("not-found", f"The model here is {self._model}.")
-        return Route(operation or "Metadata", model, has_body=operation is not None)
+        has_body = operation is not None
+        return Route(operation or "Metadata", model, has_body, streams=(match[2] or b"") in _STREAMED)

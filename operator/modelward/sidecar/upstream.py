@@ -13,7 +13,7 @@ from typing import cast
 import httptools
 
 from modelward.sidecar.config import Limits
-from modelward.sidecar.exchange import Outcome, Response
+from modelward.sidecar.exchange import Outcome, Response, Stream
 from modelward.sidecar.problems import Refusal
 
 # Not passed on: what concerns this connection alone, what the sidecar sets itself, and cookies.
@@ -23,17 +23,24 @@ _KEPT_BACK = frozenset(
      b"x-modelward-request-id", b"x-modelward-verdict")
 )  # fmt: skip
 _MAX_HEADERS = 64
+_EVENTS = b"text/event-stream"
 
 
 class Call:
-    """A request on its way: what to send, whom to tell, and until when it may take (the loop's clock)."""
+    """A request on its way: what to send, whom to tell, and until when it may take (the loop's clock).
 
-    __slots__ = ("deadline", "done", "fresh", "payload")
+    `streams`: an answer of server-sent events is told as it comes.
+    """
 
-    def __init__(self, payload: bytes, done: Callable[[Outcome], None], deadline: float) -> None:
+    __slots__ = ("deadline", "done", "fresh", "payload", "streams")
+
+    def __init__(
+        self, payload: bytes, done: Callable[[Outcome], None], deadline: float, *, streams: bool = False
+    ) -> None:
         self.payload = payload
         self.done: Callable[[Outcome], None] | None = done
         self.deadline = deadline
+        self.streams = streams
         self.fresh = False  # has been given a new connection already
 
     def finish(self, outcome: Outcome) -> None:
@@ -61,18 +68,24 @@ class Upstream:
         """How many there are, those being opened included."""
         return len(self._idle) + len(self._busy) + len(self._connecting)
 
-    def call(self, payload: bytes, done: Callable[[Outcome], None]) -> Callable[[], None]:
+    def call(self, payload: bytes, done: Callable[[Outcome], None], *, streams: bool = False) -> Callable[[], None]:
         """Send `payload`, a whole request; `done` gets the answer or the refusal. Returns how to abandon it.
+
+        `streams`: an answer of server-sent events is given at its beginning, as a Stream.
 
         Raises:
             Refusal: 503, too many calls wait already.
         """
-        call = Call(payload, done, self._loop.time() + self.limits.upstream_seconds)
+        call = Call(payload, done, self.deadline(), streams=streams)
         if self._idle:
             self._idle.pop().send(call)
         else:
             self._enqueue(call)
         return lambda: self._abandon(call)
+
+    def deadline(self, seconds: float = 0.0) -> float:
+        """When patience with the model ends, on the loop's clock: `seconds` from now, or `upstream_seconds`."""
+        return self._loop.time() + (seconds or self.limits.upstream_seconds)
 
     def _enqueue(self, call: Call) -> None:
         if len(self._waiting) >= self.limits.upstream_queue:
@@ -152,8 +165,8 @@ class Upstream:
 class UpstreamConnection(asyncio.Protocol):
     """One connection to the model server."""
 
-    __slots__ = ("_body", "_complete", "_framed", "_headers", "_parser", "_reusable", "_size", "_status",
-                 "_transport", "_upstream", "_used", "call")  # fmt: skip
+    __slots__ = ("_body", "_complete", "_events", "_framed", "_headers", "_held", "_parser", "_reusable", "_size",
+                 "_status", "_stream", "_stream_ends", "_transport", "_upstream", "_used", "call")  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -170,6 +183,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._framed = False  # the end of the body is told by its length or by chunks
         self._complete = False
         self._reusable = False
+        self._events = False  # the answer says that it is a stream of events
+        self._stream: Stream | None = None  # it, once it is told as one
+        self._held = False  # not read from, while the client does not read
+        self._stream_ends = 0.0  # when at the latest, on the loop's clock
 
     def send(self, call: Call) -> None:
         """Send `call`; the connection is free."""
@@ -219,6 +236,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Settle what was under way."""
+        if self._stream is not None:
+            self._stream.end(_bad("broken-off", "The model server broke off before its answer was whole."))
         call, self.call = self.call, None
         if call is None or call.done is None:
             self._upstream.lost(self, None)
@@ -240,6 +259,8 @@ class UpstreamConnection(asyncio.Protocol):
         lower = name.lower()
         if lower in (b"content-length", b"transfer-encoding"):
             self._framed = True
+        elif lower == b"content-type":
+            self._events = value.partition(b";")[0].strip().lower() == _EVENTS
         if lower not in _KEPT_BACK:
             self._headers.append(b"%b: %b\r\n" % (lower, value))
             self._spend(len(lower) + len(value))
@@ -251,11 +272,21 @@ class UpstreamConnection(asyncio.Protocol):
         self._status = self._parser.get_status_code()
         # Asked now: once the message is over, the parser has forgotten how its end was told.
         self._reusable = self._parser.should_keep_alive()
+        if self._events and self._status == 200 and self.call is not None and self.call.streams:
+            self._stream = Stream(200, b"".join(self._headers), self._hold, self._go_on)
+            self._stream_ends = self._upstream.deadline(self._upstream.limits.stream_seconds)
+            self.call.finish(self._stream)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._spend(len(body))
-        self._body.append(body)
+        if self._stream is None:
+            self._body.append(body)
+        elif self._stream.piece(body):
+            if self.call is not None:  # patience is for each piece, up to the end of the whole
+                self.call.deadline = min(self._upstream.deadline(), self._stream_ends)
+        else:
+            raise _bad("unwanted", "The stream was broken off.")
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
@@ -271,21 +302,37 @@ class UpstreamConnection(asyncio.Protocol):
         if self._size > self._upstream.limits.response_bytes:
             raise _bad("too-large", f"The model's answer is larger than {self._upstream.limits.response_bytes} bytes.")
 
+    def _hold(self) -> None:
+        if not self._held and not self._transport.is_closing():
+            self._held = True
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._held = False
+
     # --- ending a call
 
     def _deliver(self, *, reusable: bool) -> None:
         response = Response(self._status, b"".join(self._headers), b"".join(self._body))
         call, self.call = self.call, None
+        stream, self._stream = self._stream, None
         if reusable:
+            self._go_on()
             self._used = True
             self._reset()
             self._upstream.release(self)
         else:
             self._transport.close()
-        if call is not None:
+        if stream is not None:
+            stream.end(None)
+        elif call is not None:
             call.finish(response)
 
     def _settle(self, refusal: Refusal) -> None:
+        if self._stream is not None:
+            self._stream.end(refusal)
         call, self.call = self.call, None
         if call is not None:
             call.finish(refusal)

@@ -1,0 +1,49 @@
+"""Server-sent events (the HTML standard, section 9.2) of a model's stream: each is checked before it goes on.
+
+An event is passed on when it is whole and its data fits the declared outputs; the first that does not ends the stream.
+"""
+
+import re
+from collections.abc import Callable
+
+from modelward.sidecar.problems import Refusal
+
+MAX_EVENT_BYTES = 1 << 20
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventScreen:
+    """Takes pieces of a stream as they come, gives the whole events that fit. `check` raises Refusal."""
+
+    def __init__(self, check: Callable[[bytes], None]) -> None:
+        self._check = check
+        self._held = b""
+
+    def __call__(self, piece: bytes | None) -> bytes:
+        """What may go on after `piece`; None: nothing more comes, and what is held must be a whole event or blank."""
+        held = self._held + (piece or b"")
+        ends = [match.end() for match in _EVENT_END.finditer(held)]
+        whole = ends[-1] if ends else 0
+        start = 0
+        for end in ends:
+            self._judge(held[start:end])
+            start = end
+        self._held = held[whole:]
+        if len(self._held) > MAX_EVENT_BYTES:
+            raise _unfit(f"The model's stream has an event of more than {MAX_EVENT_BYTES} bytes.")
+        if piece is None and self._held.strip():
+            raise _unfit("The model's stream ends in the middle of an event.")
+        return held[:whole]
+
+    def _judge(self, event: bytes) -> None:
+        lines = [line for line in _LINE_END.split(event) if line]
+        data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+        if data:
+            self._check(b"\n".join(data))
+        elif any(not line.startswith(b":") for line in lines):  # a comment keeps the connection awake; it says nothing
+            raise _unfit("The model's stream has an event without data.")
+
+
+def _unfit(detail: str) -> Refusal:
+    return Refusal("bad-upstream", detail, reason="upstream-schema")
