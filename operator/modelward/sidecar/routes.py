@@ -16,13 +16,12 @@ _V2 = re.compile(
     + _NAME
     + rb")(?:/versions/"
     + _NAME
-    + rb")?(/infer|/infer_stream|/generate|/generate_stream|/explain|/ready)?)?"
+    + rb")?(/infer|/infer_stream|/generate_stream|/explain|/ready)?)?"
 )
 _V1 = re.compile(rb"/v1/models(?:/(" + _NAME + rb")(?:/versions/" + _NAME + rb")?(:predict|:explain)?)?")
 _PATTERNS = {"v1": _V1, "v2": _V2}
 _POSTED: dict[bytes, Operation] = {
     b"/infer": "Infer",
-    b"/generate": "Infer",
     b"/infer_stream": "Infer",
     b"/generate_stream": "Infer",
     b":predict": "Infer",

@@ -76,10 +76,16 @@ def test_routes(protocol, method, target, expected):
     router = Router(protocol, "m")
     for _ in range(2):  # the second time from memory
         try:
-            found = tuple(router.route(method, target))
+            found = tuple(router.route(method, target))[:3]
         except Refusal as refusal:
             found = refusal.problem.slug
         assert found == expected
+
+
+@pytest.mark.parametrize(("path", "streams"), [("infer", False), ("infer_stream", True), ("generate_stream", True)])
+def test_only_the_streaming_paths_stream(path, streams):
+    route = Router("v2", "m").route(b"POST", f"/v2/models/m/{path}".encode())
+    assert (route.operation, route.has_body, route.streams) == ("Infer", True, streams)
 
 
 def test_routes_remember_boundedly():
