@@ -107,7 +107,7 @@ def test_each_event_goes_on_as_it_comes_and_the_connection_is_kept(run, checked)
         running.model.behaviour = lambda connection, _: connection.answer(json.dumps(ANSWER).encode())
         client.send(request(infer()))
         assert client.read().status == 200
-    assert running.model.opened == 1
+    assert model.connection in running.model.connections
     line = running.log(2)[0]
     assert (line["status"], line["bytes_out"]) == (200, len(event(1) + event(2)))
     assert line["upstream_us"] >= 50_000, "the time of a stream is the model's"
