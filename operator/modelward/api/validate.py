@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -17,8 +20,10 @@ from modelward.api.manifest import FieldPath, dotted
 from modelward.api.printable import printable
 
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
-_RULES = "x-kubernetes-validations"
+_RULES, _KEYS = "x-kubernetes-validations", "x-kubernetes-list-map-keys"
 _MAX_PROBLEMS = 64
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+"""A date-time of RFC 3339."""
 _FIELDS_BELOW = "an object: its fields go below it, indented"
 _WANTED = {
     "model_type": _FIELDS_BELOW,
@@ -93,8 +98,8 @@ def stored(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_rule_problems(as_stored: dict[str, Any]) -> list[Problem]:
-    """Return what the CEL rules of its schema (`x-kubernetes-validations`) find in an object as it is stored."""
-    return _cel_problems(as_stored, _rules_of(as_stored["kind"]), ())[:_MAX_PROBLEMS]
+    """Return what its schema finds in an object as it is stored beyond types and bounds, its CEL rules above all."""
+    return _schema_problems(as_stored, _rules_of(as_stored["kind"]), ())[:_MAX_PROBLEMS]
 
 
 def canonical(resource: Resource) -> dict[str, Any]:
@@ -175,14 +180,20 @@ def _at(schema: dict[str, Any], path: FieldPath) -> dict[str, Any]:
 
 
 def _ruled(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what of a schema leads to its CEL rules: most fields have none, and need not be walked through."""
-    out: dict[str, Any] = {_RULES: schema[_RULES]} if _RULES in schema else {}
+    """Return what of a schema leads to its CEL rules, formats and keys: most fields have none of them, and need not be
+    walked through.
+    """
+    out = {name: schema[name] for name in (_RULES, _KEYS) if name in schema}
+    if schema.get("format") == "date-time":
+        out["format"] = schema["format"]
+    if "x-kubernetes-int-or-string" in schema:
+        out["pattern"] = schema["pattern"]
     inner = {name: _ruled(value) for name, value in schema.get("properties", {}).items()}
     if properties := {name: value for name, value in inner.items() if value}:
         out["properties"] = properties
-    items = schema.get("items")
-    if isinstance(items, dict) and (ruled := _ruled(items)):
-        out["items"] = ruled
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict) and (ruled := _ruled(schema[name])):
+            out[name] = ruled
     return out or None
 
 
@@ -191,8 +202,8 @@ def _rules_of(kind: str) -> dict[str, Any]:
     return _ruled(_schema(kind)) or {}
 
 
-def _cel_problems(value: Any, schema: dict[str, Any], path: FieldPath) -> list[Problem]:
-    """Evaluate a schema's own CEL rules (`x-kubernetes-validations`), innermost last."""
+def _schema_problems(value: Any, schema: dict[str, Any], path: FieldPath) -> list[Problem]:
+    """What a schema asks beyond the models' types, innermost last: its CEL rules, formats, keys that are there once."""
     problems = []
     for rule in schema.get(_RULES, ()):
         try:
@@ -204,8 +215,37 @@ def _cel_problems(value: Any, schema: dict[str, Any], path: FieldPath) -> list[P
     if isinstance(value, dict):
         for key, inner in schema.get("properties", {}).items():
             if key in value:
-                problems += _cel_problems(value[key], inner, (*path, key))
-    elif isinstance(value, list) and "items" in schema:
-        for index, item in enumerate(value):
-            problems += _cel_problems(item, schema["items"], (*path, index))
+                problems += _schema_problems(value[key], inner, (*path, key))
+        for key in value if "additionalProperties" in schema else ():
+            problems += _schema_problems(value[key], schema["additionalProperties"], (*path, key))
+    elif isinstance(value, list):
+        problems += _repeated(value, schema.get(_KEYS, ()), path)
+        for index, item in enumerate(value if "items" in schema else ()):
+            problems += _schema_problems(item, schema["items"], (*path, index))
+    elif isinstance(value, str):
+        if "format" in schema and not _is_time(value):
+            problems.append(Problem(path, f"{_shown(value)} is not a time: write it as 2027-03-31T00:00:00Z"))
+        if "pattern" in schema and not re.fullmatch(schema["pattern"], value):
+            problems.append(Problem(path, f"{_shown(value)} is not a quantity: write it as 500m, 2 or 1.5Gi"))
     return problems
+
+
+def _repeated(items: list[Any], keys: Sequence[str], path: FieldPath) -> Iterator[Problem]:
+    """Items of a list-map whose keys an item before them has."""
+    seen = set()
+    for index, item in enumerate(items if keys else ()):
+        values = tuple(item.get(key) for key in keys)
+        if values in seen:
+            named = ", ".join(f"{key} {_shown(value)}" for key, value in zip(keys, values, strict=True))
+            yield Problem((*path, index), f"a second one with {named}: keep one of them")
+        seen.add(values)
+
+
+def _is_time(text: str) -> bool:
+    if not _TIME.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

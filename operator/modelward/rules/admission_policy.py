@@ -27,6 +27,7 @@ from modelward.rules.judge import MAX_FOUND, NOT_SHOWN
 ACTIONS = {"Enforce": ["Deny"], "Warn": ["Warn"], "Audit": ["Audit"]}
 LABELS = {"app.kubernetes.io/part-of": "modelward", "app.kubernetes.io/component": "backstop"}
 MAX_MESSAGE = 1024
+_AND_MORE = "). This is the first broken rule that was met; `modelward check` lists all."
 
 
 def _quoted(text: str) -> str:
@@ -41,7 +42,8 @@ def _told(rule_id: str, field: str, message: str, fix: str) -> str:
 
 def _asked_by(text: str, kind: str) -> str:
     """CEL that adds who asks; a message with a line break in it would be put aside by the API server."""
-    return f"({text} + {_quoted(f' (asked by {kind}/')} + params.metadata.name + ')').replace('\\n', ' ')"
+    asked = f"{_quoted(f' (asked by {kind}/')} + params.metadata.name + {_quoted(_AND_MORE)}"
+    return f"({text} + {asked}).replace('\\n', ' ')"
 
 
 def _first_broken(rules: Sequence[Rule]) -> str:

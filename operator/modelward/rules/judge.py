@@ -57,10 +57,22 @@ class Violation:
 
     @property
     def line(self) -> str:
-        """The violation on one line, of bounded length."""
-        text = f"{self.rule} {self.field}: {self.found}. Fix: {self.fix} (asked by {self.policy})"
-        text = " ".join(text.split())
-        return text if len(text) <= MAX_LINE else text[: MAX_LINE - 3] + "..."
+        """The violation on one line of bounded length, with who asks."""
+        return _bounded(f"{self._told} (asked by {self.policy})")
+
+    @property
+    def short_line(self) -> str:
+        """The same without who asks, for where that is said once for many."""
+        return _bounded(self._told)
+
+    @property
+    def _told(self) -> str:
+        return f"{self.rule} {self.field}: {self.found}." + (f" Fix: {self.fix}" if self.fix else "")
+
+
+def _bounded(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_LINE else text[: MAX_LINE - 3] + "..."
 
 
 @dataclass(frozen=True)
@@ -229,24 +241,39 @@ def merged(violations: Sequence[Violation]) -> tuple[Violation, ...]:
 
 
 def denial(verdict: Verdict, who: str) -> str:
-    """Write a refusal for a terminal: a head, then a line a violation, bounded as Kubernetes asks.
+    """Write a refusal for a terminal: who asks, then a line a violation, bounded as Kubernetes asks.
 
     Args:
         verdict: with at least one violation.
         who: the object, such as `ModelDeployment clinic/wdbc`.
     """
-    violations = merged(verdict.violations)
-    count = len(violations)
-    lines = [f"{who} breaks {count} rule{'s' if count > 1 else ''}:"]
-    size = len(lines[0])
-    for index, violation in enumerate(violations):
-        line = f"  {violation.line}"
-        size += len(line.encode()) + 1
-        if size > MAX_DENIAL - 80:
-            lines.append(f"  ... and {count - index} more: `modelward check` lists them all")
-            break
-        lines.append(line)
+    groups: dict[str, list[Violation]] = {}
+    for violation in merged(verdict.violations):
+        groups.setdefault(violation.policy, []).append(violation)
+    count = sum(map(len, groups.values()))
+    lines = [f"{who} breaks {count} rule{'s' if count > 1 else ''}{_of_one(groups)}:"]
+    size, told = len(lines[0]), 0
+    for policy, violations in groups.items():
+        new = [f"{len(violations)} of {_joined(policy)}:"] if len(groups) > 1 else []
+        for violation in violations:
+            new.append(f"  {violation.short_line}")
+            size += sum(len(line.encode()) + 1 for line in new)
+            if size > MAX_DENIAL - 80:
+                lines.append(f"  ... and {count - told} more: `modelward check` lists them all")
+                return "\n".join(lines)
+            lines += new
+            told += 1
+            new = []
     return "\n".join(lines)
+
+
+def _of_one(groups: dict[str, list[Violation]]) -> str:
+    """The policies, where the same ask for everything."""
+    return f" of {_joined(next(iter(groups)))}" if len(groups) == 1 else ""
+
+
+def _joined(policies: str) -> str:
+    return _bounded(" and ".join(policies.split(", ")))
 
 
 def rule_problems(policy: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ def bare(**metadata: Any) -> dict[str, Any]:
 def test_every_violation_is_in_the_message():
     decision = decide(request(bare()), around(), NOW)
     assert not decision.allowed
-    assert decision.message.splitlines()[0] == "ModelDeployment clinic/m breaks 2 rules:"
+    assert decision.message.splitlines()[0] == "ModelDeployment clinic/m breaks 2 rules of ClusterDataPolicy/baseline:"
     assert [line.split()[0] for line in decision.message.splitlines()[1:]] == ["ENC-001", "EXP-001"]
 
 

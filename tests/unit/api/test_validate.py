@@ -78,3 +78,39 @@ def test_metadata_of_the_api_server_is_kept() -> None:
     assert kept["managedFields"] == [{"manager": "kubectl"}]
     assert kept["finalizers"] == ["x"]
     assert "creationTimestamp" not in kept
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        ("2027-03-31T00:00:00Z", True),
+        ("2027-03-31T00:00:00.5+02:00", True),
+        ("2027-03-31", False),
+        ("2027-02-30T00:00:00Z", False),
+        ("2027-03-31T00:00:00", False),
+        ("soon", False),
+    ],
+)
+def test_times_are_those_of_rfc_3339(text: str, accepted: bool) -> None:
+    manifest = policy({"exceptions": [{"reason": "r", "approvedBy": "a", "expires": text}]})
+    if accepted:
+        parse(manifest)
+        return
+    with pytest.raises(SchemaError, match=r"spec.exceptions\[0\].expires: .* is not a time"):
+        parse(manifest)
+
+
+@pytest.mark.parametrize(("quantity", "accepted"), [("500m", True), (2, True), ("1.5Gi", True), ("lots", False)])
+def test_quantities_are_those_of_kubernetes(quantity: str | int, accepted: bool) -> None:
+    manifest = good()
+    manifest["spec"]["model"]["resources"] = {"requests": {"cpu": quantity}}
+    if accepted:
+        parse(manifest)
+        return
+    with pytest.raises(SchemaError, match="is not a quantity: write it as"):
+        parse(manifest)
+
+
+def test_a_second_item_of_the_same_key_is_told() -> None:
+    with pytest.raises(SchemaError, match=r'spec.fields\[1\]: a second one with name "a": keep one'):
+        parse(policy({"fields": [{"name": "a"}, {"name": "a", "treatment": "Drop"}]}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modelward.cli.check import command
 from tests.corpus import good
 
 ROOT = Path(__file__).parents[3]
@@ -54,3 +56,17 @@ def test_a_bad_manifest_stops_the_commit(repository: Path) -> None:
     done = run_hook(repository, "models/good.yaml", "models/bad.yaml")
     assert done.returncode == 1
     assert "ENC-001" in done.stdout
+
+
+def test_what_the_page_says_can_be_said() -> None:
+    """Every command and option of the how-to exists, and its examples are YAML."""
+    page = (ROOT / "docs" / "how-to" / "check-in-ci.md").read_text()
+    commands = re.findall(r"modelward check (?:[^`#\n]*)", page)
+    assert len(commands) >= 6
+    for text in commands:
+        arguments = [word for word in shlex.split(text)[2:] if word != "|"]
+        if any(not word.startswith("-") or word == "-" for word in arguments):
+            command.make_context("check", arguments)
+    filled = page.replace("<address of the modelward repository>", "x").replace("<tag>", "v1")
+    for block in re.findall(r"```yaml\n(.*?)```", filled, re.DOTALL):
+        assert yaml.safe_load(block)

@@ -162,7 +162,7 @@ def test_a_denial_has_a_line_a_violation_and_is_bounded() -> None:
     text = denial(verdict, "ModelDeployment clinic/wdbc")
     assert len(text.encode()) <= MAX_DENIAL
     head, *lines = text.splitlines()
-    assert head == f"ModelDeployment clinic/wdbc breaks {len(verdict.violations)} rules:"
+    assert head == f"ModelDeployment clinic/wdbc breaks {len(verdict.violations)} rules of DataPolicy/clinic/policy:"
     assert lines[-1].startswith("  ... and ")
     short = denial(judged(manifest, policy({"require": BASELINE})), "ModelDeployment clinic/wdbc")
     assert len(short.splitlines()) == 9
@@ -174,8 +174,25 @@ def test_what_several_policies_ask_for_is_told_once() -> None:
     verdict = judged(manifest, policy({"require": BASELINE}), cluster_policy({"require": BASELINE}))
     assert len(verdict.violations) == 2
     head, line = denial(verdict, "it").splitlines()
-    assert head == "it breaks 1 rule:"
-    assert line.endswith("(asked by DataPolicy/clinic/policy, ClusterDataPolicy/cluster)")
+    assert head == "it breaks 1 rule of DataPolicy/clinic/policy and ClusterDataPolicy/cluster:"
+    assert line.startswith("  ENC-001 spec.encryption.inTransit: no encryption in transit. Fix: ")
+
+
+def test_what_different_policies_ask_for_is_told_under_their_names() -> None:
+    manifest = good()
+    del manifest["spec"]["encryption"]
+    rule = {"id": "CUSTOM-001", "expression": "false", "message": "'no'"}
+    verdict = judged(manifest, policy({"require": BASELINE}), cluster_policy({"rules": [rule]}))
+    head, first, encryption, second, custom = denial(verdict, "it").splitlines()
+    assert (head, first) == ("it breaks 2 rules:", "1 of DataPolicy/clinic/policy:")
+    assert encryption.startswith("  ENC-001 ")
+    assert (second, custom) == ("1 of ClusterDataPolicy/cluster:", "  CUSTOM-001 spec: no.")
+
+
+def test_a_denial_is_bounded_however_many_policies_ask() -> None:
+    rule = {"id": "CUSTOM-001", "expression": "false", "message": "'no'"}
+    policies = [{**cluster_policy({"rules": [rule]}), "metadata": {"name": f"{'x' * 240}{n}"}} for n in range(40)]
+    assert len(denial(judged(good(), *policies), "it").encode()) <= MAX_DENIAL
 
 
 def test_a_message_cannot_forge_a_line() -> None:
