@@ -21,13 +21,16 @@ from modelward.controller.observe import observe
 from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Found, Targets
+from modelward.planner.deployment import pod_spec
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
+from modelward.planner.readiness import observations
 from modelward.planner.references import References
 from modelward.planner.report import UNREADABLE, judged
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
-from modelward.rules.judge import Review, Verdict, judge, policy_name
+from modelward.planner.target import pods_of
+from modelward.rules.judge import Review, Verdict, judge, judge_readiness, policy_name
 
 _LOOK_AGAIN_SECONDS = 5.0
 _REFUSALS = (400, 403, 413, 422)  # trying again alone mends none of these: quota, admission, size, immutable fields
@@ -48,6 +51,7 @@ class _Case:
     policies: tuple[KubeObject, ...]
     references: References
     found: Found
+    readiness: Verdict
 
     @property
     def obstacle(self) -> Obstacle | None:
@@ -138,6 +142,7 @@ class Models:
         case = await self._case(md, raw)
         observation = Observation(
             verdict=case.verdict,
+            readiness=case.readiness,
             obstacle=case.obstacle,
             security_test_asked=bool(case.security_tests),
             security_test_gates=any(case.security_tests),
@@ -215,10 +220,12 @@ class Models:
         )
         verdict = judge(review, policies)
         governing = tuple(one for one in policies if policy_name(one) in verdict.policies)
-        said = judged(md.metadata.name, namespace, verdict, governing, review.now)
-        self._ledger.put(namespace, md.metadata.name, said)
         found = await self._targets.look_up(md, self._installed().settings)
-        return _Case(md, raw, verdict, governing, await self._references(md), found)
+        seen = observations(raw, _pods(md, found), review.now)
+        readiness = judge_readiness(review, governing, seen)
+        said = judged(md.metadata.name, namespace, verdict + readiness, governing, review.now)
+        self._ledger.put(namespace, md.metadata.name, said)
+        return _Case(md, raw, verdict, governing, await self._references(md), found, readiness)
 
     async def _references(self, md: ModelDeployment) -> References:
         wanted = {(reference.kind, reference.name) for reference in references_of(md)}
@@ -247,6 +254,14 @@ def _parsed(raw: KubeObject) -> ModelDeployment:
     return resource
 
 
+def _pods(md: ModelDeployment, found: Found) -> list[KubeObject]:
+    """Return the specs of the pod templates that a model runs by: modelward's own, or those of its target."""
+    if md.spec.model:
+        return [pod_spec(md, md.spec.model)]
+    templates = pods_of(found.item) if found.item else ()
+    return [template["spec"] for template in templates if isinstance(template.get("spec"), dict)]
+
+
 def _tests(policy: KubeObject) -> bool:
     return "securityTest" in policy["spec"].get("require", {})
 
@@ -266,6 +281,10 @@ def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str,
         elif kind == "Ready":
             if item["status"] == "True":
                 news.append(("Normal", "Ready", item["message"]))
-            elif reason in ("Bypassable", "LineageNotVerified"):  # of SidecarMissing tells who finds the pods
+            elif reason in (
+                "Bypassable",
+                "LineageNotVerified",
+                "RequirementNotMet",
+            ):  # of SidecarMissing tells who finds the pods
                 news.append(("Warning", reason, item["message"]))
     return news

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.planner.lineage import lineage, problems
+from modelward.api.lineage import lineage, problems
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.rollout import Rollout, deployment_rollout
 from modelward.planner.sidecar import MODEL_LABEL
@@ -48,7 +48,8 @@ class Observation:
     """What was seen of a model in the cluster.
 
     Attributes:
-        verdict: what its policies say; None when it could not be judged.
+        verdict: what its policies say of its manifest; None when it could not be judged.
+        readiness: what they say of what was seen of it.
         obstacle: what keeps it from being made or changed; None: what was planned was applied.
         deployment: its Deployment as the API server has it, None where there is none.
         target: how far the workload is that is protected instead; None where there is none.
@@ -65,6 +66,7 @@ class Observation:
     """
 
     verdict: Verdict | None = None
+    readiness: Verdict = field(default_factory=Verdict)
     obstacle: Obstacle | None = None
     deployment: dict[str, Any] | None = None
     target: Rollout | None = None
@@ -78,6 +80,11 @@ class Observation:
     reachable: tuple[str, ...] = ()
     security_test_gates: bool = False
     security_test_asked: bool = False
+
+    @property
+    def judgement(self) -> Verdict | None:
+        """What its policies say in all; None when it could not be judged."""
+        return self.verdict + self.readiness if self.verdict else None
 
     @property
     def rollout(self) -> Rollout | None:
@@ -120,7 +127,8 @@ def rfc3339(moment: datetime) -> str:
 
 def withheld(md: ModelDeployment, observation: Observation) -> bool:
     """Tell whether callers are kept away: what must be shown before a model is Ready is not."""
-    return bool(problems(md.metadata.annotations)) or observation.security_test_gates
+    unmet = bool(observation.readiness.violations)
+    return unmet or bool(problems(md.metadata.annotations)) or observation.security_test_gates
 
 
 def invalid_status(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
@@ -146,10 +154,10 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
         now: the time, for conditions that change.
     """
     conditions = _conditions(raw, now)
-    conditions.set("PolicyCompliant", *_compliant(observation.verdict))
+    conditions.set("PolicyCompliant", *_compliant(observation.judgement))
     conditions.set("Encrypted", *_encrypted(md, observation))
     conditions.set("AccessControlled", *_access_controlled(md, observation))
-    conditions.set("LineageVerified", *_lineage_verified(md))
+    conditions.set("LineageVerified", *_lineage_verified(md, observation.readiness))
     conditions.set("Monitored", *_monitored(md, observation))
     conditions.set("SecurityTested", *_security_tested(observation))
     conditions.set("Bypassable", *_bypassable(observation))
@@ -163,7 +171,7 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
         conditions.set("Stalled", "True", "PodsFailing", ready[2])
     elif not _rolled_out(md, observation):
         conditions.set("Reconciling", "True", "Progressing", ready[2])
-    verdict = observation.verdict
+    verdict = observation.judgement
     out: dict[str, Any] = {
         "conditions": list(conditions.found.values()),
         "observedGeneration": conditions.generation,
@@ -215,6 +223,8 @@ def _ready(md: ModelDeployment, observation: Observation) -> Told:
     wrong = problems(md.metadata.annotations)
     if wrong:
         return "False", "LineageNotVerified", wrong[0]
+    if observation.readiness.violations:
+        return "False", "RequirementNotMet", _lines(observation.readiness.violations)
     if observation.security_test_gates:
         return "False", "SecurityTestMissing", "no security test has passed yet"
     if rollout and rollout.rests:
@@ -283,13 +293,16 @@ def _access_controlled(md: ModelDeployment, observation: Observation) -> Told:
     return "True", "RulesEnforced", f"{len(rules)} access rule{'s' if len(rules) > 1 else ''}"
 
 
-def _lineage_verified(md: ModelDeployment) -> Told:
+def _lineage_verified(md: ModelDeployment, readiness: Verdict) -> Told:
     declared = lineage(md.metadata.annotations)
     wrong = problems(md.metadata.annotations)
     if wrong:
         return "False", "Malformed", _listed(wrong)
     if not declared:
         return "Unknown", "NotDeclared", "no lineage annotation is there"
+    unmet = [item for item in readiness.everything if item.rule.startswith("LIN-")]
+    if unmet:
+        return "False", "NotVerified", _lines(unmet)
     return "True", "WellFormed", f"{', '.join(declared)} read; signature not asked"
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 EnforcedAt = Literal["admission", "readiness"]
 Severity = Literal["high", "medium", "low"]
-Observation = Literal["lineage", "signature", "securityTest", "pod"]
+Observation = Literal["lineage", "signature", "securityTest", "pods"]
 """What the controller may have seen of a model, and only it: see `planner.readiness`."""
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.planner.lineage import MAX_BYTES, PREFIX, problems
+from modelward.api.lineage import MAX_BYTES, PREFIX, problems
 
 STEP = {"what": "all features", "how": "z-score", "why": "input contract"}
 
