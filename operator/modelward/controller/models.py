@@ -42,6 +42,21 @@ _AWAITED = (
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What the policies say of a model's manifest.
+
+    Attributes:
+        review: what was judged.
+        verdict: what was found.
+        policies: those that govern it.
+    """
+
+    review: Review
+    verdict: Verdict
+    policies: tuple[KubeObject, ...]
+
+
+@dataclass(frozen=True)
 class _Case:
     """A model with all that bears on it: what its policies say, those that govern it, and what it refers to."""
 
@@ -203,7 +218,7 @@ class Models:
             reachable=pods.reachable,
         )
 
-    async def _case(self, md: ModelDeployment, raw: KubeObject) -> _Case:
+    async def judgement(self, md: ModelDeployment) -> Judgement:
         """Judge by policies read now: those that the API server judged by may be older than the object."""
         namespace = namespace_of(md)
         cluster_wide, namespaced, place = await asyncio.gather(
@@ -220,11 +235,16 @@ class Models:
         )
         verdict = judge(review, policies)
         governing = tuple(one for one in policies if policy_name(one) in verdict.policies)
+        return Judgement(review, verdict, governing)
+
+    async def _case(self, md: ModelDeployment, raw: KubeObject) -> _Case:
+        judged_now = await self.judgement(md)
+        review, verdict, governing = judged_now.review, judged_now.verdict, judged_now.policies
         found = await self._targets.look_up(md, self._installed().settings)
         seen = observations(raw, _pods(md, found), review.now)
         readiness = judge_readiness(review, governing, seen)
-        said = judged(md.metadata.name, namespace, verdict + readiness, governing, review.now)
-        self._ledger.put(namespace, md.metadata.name, said)
+        said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now)
+        self._ledger.put(review.namespace, md.metadata.name, said)
         return _Case(md, raw, verdict, governing, await self._references(md), found, readiness)
 
     async def _references(self, md: ModelDeployment) -> References:
@@ -281,10 +301,7 @@ def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str,
         elif kind == "Ready":
             if item["status"] == "True":
                 news.append(("Normal", "Ready", item["message"]))
-            elif reason in (
-                "Bypassable",
-                "LineageNotVerified",
-                "RequirementNotMet",
-            ):  # of SidecarMissing tells who finds the pods
+            # Of SidecarMissing tells who finds the pods.
+            elif reason in ("Bypassable", "LineageNotVerified", "RequirementNotMet"):
                 news.append(("Warning", reason, item["message"]))
     return news

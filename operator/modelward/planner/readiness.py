@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from modelward.api.lineage import problems
@@ -39,4 +40,4 @@ def _security_test(raw: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     if not last:
         return {"outcome": "None", "ageDays": 0}
     age = now - datetime.fromisoformat(last["finishedAt"])
-    return {"outcome": last["outcome"], "ageDays": max(age.days, 0)}
+    return {"outcome": last["outcome"], "ageDays": max(math.ceil(age / timedelta(days=1)), 0)}

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from modelward.planner.names import KubeObject
 from modelward.planner.policy_status import active_exceptions
 from modelward.planner.status import one_line
+from modelward.rules.catalogue import catalogue
 from modelward.rules.judge import Verdict, Violation, policy_name
 from modelward.rules.prepared import prepare
 
@@ -129,9 +130,9 @@ def _broken(violation: Violation, result: Result) -> Broken:
 
 
 def _asked(policy: KubeObject) -> frozenset[str]:
-    """Return the rules that a policy asks for when an object is admitted: of the catalogue, and its own."""
+    """Return the rules that a policy asks for, at admission and at readiness: of the catalogue, and its own."""
     own = (custom["id"] for custom in policy["spec"].get("rules", ()))
-    return frozenset((*own, *(rule.id for rule in prepare(policy).rules)))
+    return frozenset((*own, *(rule.id for rule in prepare(policy, catalogue()).rules)))
 
 
 def _excused(policy: KubeObject, name: str, namespace: str, now: datetime) -> frozenset[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.lineage import lineage, problems
+from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.rollout import Rollout, deployment_rollout
 from modelward.planner.sidecar import MODEL_LABEL

@@ -11,12 +11,13 @@ from importlib import resources
 from typing import Any, Literal
 
 from modelward.api.base import API_VERSION, OBJECT_NAME_PATTERN, Resource
+from modelward.api.lineage import problems
 from modelward.api.manifest import Document, FieldPath, ManifestError, read_documents
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.printable import printable
 from modelward.api.references import references_of
 from modelward.api.validate import KIND_BY_NAME, Problem, SchemaError, canonical, is_ours, parse
-from modelward.rules.judge import Review, Violation, judge, merged, rule_problems
+from modelward.rules.judge import Review, Violation, judge, judge_readiness, merged, rule_problems
 
 Level = Literal["error", "violation", "warning", "audit", "note"]
 LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "note")
@@ -118,11 +119,13 @@ def check(documents: Sequence[Document], *, now: datetime | None = None) -> Chec
         labels = {**state.namespaces.get(namespace, {}), "kubernetes.io/metadata.name": namespace}
         review = Review(canonical(deployment), None, namespace, labels, now or datetime.now(UTC))
         verdict = judge(review, policies)
+        # What the manifest alone shows of what is asked at readiness: it is let in, and not served.
+        later = judge_readiness(review, policies, {"lineage": {"problems": problems(deployment.metadata.annotations)}})
         governing[f"{namespace}/{document.name}"] = verdict.policies
         groups: tuple[tuple[Level, tuple[Violation, ...]], ...] = (
             ("violation", verdict.violations),
-            ("warning", verdict.warnings),
-            ("audit", verdict.audits),
+            ("warning", verdict.warnings + later.violations + later.warnings),
+            ("audit", verdict.audits + later.audits),
         )
         for level, violations in groups:
             state.findings.extend(_finding(level, document, violation) for violation in merged(violations))

@@ -102,3 +102,16 @@ def test_rules_by_framework_and_an_unknown_one() -> None:
     unknown = CliRunner().invoke(cli, ["rules", "--framework", "HIPAA"])
     assert unknown.exit_code == 2
     assert "GDPR" in unknown.stderr
+
+
+def test_what_is_asked_at_readiness_is_a_warning_as_far_as_the_manifest_shows_it(tmp_path: Path) -> None:
+    manifest = good()
+    manifest["metadata"]["annotations"]["lineage.modelward.io/transformations"] = '[{"what": "all", "how": "z-score"}]'
+    path = tmp_path / "model.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    result = check(path, "-o", "json")
+    assert result.exit_code == 0, result.output
+    (warning,) = [finding for finding in json.loads(result.stdout)["findings"] if finding["level"] == "warning"]
+    assert warning["rule"] == "LIN-008"
+    assert "what, how and why" in warning["message"]
+    assert check(path, "--strict").exit_code == 1

@@ -119,6 +119,27 @@ def test_violations_are_listed_and_those_not_enforced_do_not_forbid_ready() -> N
     assert len(told(replace(SERVING, verdict=Verdict(audits=(VIOLATION,) * 100)))["violations"]) == 64
 
 
+def test_what_a_policy_asks_at_readiness_keeps_callers_away() -> None:
+    stale = replace(VIOLATION, rule="TST-004")
+    found = told(replace(SERVING, readiness=Verdict(violations=(stale,))))
+    assert conditions(found)["Ready"] == ("False", "RequirementNotMet")
+    assert conditions(found)["PolicyCompliant"] == ("False", "PolicyViolation")
+    assert conditions(found)["LineageVerified"] == ("True", "WellFormed")
+    assert [item["rule"] for item in found["violations"]] == ["TST-004"]
+    assert "endpoint" not in found
+    warned = told(replace(SERVING, readiness=Verdict(warnings=(stale,))))
+    assert conditions(warned)["Ready"] == ("True", "Serving")
+    assert conditions(warned)["PolicyCompliant"] == ("False", "PolicyWarning")
+    assert "endpoint" in warned
+
+
+def test_lineage_that_nobody_signed_is_not_verified() -> None:
+    unsigned = replace(VIOLATION, rule="LIN-009")
+    found = told(replace(SERVING, readiness=Verdict(audits=(unsigned,))))
+    assert conditions(found)["LineageVerified"] == ("False", "NotVerified")
+    assert conditions(found)["Ready"] == ("True", "Serving"), "an audit only records"
+
+
 def test_malformed_lineage_keeps_callers_away() -> None:
     item = raw()
     item["metadata"]["annotations"][f"{LINEAGE}transformations"] = "z-score"
