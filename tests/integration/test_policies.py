@@ -485,6 +485,26 @@ async def test_refusals_by_the_backstop_alone_are_found_afterwards(
         place.delete(*objects)
 
 
+async def test_without_the_right_to_read_metrics_the_controller_says_so_once(
+    place: ApiServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(place.kubeconfig_for("alice-token")))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert place.kubectl("create", "role", "reads", "-n", SYSTEM, "--verb=get", "--resource=configmaps").ok
+    assert place.kubectl("create", "rolebinding", "reads", "-n", SYSTEM, "--role=reads", "--user=alice").ok
+    try:
+        async with Cluster.connected() as connected:
+            backstop = Backstop(connected, Recorder(connected), SYSTEM)
+            await wait_for(lambda: place.kubectl("auth", "can-i", "get", "cm", "-n", SYSTEM, token="alice-token").ok)
+            for _ in range(2):
+                await backstop.reconcile()
+        assert backstop.metrics()["modelward_backstop_watched"][1] == {"": 0.0}
+        (said,) = [one.message for one in caplog.records if "metrics may not be read" in one.message]
+        assert "backstop.watchRefusals=false" in said
+    finally:
+        place.kubectl("delete", "role,rolebinding", "reads", "-n", SYSTEM)
+
+
 async def test_refusals_before_and_after_a_restart_of_the_api_server(
     bin_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

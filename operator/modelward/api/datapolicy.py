@@ -354,7 +354,7 @@ class PolicyStatus(Part):
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(
         default=[],
         description="Ready: whether the policy is in force. RulesValid: whether its own rules are."
-        " ExceptionsEnding, TooManyPolicies: there while true.",
+        " ExceptionsEnding, ExceptionsIdle, TooManyPolicies: there while true.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     observed_generation: int | None = Field(

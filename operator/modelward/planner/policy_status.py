@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from modelward.api.datapolicy import MAX_POLICIES
 from modelward.planner.names import KubeObject
 from modelward.planner.status import one_line, rfc3339
+from modelward.rules.catalogue import catalogue
 
 ENDS_SOON = timedelta(days=7)
 """How long before its end an exception is warned of."""
@@ -58,6 +59,9 @@ def policy_status(policy: KubeObject, found: Examined, now: datetime) -> dict[st
     ending = [_told(exception) for exception in active if exception.get("endsSoon")]
     if ending:  # bad news is there only while it is true
         conditions.append(_condition(policy, "ExceptionsEnding", "True", "EndsWithin7Days", "; ".join(ending), now))
+    idle = [f"{_told(exception)}: {why}" for exception in active if (why := _idle(policy, exception))]
+    if idle:
+        conditions.append(_condition(policy, "ExceptionsIdle", "True", "MatchesNothing", "; ".join(idle), now))
     if found.neighbours > MAX_POLICIES:
         message = f"the namespace has {found.neighbours} DataPolicies, {MAX_POLICIES} is the most: put them into fewer"
         conditions.append(_condition(policy, "TooManyPolicies", "True", "LimitExceeded", message, now))
@@ -83,8 +87,11 @@ def news(policy: KubeObject, after: Mapping[str, Any], now: datetime) -> list[Ne
     invalid = _find(after, "RulesValid")
     if invalid.get("status") == "False" and invalid["message"] != _find(before, "RulesValid").get("message"):
         told.append(News("InvalidRule", invalid["message"]))
-    if _find(after, "TooManyPolicies") and not _find(before, "TooManyPolicies"):
-        told.append(News("TooManyPolicies", _find(after, "TooManyPolicies")["message"]))
+    told += [
+        News(kind, _find(after, kind)["message"])
+        for kind in ("TooManyPolicies", "ExceptionsIdle")
+        if _find(after, kind).get("message") not in (None, _find(before, kind).get("message"))
+    ]
     known = {_identity(exception): exception for exception in before.get("activeExceptions", ())}
     told += [
         News("ExceptionExpired", f"{_told(exception)}: it counts no more, and its models are judged")
@@ -132,6 +139,17 @@ def _told(exception: Mapping[str, Any]) -> str:
     rules, names = (", ".join(exception.get(key, ())) or "nothing" for key in ("rules", "names"))
     approved = f", approved by {exception['approvedBy']}" if exception.get("approvedBy") else ""
     return one_line(f"the exception from {rules} for {names}{approved} ends {exception['expires']}", 300)
+
+
+def _idle(policy: KubeObject, exception: Mapping[str, Any]) -> str:
+    """Say why an exception excuses nothing, though it has not ended; empty where it may."""
+    needed = ("rules", "names", "namespaces") if policy["kind"] == "ClusterDataPolicy" else ("rules", "names")
+    empty = [key for key in needed if not exception.get(key)]
+    if empty:
+        return f"{' and '.join(empty)} is empty, which matches nothing"
+    known = {rule.id for rule in catalogue()} | {own["id"] for own in policy["spec"].get("rules", ())}
+    unknown = [rule for rule in exception["rules"] if rule not in known]
+    return f"there is no rule {', '.join(unknown)}" if unknown else ""
 
 
 def _ready(policy: KubeObject, found: Examined, active: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from modelward.api.datapolicy import PolicyStatus
 from modelward.planner.policy_status import ENDS_SOON, Examined, active_exceptions, news, next_change, policy_status
 
@@ -110,3 +112,25 @@ def test_more_policies_than_allowed_are_told_of() -> None:
     item["status"] = status(item, neighbours=11)
     assert conditions(item["status"])["TooManyPolicies"] == ("True", "LimitExceeded")
     assert reasons(item, neighbours=11) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("DataPolicy", {"rules": []}, "rules is empty"),
+        ("DataPolicy", {"names": []}, "names is empty"),
+        ("DataPolicy", {"rules": ["ENC-001", "ENC-999"]}, "there is no rule ENC-999"),
+        ("ClusterDataPolicy", {}, "namespaces is empty"),
+        ("ClusterDataPolicy", {"namespaces": ["clinic"], "rules": ["OWN-001"]}, ""),
+        ("DataPolicy", {}, ""),
+    ],
+)
+def test_an_exception_that_excuses_nothing_is_told_of(kind: str, change: dict[str, Any], told: str) -> None:
+    item = {**policy("2026-04-01T12:00:00Z", rules=[RULE]), "kind": kind}
+    item["spec"]["exceptions"][0].update(change)
+    found = status(item)
+    assert ("ExceptionsIdle" in conditions(found)) == bool(told)
+    assert reasons(item) == (["ExceptionsIdle"] if told else [])
+    assert told in next((one["message"] for one in found["conditions"] if one["type"] == "ExceptionsIdle"), "")
+    item["status"] = found
+    assert reasons(item) == []
