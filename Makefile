@@ -42,6 +42,10 @@ fuzz: .venv/.fuzz ## Hostile AdmissionReviews, RUNS=20000 of them, guided by cov
 test-e2e: setup ## The kind cluster
 	$(PY) -m tests.stages e2e
 
+##@ Benchmarks
+bench-admission: setup ## What the webhook and the backstop cost, on a real API server; writes docs/benchmarks/admission.md
+	$(PY) -m tests.bench.admission
+
 ##@ The cluster
 cluster: ## A kind cluster named modelward; from an empty machine in about 25 minutes, then in seconds
 	python3 -m tests.cluster up
@@ -92,4 +96,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 
-.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz bench-admission test-e2e cluster cluster-down images setup format generate lock

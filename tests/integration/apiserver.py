@@ -21,6 +21,9 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from modelward.api.base import GROUP
+from modelward.api.crd import KINDS, crd
+
 ADMIN_TOKEN = "admin-token-of-the-tests"
 USERS = {
     ADMIN_TOKEN: ("admin", "system:masters"),
@@ -201,6 +204,25 @@ class ApiServer:
         """Apply manifests; never raises for a refusal."""
         flags = ["--server-side", "--force-conflicts"] if server_side else []
         return self.kubectl("apply", *flags, "-f", "-", input=yaml.safe_dump_all(manifests), token=token)
+
+    def install_crds(self) -> None:
+        """Make modelward's resources known; returns once they are served.
+
+        Raises:
+            AssertionError: that was not within a minute.
+        """
+        result = self.apply(*(crd(kind) for kind in KINDS))
+        assert result.ok, result.stderr
+        names = [f"crd/{kind.plural}.{GROUP}" for kind in KINDS]
+        # `wait` fails at once while the status has no conditions; discovery lags behind it.
+        for command in (
+            ("wait", "--for=condition=Established", *names, "--timeout=30s"),
+            *(("explain", f"{kind.plural}.spec") for kind in KINDS),
+        ):
+            deadline = time.monotonic() + START_SECONDS
+            while not (done := self.kubectl(*command)).ok:
+                assert time.monotonic() < deadline, done.stderr
+                time.sleep(0.2)
 
     def delete(self, *manifests: dict[str, Any]) -> None:
         """Delete what is there of these; without a namespace controller namespaces stay, so they are left alone."""

@@ -6,13 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from modelward.api.crd import KINDS, crd
 from tests.integration.apiserver import ApiServer, started
 
 ROOT = Path(__file__).parents[2]
@@ -39,14 +37,7 @@ def apiserver(bin_dir: Path) -> Iterator[ApiServer]:
     """
     server = started(bin_dir)
     try:
-        result = server.apply(*(crd(kind) for kind in KINDS))
-        assert result.ok, result.stderr
-        waited = server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        assert waited.ok, waited.stderr
-        deadline = time.monotonic() + 30
-        while not (listed := server.kubectl("explain", "modeldeployments.spec.model")).ok:  # discovery lags
-            assert time.monotonic() < deadline, listed.stderr
-            time.sleep(0.2)
+        server.install_crds()
         yield server
     finally:
         server.stop()
