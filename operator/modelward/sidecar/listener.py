@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 _BACKLOG = 2048
 _HANDSHAKE_SECONDS = 10.0
+# How long a client has to take note of the end. Many keep connections in a pool and look at them when they need one;
+# by default such a one would hold up the end of the sidecar, and of a Job with it, for half a minute.
+_SHUTDOWN_SECONDS = 1.0
 
 
 class Listener:
@@ -36,6 +39,7 @@ class Listener:
             ssl=context,
             backlog=_BACKLOG,
             ssl_handshake_timeout=_HANDSHAKE_SECONDS if context else None,
+            ssl_shutdown_timeout=_SHUTDOWN_SECONDS if context else None,
         )
         if previous is not None:
             previous.close()

@@ -32,6 +32,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SKIP_BYTES = 64 << 10  # of a refused request's body, so as to keep its connection
 _LINGER_BYTES = 1 << 20
 _LINGER_SECONDS = 2.0
+_DRAIN_SECONDS = 1.0  # for a request that is still arriving, or an answer that is not taken: a Job waits for our end
 _NEVER = float("inf")
 
 
@@ -53,10 +54,10 @@ class Server:
             connection.expire()
 
     def drain(self) -> None:
-        """From now on a connection ends with the answer under way; an idle one ends at once."""
+        """From now on a connection ends with the answer under way; an idle one ends at once, a slow one soon."""
         self.draining = True
         for connection in list(self.connections):
-            connection.close_if_idle()
+            connection.drain()
 
     def abort(self) -> None:
         """End every connection now."""
@@ -331,6 +332,8 @@ class Connection(asyncio.Protocol):
         """Begin a wait; one that is under way is not prolonged by a trickle of bytes."""
         if what != self._waiting:
             self._waiting = what
+            if self._server.draining:
+                seconds = min(seconds, _DRAIN_SECONDS) if what != "nothing" else seconds
             self.deadline = self._server.clock() + seconds
 
     def expire(self) -> None:
@@ -347,10 +350,12 @@ class Connection(asyncio.Protocol):
         """End the connection, whatever is under way."""
         self._transport.abort()
 
-    def close_if_idle(self) -> None:
-        """End the connection now unless a request is under way."""
+    def drain(self) -> None:
+        """End the connection now unless a request is under way; one that is held up by its client has not long."""
         if not self._pending and self._reader.reading is None:
             self._transport.close()
+        elif self._waiting != "nothing":
+            self.deadline = min(self.deadline, self._server.clock() + _DRAIN_SECONDS)
 
 
 _Wait = Literal["nothing", "request", "head", "body", "client", "linger"]

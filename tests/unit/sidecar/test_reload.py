@@ -274,6 +274,32 @@ def process(run, mounted):
         one.process.communicate()
 
 
+def test_clients_that_do_nothing_do_not_keep_a_job_from_finishing(process, mounted):
+    sidecar, _ = process()
+    sidecar.wait_until_ready()
+    context = mounted.authority.client_context()
+    whole = request(infer())
+    with (
+        Client(sidecar.ports[0], context) as idle,
+        Client(sidecar.ports[0], context) as silent,
+        Client(sidecar.ports[0], context) as half_a_head,
+        Client(sidecar.ports[0], context) as half_a_body,
+        socket.create_connection(("127.0.0.1", sidecar.ports[0])),  # no TLS handshake
+        socket.create_connection(("127.0.0.1", sidecar.ports[1])),  # to the metrics
+    ):
+        idle.send(whole)
+        assert idle.read().status == 200
+        half_a_head.send(whole[:40])
+        half_a_body.send(whole[:-20])
+        time.sleep(0.2)
+        begun = time.monotonic()
+        sidecar.end()
+        assert sidecar.process.returncode == 0
+        assert time.monotonic() - begun < 5
+        assert idle.closed()
+        assert silent.closed()
+
+
 def test_sigterm_drains_what_is_under_way_and_exits_0(process, mounted):
     sidecar, model = process()
     sidecar.wait_until_ready()
