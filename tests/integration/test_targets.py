@@ -5,15 +5,22 @@ No kubelet and no workload controllers here: what they would do (pods, counts) t
 
 from __future__ import annotations
 
+import base64
 import json
+import signal
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import create_server
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
+from modelward.planner.injection import inject
 from modelward.planner.names import KubeObject
 from tests.integration.apiserver import ApiServer
 from tests.integration.frameworks import CRDS
@@ -25,8 +32,10 @@ from tests.integration.test_controller import (
     Controller,
     Counting,
     apply,
+    controller_process,
     model,
     namespace,
+    reason,
     running,
     wait_for,
 )
@@ -299,3 +308,193 @@ async def test_an_inference_service_with_another_way_to_its_model_is_refused(
     assert (await controller.reconcile("guard"))["Stalled"] == ("True", "TargetUnsuitable")
     (event,) = controller.events("TargetUnsuitable")
     assert said in event["message"]
+
+
+def pod(name: str, labels: dict[str, str]) -> KubeObject:
+    """A pod as a workload's controller makes it of its template."""
+    metadata = {"name": name, "namespace": PLACE, "labels": labels}
+    out: KubeObject = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": CONTAINERS}}
+    return out
+
+
+def run_on(server: ApiServer, name: str, address: str) -> None:
+    """Tell of a pod what its kubelet would."""
+    ready = [{"type": "Ready", "status": "True"}]
+    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}
+    patch = json.dumps({"status": status})
+    result = server.kubectl("patch", "pod", name, "-n", PLACE, "--subresource=status", "-p", patch)
+    assert result.ok, result.stderr
+
+
+def rolled_out(server: ApiServer, name: str = "wdbc") -> None:
+    """Tell of a Deployment what its controller would, once all its pods are of the latest template."""
+    generation = server.get("deployment", name, "-n", PLACE)["metadata"]["generation"]
+    counts = {"observedGeneration": generation, **dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), 1)}
+    patch = json.dumps({"status": counts})
+    result = server.kubectl("patch", "deployment", name, "-n", PLACE, "--subresource=status", "-p", patch)
+    assert result.ok, result.stderr
+
+
+@contextmanager
+def answering(address: str, port: int) -> Iterator[None]:
+    """Something that accepts connections."""
+    with create_server((address, port)) as listener:
+        listener.settimeout(0.1)
+        ended = threading.Event()
+
+        def accept() -> None:
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    listener.accept()[0].close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield
+        ended.set()
+        thread.join()
+
+
+async def test_ready_says_that_every_pod_is_watched_and_that_no_way_leads_past(controller: Controller) -> None:
+    server, address = controller.server, "127.0.0.77"
+    apply(server, workload("Deployment", "wdbc"), protecting("guard"), pod("old", APP))
+    run_on(server, "old", address)
+    conditions = await controller.reconcile("guard")
+    assert conditions["Ready"] == ("False", "PodsNotReady")
+    assert conditions["Reconciling"] == ("True", "Progressing")
+    assert server.get("modeldeployment", "guard", "-n", PLACE)["status"]["selector"] == "app=wdbc"
+
+    rolled_out(server)
+    assert (await controller.reconcile("guard"))["Ready"] == ("False", "SidecarMissing")
+    server.kubectl("delete", "pod", "old", "-n", PLACE, "--grace-period=0", "--force")
+
+    published = server.get("configmap", "modelward-sidecar", "-n", SYSTEM)["data"]
+    marked = labels_of(server, "Deployment", "wdbc")
+    new = inject(pod("new", marked), image=published["image"], config_key=published["configKey"])
+    assert new["spec"]["containers"][0]["ports"] == [{"name": "http", "containerPort": 8443}]
+    apply(server, new)
+    run_on(server, "new", address)
+    with answering(address, MODEL_PORT):
+        conditions = await controller.reconcile("guard")
+        assert conditions["Bypassable"] == ("True", "ModelPortReachable")
+        assert conditions["Ready"] == ("False", "Bypassable")
+    conditions = await controller.reconcile("guard")
+    assert conditions["Bypassable"] == ("False", "Probed")
+    assert conditions["Ready"] == ("True", "Serving")
+    status = server.get("modeldeployment", "guard", "-n", PLACE)["status"]
+    assert (status["replicas"], status["readyReplicas"]) == (1, 1)
+    assert status["endpoint"] == "https://guard.made.svc/v2/models/wdbc/infer"
+
+
+async def test_services_of_others_lead_to_the_sidecar_or_are_told_of(controller: Controller) -> None:
+    server = controller.server
+    metadata = {"name": "old", "namespace": PLACE}
+    service: KubeObject = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"selector": APP, "ports": [{"name": "http", "port": 80, "targetPort": MODEL_PORT}]},
+    }
+    apply(server, workload("Deployment", "wdbc"), protecting("guard"), service)
+    conditions = await controller.reconcile("guard")
+    assert conditions["Bypassable"] == ("True", "ServiceLeadsPast")
+    assert conditions["Ready"] == ("False", "Bypassable")
+    (event,) = controller.events("Bypassable")
+    assert "Service old leads to port 8080: give it targetPort 8443" in event["message"]
+    before = controller.made("guard")["Secret"]["data"]["tls.crt"]
+
+    for target in ("http", 8443):  # the sidecar takes the place of the one, and is the other
+        service["spec"]["ports"][0]["targetPort"] = target
+        apply(server, service)
+        assert (await controller.reconcile("guard"))["Bypassable"][1] != "ServiceLeadsPast"
+        chain = base64.b64decode(controller.made("guard")["Secret"]["data"]["tls.crt"])
+        names = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        assert {"guard.made.svc", "old.made.svc"} < set(names.value.get_values_for_type(x509.DNSName))
+    assert controller.made("guard")["Secret"]["data"]["tls.crt"] != before
+    controller.cluster.forget()
+    await controller.reconcile("guard")
+    assert controller.cluster.writes == []
+
+
+async def test_a_job_that_has_finished_is_no_alarm(controller: Controller) -> None:
+    apply(controller.server, workload("Job", "wdbc"), protecting("guard", "Job"))
+    assert (await controller.reconcile("guard"))["Ready"] == ("False", "Suspended")
+    resume = json.dumps({"spec": {"suspend": False}})
+    assert controller.server.kubectl("patch", "job", "wdbc", "-n", PLACE, "-p", resume).ok
+    times = {"startTime": "2026-11-01T00:00:00Z", "completionTime": "2026-11-01T00:01:00Z", "succeeded": 1}
+    done = [{"type": kind, "status": "True"} for kind in ("SuccessCriteriaMet", "Complete")]
+    status = json.dumps({"status": {**times, "conditions": done}})
+    patched = controller.server.kubectl("patch", "job", "wdbc", "-n", PLACE, "--subresource=status", "-p", status)
+    assert patched.ok, patched.stderr
+    conditions = await controller.reconcile("guard")
+    assert conditions["Ready"] == ("False", "Finished")
+    assert not {"Stalled", "Reconciling"} & conditions.keys()
+
+
+def test_the_process_hears_of_workloads(
+    place: ApiServer, running: subprocess.Popen[bytes], controller: Controller, tmp_path: Path
+) -> None:
+    def marks() -> dict[str, str]:
+        return ours(labels_of(place, "Deployment", "wdbc"))
+
+    apply(place, protecting("guard"))
+    wait_for(lambda: reason(place, "guard", "Stalled") == "TargetMissing", 40)
+    apply(place, workload("Deployment", "wdbc"))
+    wait_for(lambda: marks().get("modelward.io/model") == "guard", 10)
+
+    # Somebody takes the marks off (where the admission policies are not installed).
+    off = json.dumps({"spec": {"template": {"metadata": {"labels": {"modelward.io/inject": None}}}}})
+    assert place.kubectl("patch", "deployment", "wdbc", "-n", PLACE, "-p", off).ok
+    wait_for(lambda: marks().get("modelward.io/inject") == "enabled", 5)
+
+    place.delete(protecting("guard"))
+    wait_for(lambda: marks() == {}, 10)
+    made = "service,networkpolicy,configmap,secret"  # the garbage collector's part
+    assert place.kubectl("delete", made, "-n", PLACE, "-l=modelward.io/model").ok
+
+    # What is deleted while no controller runs is given back by the next.
+    apply(place, protecting("guard"))
+    wait_for(lambda: marks().get("modelward.io/model") == "guard", 10)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=10) == 0
+    place.delete(protecting("guard"))
+    with controller_process(place, tmp_path):
+        wait_for(lambda: marks() == {}, 40)
+
+
+SAFE = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+@pytest.mark.parametrize("level", ["privileged", "baseline", "restricted"])
+@pytest.mark.parametrize(
+    ("context", "passes"),
+    [
+        (SAFE, {"privileged", "baseline", "restricted"}),
+        ({}, {"privileged", "baseline"}),
+        ({**SAFE, "runAsNonRoot": False}, {"privileged", "baseline"}),
+        ({"capabilities": {"add": ["SETUID"]}}, {"privileged", "baseline"}),
+        ({**SAFE, "seccompProfile": {"type": "Unconfined"}}, {"privileged"}),
+    ],
+)
+async def test_injection_changes_no_pod_security_verdict(
+    controller: Controller, level: str, context: KubeObject, passes: set[str]
+) -> None:
+    """Judged by the API server's own admission plugin."""
+    enforced = {"pod-security.kubernetes.io/enforce": level}
+    apply(controller.server, namespace(level, **enforced))
+    await controller.installation.reconcile()
+    published = controller.server.get("configmap", "modelward-sidecar", "-n", SYSTEM)["data"]
+    before = pod("judged", APP)
+    before["metadata"]["namespace"] = level
+    before["spec"] = {"containers": [{**CONTAINERS[0], "securityContext": context}]}
+    marks = {"modelward.io/model": "guard", "modelward.io/model-port": str(MODEL_PORT)}
+    marked = {**before, "metadata": {**before["metadata"], "labels": marks}}
+    after = inject(marked, image=published["image"], config_key=published["configKey"])
+    for item in (before, after):
+        result = controller.server.kubectl("create", "--dry-run=server", "-f", "-", input=yaml.safe_dump(item))
+        assert result.ok is (level in passes), result.stderr
+        assert result.ok or "violates PodSecurity" in result.stderr

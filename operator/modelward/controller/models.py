@@ -164,7 +164,9 @@ class Models:
         )
         installed = self._installed()
         try:
-            serving = await serving_certificate(self._cluster, md, case.references, installed, self._clock())
+            serving = await serving_certificate(
+                self._cluster, md, case.references, installed, self._clock(), case.found.hosts
+            )
         except CertificateError as error:
             obstacle = observation.obstacle or Obstacle("CertificateInvalid", str(error))
             return await self._seen(case, replace(observation, obstacle=obstacle))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,9 +43,22 @@ class Serving:
 
 
 async def serving_certificate(
-    cluster: Cluster, md: ModelDeployment, references: References, installed: Installed, now: datetime
+    cluster: Cluster,
+    md: ModelDeployment,
+    references: References,
+    installed: Installed,
+    now: datetime,
+    services: Sequence[str] = (),
 ) -> Serving:
     """Return the certificate that a model is to serve with; it is not written here.
+
+    Args:
+        cluster: the API server.
+        md: the ModelDeployment.
+        references: what it names.
+        installed: the installation's authority.
+        now: the time.
+        services: names of Services of others by which the sidecar is called as well.
 
     Raises:
         CertificateError: the user's own cannot serve.
@@ -58,7 +72,7 @@ async def serving_certificate(
         pair, authorities = _given(in_transit.secret_name, references, now)
         told = f"from Secret {in_transit.secret_name}"
     else:
-        names = host_names(namespace, name)
+        names = [host for service in (name, *services) for host in host_names(namespace, service)]
         keeps = serves(in_place, installed.authority, names, now)
         pair = in_place if keeps else issue(installed.authority, names, now)
         authorities, told = installed.authority.bundle, "issued by modelward's own authority"

@@ -11,7 +11,7 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.observe import observe
 from modelward.planner.drift import covers
-from modelward.planner.exposure import leading_past
+from modelward.planner.exposure import leading_past, leading_to
 from modelward.planner.names import KubeObject, namespace_of
 from modelward.planner.plan import Settings
 from modelward.planner.rollout import rollout
@@ -29,16 +29,34 @@ class Found:
         item: the workload, None where it is not there.
         target: how it is to be protected, None where something stands in the way.
         obstacle: what stands in the way.
+        pods: its pods, marked or not.
+        services: all of the namespace.
     """
 
     item: KubeObject | None = None
     target: Target | None = None
     obstacle: Obstacle | None = None
+    pods: tuple[KubeObject, ...] = ()
+    services: tuple[KubeObject, ...] = ()
 
     @property
     def protected(self) -> bool:
         """Whether its pods are marked already."""
         return self.item is not None and held(self.item)
+
+    @property
+    def described(self) -> list[KubeObject]:
+        """Its pods as they are before the sidecar takes the place of the port.
+
+        What a Service chooses are labels of pods, and a framework adds labels of its own to those of the template.
+        """
+        templates = pods_of(self.item) if self.item else []
+        return [*templates, *({**templates[0], "metadata": pod["metadata"]} for pod in self.pods[:1])]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the Services of others by which its sidecar is called."""
+        return leading_to(self.services, self.described, self.target.ports) if self.target else ()
 
 
 class Targets:
@@ -64,7 +82,10 @@ class Targets:
             said = f"{ref.kind} {ref.name} is protected by ModelDeployment {rival} already: delete one of the two"
             return Found(item, obstacle=Obstacle("TargetTaken", said))
         result = target(md, ref, item, settings)
-        return Found(item, obstacle=result) if isinstance(result, Obstacle) else Found(item, result)
+        if isinstance(result, Obstacle):
+            return Found(item, obstacle=result)
+        pods = await self._pods(item, namespace_of(md), md.metadata.name)
+        return Found(item, result, None, tuple(pods), tuple(await self._cluster.find("Service", namespace_of(md))))
 
     async def protect(self, found: Target) -> bool:
         """Mark the pods of a workload; return whether anything was written."""
@@ -75,22 +96,16 @@ class Targets:
         item = found.item
         if item is None or found.target is None:
             return {}
-        namespace = namespace_of(md)
-        pods = await self._pods(item, namespace, md.metadata.name)
-        observed = await observe(pods, found.target.ports, settings, now)
-        services = await self._cluster.find("Service", namespace)
-        # What a Service chooses are labels of pods; a workload that has none yet tells of them by its template.
-        described = pods_of(item)
-        templates = [{**described[0], "metadata": pod["metadata"]} for pod in pods[:1]]
+        observed = await observe(found.pods, found.target.ports, settings, now)
         return {
-            "target": rollout(item, pods),
+            "target": rollout(item, found.pods),
             "target_name": {"apiVersion": item["apiVersion"], "kind": item["kind"], "name": item["metadata"]["name"]},
             "selector": pod_selector(item, md.metadata.name),
             "waiting": observed.waiting,
             "unwatched": observed.unwatched,
             "probed": observed.probed,
             "reachable": observed.reachable,
-            "past": leading_past(services, [*described, *templates], found.target.ports, md.metadata.uid),
+            "past": leading_past(found.services, found.described, found.target.ports),
         }
 
     async def release(self, namespace: str, model: str) -> None:

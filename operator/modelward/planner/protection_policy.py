@@ -8,6 +8,7 @@ pods, and `unprotect` on clusterdatapolicies (or modeldeployments) to whom may e
 from __future__ import annotations
 
 from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL
+from modelward.planner.target_policy import target_policies
 from modelward.planner.validating_policy import CONTROLLER, Check, Policy, label_of
 
 _GROUP = "modelward.io"
@@ -50,6 +51,7 @@ def protection_policies() -> list[Policy]:
         _unprotect(),
         _baseline(),
         _held_models(),
+        *target_policies(),
         _status(),
     ]
 

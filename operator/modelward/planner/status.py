@@ -250,6 +250,8 @@ def _rolled_out(md: ModelDeployment, observation: Observation) -> bool:
     rollout = observation.rollout
     if rollout is None:
         return False
+    if rollout.rests:
+        return True
     return rollout.done and (observation.target is not None or rollout.wanted == md.spec.replicas)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.planner.exposure import leading_past
+from modelward.planner.exposure import leading_past, leading_to
 from modelward.planner.injection import inject, json_patch
 from modelward.planner.plan import Settings
 from modelward.planner.rollout import rollout
@@ -182,6 +182,9 @@ def service(target_port: Any = None, **changes: Any) -> dict[str, Any]:
     return {"metadata": {"name": "old"}, "spec": {"selector": {"app": "wdbc"}, "ports": [port], **changes}}
 
 
+MANAGED = {"app.kubernetes.io/managed-by": "modelward", "modelward.io/model": "guard"}
+
+
 @pytest.mark.parametrize(
     ("item", "leads"),
     [
@@ -197,12 +200,20 @@ def service(target_port: Any = None, **changes: Any) -> dict[str, Any]:
         (service(8080, selector=None), False),
         (service(8080, clusterIP="None"), False),
         ({**service(8080), "metadata": {"name": "x", "ownerReferences": [{"uid": "k", "controller": True}]}}, False),
-        ({**service(8080), "metadata": {"name": "x", "ownerReferences": [{"uid": "mine"}]}}, False),
+        ({**service(8080), "metadata": {"name": "x", "labels": MANAGED}}, False),
     ],
 )
 def test_services_that_lead_past(item: dict[str, Any], *, leads: bool) -> None:
     pods = [deployment()["spec"]["template"]]
-    assert bool(leading_past([item], pods, (8080, 9000), "mine")) is leads
+    assert bool(leading_past([item], pods, (8080, 9000))) is leads
+
+
+def test_services_that_lead_to_the_sidecar_have_their_names_in_its_certificate() -> None:
+    pods = [deployment()["spec"]["template"]]
+    for target_port, leads in (("http", True), (8443, True), ("grpc", False), (8080, False)):
+        assert leading_to([service(target_port)], pods, (8080, 9000)) == (("old",) if leads else ())
+    own = {**service(8443), "metadata": {"name": "guard", "labels": MANAGED}}
+    assert leading_to([own, service("http", selector={"app": "x"})], pods, (8080, 9000)) == ()
 
 
 def state(kind: str, spec: dict[str, Any], status: dict[str, Any], *pods: dict[str, Any]) -> tuple[Any, ...]:
