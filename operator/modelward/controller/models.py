@@ -245,7 +245,7 @@ class Models:
         found = await self._targets.look_up(md, self._installed().settings)
         seen = observations(raw, _pods(md, found), review.now)
         readiness = judge_readiness(review, governing, seen)
-        said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now)
+        said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now, seen)
         self._ledger.put(review.namespace, md.metadata.name, said)
         return _Case(md, raw, verdict, governing, await self._references(md), found, readiness)
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from modelward.planner.names import KubeObject
 from modelward.planner.policy_status import active_exceptions
 from modelward.planner.status import one_line
-from modelward.rules.catalogue import catalogue
 from modelward.rules.judge import Verdict, Violation, policy_name
-from modelward.rules.prepared import prepare
+from modelward.rules.prepared import prepare, rules_at
 
 API_VERSION = "openreports.io/v1alpha1"
 NAME = "modelward"
@@ -68,22 +67,30 @@ UNREADABLE = Judged(broken=(Broken("modelward", "SCHEMA", "error", "high", "not 
 """What is said of an object that this version cannot read, and so cannot judge."""
 
 
-def judged(name: str, namespace: str, verdict: Verdict, governing: Iterable[KubeObject], now: datetime) -> Judged:
+def judged(
+    name: str,
+    namespace: str,
+    verdict: Verdict,
+    governing: Iterable[KubeObject],
+    now: datetime,
+    observed: Collection[str] = (),
+) -> Judged:
     """Sum up a verdict.
 
     Args:
         name: the ModelDeployment.
         namespace: where it is.
-        verdict: what was said of it.
+        verdict: what was said of it, at admission and at readiness.
         governing: the policies that govern it.
         now: the time, for exceptions.
+        observed: what was seen of it, by the names of `catalogue.Observation`: the rules of readiness that were judged.
     """
     enforced = [_broken(violation, "fail") for violation in verdict.violations]
     others = [_broken(violation, "warn") for violation in (*verdict.warnings, *verdict.audits)]
     broken = tuple(dict.fromkeys((*enforced, *others)))
     passed = excused = 0
     for policy in governing:
-        rules, of = _asked(policy), policy_name(policy)
+        rules, of = _asked(policy, observed), policy_name(policy)
         let_off = rules & _excused(policy, name, namespace, now)
         excused += len(let_off)
         passed += len(rules - let_off - {one.rule for one in broken if one.policy == of})
@@ -129,10 +136,18 @@ def _broken(violation: Violation, result: Result) -> Broken:
     return Broken(violation.policy, violation.rule, result, violation.severity, violation.title)
 
 
-def _asked(policy: KubeObject) -> frozenset[str]:
-    """Return the rules that a policy asks for, at admission and at readiness: of the catalogue, and its own."""
+def _asked(policy: KubeObject, observed: Collection[str]) -> frozenset[str]:
+    """Return the rules that a policy asks for: of the catalogue, and its own."""
     own = (custom["id"] for custom in policy["spec"].get("rules", ()))
-    return frozenset((*own, *(rule.id for rule in prepare(policy, catalogue()).rules)))
+    asking = {key: value for key, value in policy["spec"].items() if key not in ("rules", "exceptions", "selector")}
+    return frozenset(own) | _of_catalogue(json.dumps([policy["kind"], asking], sort_keys=True), frozenset(observed))
+
+
+@lru_cache(maxsize=256)  # many models are governed by few policies
+def _of_catalogue(policy: str, observed: frozenset[str]) -> frozenset[str]:
+    kind, spec = json.loads(policy)
+    rules = [*rules_at("admission"), *rules_at("readiness", observed)]
+    return frozenset(rule.id for rule in prepare({"kind": kind, "spec": spec}, rules).rules)
 
 
 def _excused(policy: KubeObject, name: str, namespace: str, now: datetime) -> frozenset[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modelward.api.validate import canonical, parse
 from modelward.planner.report import MAX_BYTES, UNREADABLE, Broken, Judged, judged, report
-from modelward.rules.judge import Review, judge
+from modelward.rules.judge import Review, judge, judge_readiness
 from tests.corpus import BASELINE, good, policy
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -98,6 +98,19 @@ def test_a_verdict_is_summed_up_with_what_passed_and_what_was_excused() -> None:
     excused = judged(name, namespace, judge(review, [lenient]), [lenient], NOW)
     assert (excused.broken, excused.excused, excused.passed) == ((), 1, without.passed)
     assert judged("another", namespace, judge(review, [strict]), [lenient], NOW).excused == 0
+
+
+def test_rules_of_readiness_count_where_what_they_need_was_seen() -> None:
+    policy_ = canonical(parse(policy({"require": BASELINE})))
+    namespace = policy_["metadata"]["namespace"]
+    review = Review(canonical(parse(good())), namespace=namespace, now=NOW)
+    observed = {"lineage": {"problems": ["transformations is not JSON"]}}
+    at_admission = judge(review, [policy_])
+    at_readiness = judge_readiness(review, [policy_], observed)
+    before = judged("wdbc", namespace, at_admission, [policy_], NOW)
+    after = judged("wdbc", namespace, at_admission + at_readiness, [policy_], NOW, observed)
+    assert len(after.broken) == len(at_readiness.violations) > 0
+    assert after.passed >= before.passed
 
 
 def test_unwatched_pods_are_failures_and_come_first() -> None:
