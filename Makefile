@@ -46,6 +46,9 @@ test-e2e: setup ## The kind cluster
 bench-admission: setup ## What the webhook and the backstop cost, on a real API server; writes docs/benchmarks/admission.md
 	$(PY) -m tests.bench.admission
 
+bench-sidecar: .venv/.bench ## The sidecar beside Envoy, nginx and HAProxy: CPU a request, latency, memory
+	$(PY) -m tests.bench.sidecar --out docs/benchmarks/sidecar.md
+
 ##@ The cluster
 cluster: ## A kind cluster named modelward; from an empty machine in about 25 minutes, then in seconds
 	python3 -m tests.cluster up
@@ -69,6 +72,10 @@ setup: .venv/.ready ## .venv with every extra and the development tools, from th
 	wheel=$$($(PY) requirements/pyfhel_wheel.py); $(UV) pip install --quiet --python $(PY) --no-deps "$$wheel"
 	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
 	$(UV) pip install --quiet --python $(PY) --no-deps --editable .
+	@touch $@
+
+.venv/.bench: .venv/.ready requirements/bench.txt
+	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/bench.txt
 	@touch $@
 
 .venv/.fuzz: .venv/.ready requirements/fuzz.txt
@@ -95,5 +102,6 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	for extra in $(EXTRAS); do $(COMPILE) pyproject.toml --extra $$extra -o requirements/$$extra.txt; done
 	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
+	$(COMPILE) --group bench -o requirements/bench.txt
 
-.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz bench-admission test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz bench-admission bench-sidecar test-e2e cluster cluster-down images setup format generate lock

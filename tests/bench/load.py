@@ -1,23 +1,13 @@
-"""CPU per request of the sidecar's whole chain, against the same request sent straight to the model server.
-
-    python -m tests.bench.sidecar_cpu [--requests 20000] [--connections 16] [--tls]
-
-A model server of no cost, the sidecar and the client are three processes; CPU time is the kernel's own account of the
-sidecar's. On a machine that does other things at the same time, only the ratio of runs in one go means something.
-"""
+"""What the benchmarks of the data plane share: a model server of no cost, clients, and the kernel's own accounts."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import hashlib
 import json
 import os
 import ssl
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -27,7 +17,6 @@ from pathlib import Path
 import httptools
 import jwt
 import numpy as np
-import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from modelward.controller import certificates
@@ -92,8 +81,45 @@ class _Client(asyncio.Protocol):
             self.transport.close()
 
 
+class _Paced(_Client):
+    """Sends at set times, pipelining nothing: what is late starts late, and its latency counts from when it was due."""
+
+    def begin(self, first: float, every: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.due, self.every = first, every
+        self.loop.call_later(first - time.perf_counter(), self.send)
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def send(self):
+        # Timers here fire up to a millisecond late; what the proxy is late by still counts, from the next one on.
+        self.started = max(self.due, time.perf_counter() - 0.001)
+        self.transport.write(self.payload)
+
+    def on_message_complete(self):
+        if self.parser.get_status_code() != 200:
+            self.done.set_exception(RuntimeError(f"status {self.parser.get_status_code()}"))
+            self.transport.abort()
+            return
+        now = time.perf_counter()  # the loop's own clock has milliseconds
+        self.latencies.append(now - self.started)
+        self.left -= 1
+        if not self.left:
+            self.done.set_result(None)
+            self.transport.close()
+            return
+        self.due += self.every
+        if now >= self.due:
+            self.send()
+        else:
+            self.loop.call_later(self.due - now, self.send)
+
+
 @dataclass
 class Measured:
+    """Requests a second; microseconds."""
+
     rate: float
     p50: float
     p99: float
@@ -118,14 +144,55 @@ async def drive(port: int, payload: bytes, requests: int, connections: int, cont
     return Measured(len(latencies) / seconds, *np.percentile(latencies, [50, 99]))
 
 
+async def pace(port: int, payload: bytes, rate: float, seconds: float, connections: int, context) -> Measured:
+    """Send `rate` requests a second whatever the answers take, over `connections`; the clock starts when one is due."""
+    loop = asyncio.get_running_loop()
+    share = int(rate * seconds / connections)
+    clients = []
+    for index in range(connections):
+        _, client = await loop.create_connection(
+            lambda: _Paced(payload, share),
+            "127.0.0.1",
+            port,
+            ssl=context,
+            server_hostname="localhost" if context else None,
+        )
+        client.begin(time.perf_counter() + 0.1 + index / rate, connections / rate)
+        clients.append(client)
+    await asyncio.gather(*(client.done for client in clients))
+    latencies = np.concatenate([client.latencies for client in clients]) * 1e6
+    return Measured(rate, *np.percentile(latencies, [50, 99]))
+
+
+def processes(pid: int) -> list[int]:
+    """A process and its children."""
+    found = [pid]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid:
+            found.append(int(folder.name))
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of a process and its children."""
+    total = 0
+    for each in processes(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mib(pid: int) -> float:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+    """Resident memory of a process and its children."""
+    total = 0
+    for each in processes(pid):
+        status = Path(f"/proc/{each}/status").read_text().splitlines()
+        total += int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+    return total / 1024
 
 
 def wait_until_ready(port: int) -> None:
@@ -203,60 +270,3 @@ def prepare(folder: Path, model_port: int) -> tuple[list[str], bytes, Path]:
         "--host=127.0.0.1",
     ]
     return arguments, payload(token, body), folder / "ca.crt"
-
-
-_PLAINTEXT = """
-import sys
-from modelward.sidecar import main, setup
-files = setup.SignedFiles.load
-def load(self, generation):
-    taken = files(self, generation)
-    return setup.Setup(taken.settings, taken.baseline, None, None)
-setup.SignedFiles.load = load
-main.main(sys.argv[1:])
-"""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=20_000)
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--tls", action="store_true")
-    parser.add_argument("--serve-model", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve_model:
-        uvloop.run(serve_model(args.serve_model))
-        return
-    ports = {"model": 18480, "sidecar": 18443, "monitor": 18490}
-    with tempfile.TemporaryDirectory() as folder:
-        arguments, request, authority = prepare(Path(folder), ports["model"])
-        start = ["-m", "modelward.sidecar.main"] if args.tls else ["-c", _PLAINTEXT]
-        model = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.sidecar_cpu", "--serve-model", str(ports["model"])]
-        )
-        sidecar = subprocess.Popen(
-            [sys.executable, *start, *arguments, f"--port={ports['sidecar']}", f"--monitor-port={ports['monitor']}"],
-            env=os.environ | {"MODELWARD_NAMESPACE": "bench"},
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            wait_until_ready(ports["monitor"])
-            context = ssl.create_default_context(cafile=authority) if args.tls else None
-            at_start = memory_mib(sidecar.pid)
-            uvloop.run(drive(ports["sidecar"], request, 2000, args.connections, context))
-            used = cpu_seconds(sidecar.pid)
-            chain = uvloop.run(drive(ports["sidecar"], request, args.requests, args.connections, context))
-            used = cpu_seconds(sidecar.pid) - used
-            direct = uvloop.run(drive(ports["model"], request, args.requests, args.connections, None))
-            print(f"sidecar   {used / args.requests * 1e6:.1f} us CPU a request, {'TLS' if args.tls else 'plaintext'}")
-            print(f"memory    {at_start:.1f} MiB at start, {memory_mib(sidecar.pid):.1f} after")
-            for name, measured in (("chain", chain), ("direct", direct)):
-                print(f"{name:9} {measured.rate:,.0f}/s, p50 {measured.p50:.0f} us, p99 {measured.p99:.0f} us")
-        finally:
-            for process in (sidecar, model):
-                process.terminate()
-                process.wait()
-
-
-if __name__ == "__main__":
-    main()
