@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import jwt
 import pytest
 
-from modelward.sidecar.config import ConfigError, Issuer
+from modelward.sidecar.config import ConfigError
+from modelward.sidecar.keys import Keys, read_keys
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.tokens import _choose, _read_keys
+from modelward.sidecar.tokens import _chosen
 from tests.conformance.corpora import files
 
 
@@ -26,8 +28,8 @@ def vectors() -> Iterator[Any]:
 def verifies(key: dict[str, Any], text: str) -> bool:
     """Whether a token's signature would hold, by the very steps that a token goes through."""
     try:
-        keys = _read_keys(Issuer(name="i", issuer="i", audiences=["a"], jwks={"keys": [key]}))
-        chosen = _choose(keys, jwt.get_unverified_header(text))
+        keys = Keys(read_keys("i", {"keys": [key]}))
+        chosen = _chosen(keys, jwt.get_unverified_header(text))
         jwt.api_jws.decode(text, chosen.key, algorithms=list(chosen.algorithms))
     except (ConfigError, Refusal, jwt.PyJWTError, ValueError):
         return False
@@ -39,6 +41,18 @@ def test_invalid_signatures_never_verify(key: dict[str, Any], test: dict[str, An
     held = verifies(key, test["jws"])
     if test["result"] == "invalid":
         assert not held, test["comment"]
+
+
+def test_every_invalid_token_is_refused_and_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    counts: Counter[tuple[str, str, bool]] = Counter()
+    for key, test in (parameters.values for parameters in vectors()):
+        kind = "shared secret" if key["kty"] == "oct" else "public key"
+        counts[kind, test["result"], verifies(key, test["jws"])] += 1
+    with capsys.disabled():
+        for (kind, result, held), count in sorted(counts.items()):
+            print(f"\nJWS, {kind:13} {result:10} {count:4} {'verified' if held else 'refused'}", end="")
+    assert not [case for case in counts if case[2] and (case[0] == "shared secret" or case[1] == "invalid")]
+    assert sum(count for (_, result, _), count in counts.items() if result == "invalid") >= 100
 
 
 # Refused on purpose: the key is bound to another algorithm than the token's, or to one that does not exist (ES521).

@@ -10,6 +10,7 @@ from math import ceil
 
 from modelward.sidecar import config as settings
 from modelward.sidecar.caller import Caller, merge, purpose_from_header
+from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.tokens import CHALLENGE, CHALLENGE_INVALID, TokenVerifier
 
@@ -94,14 +95,24 @@ class _Rule:
 
 
 class Access:
-    """The access rules of one configuration. `clock` tells seconds since the epoch."""
+    """The access rules of one configuration. `keys` gives an issuer's keys, `clock` tells seconds since the epoch."""
 
-    def __init__(self, access: settings.Access, clock: Callable[[], float] = time.time) -> None:
-        self._tokens = TokenVerifier(access.issuers, skew_seconds=access.clock_skew_seconds, clock=clock)
+    def __init__(
+        self,
+        access: settings.Access,
+        keys: Callable[[settings.Issuer], Keys] = given,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        skew = access.clock_skew_seconds
+        self._tokens = TokenVerifier(access.issuers, skew_seconds=skew, keys=keys, clock=clock)
         self._rules = [_Rule(rule) for rule in access.rules]
         self._known_purposes = frozenset[str]().union(*(rule.purposes for rule in self._rules))
         self._purpose_header = access.purpose_header
         self._clock = clock
+
+    def forget_tokens(self) -> None:
+        """Verify every token anew: an issuer has withdrawn a key."""
+        self._tokens.forget()
 
     def authenticate(self, authorization: bytes | None, certificate: Caller | None) -> Caller:
         """The caller, from the Authorization header and the client certificate, whichever there are.

@@ -15,13 +15,14 @@ class Caller:
     """An authenticated caller.
 
     `name` is what the record calls them, `subjects` everything a rule may match them by, `purpose` the token's claim,
-    `expires` seconds since the epoch. `matches` remembers which rule fitted, see `access.Access`.
+    `begins` and `expires` are seconds since the epoch. `matches` remembers which rule fitted, see `access.Access`.
     """
 
     name: str
     issuer: str
     subjects: frozenset[str]
     purpose: str | None = None
+    begins: float = 0.0
     expires: float = float("inf")
     matches: dict[tuple[str, str | None], int] = field(default_factory=dict)
 
@@ -53,6 +54,7 @@ def merge(certificate: Caller, token: Caller) -> Caller:
         issuer=token.issuer,
         subjects=certificate.subjects | token.subjects,
         purpose=token.purpose,
+        begins=token.begins,
         expires=min(certificate.expires, token.expires),
     )
 

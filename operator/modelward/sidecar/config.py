@@ -65,12 +65,25 @@ class Tls(Section, frozen=True):
 
 
 class Issuer(Section, frozen=True):
-    """Who may vouch for callers: the exact `iss`, the accepted audiences, and its public keys (RFC 7517)."""
+    """Who may vouch for callers: the exact `iss`, the accepted audiences, and its public keys (RFC 7517).
+
+    The keys stand in `jwks`, or are fetched from `jwks_uri`: exactly one of the two. `cluster`: it is the issuer of the
+    cluster that the sidecar runs in, the only one that may name service accounts.
+    """
 
     name: Text
     issuer: Annotated[str, Meta(min_length=1, max_length=1024)]
     audiences: Annotated[list[Text], Meta(min_length=1, max_length=32)]
-    jwks: dict[str, Any]
+    jwks: dict[str, Any] | None = None
+    jwks_uri: Text = msgspec.field(name="jwksURI", default="")
+    cluster: bool = False
+
+
+class KeyFetching(Section, frozen=True):
+    """Where keys may be fetched from (see `modelward.allowlist`), and whom to trust there: PEM, empty: public CAs."""
+
+    allow: Annotated[list[Text], Meta(max_length=64)] = []
+    authorities: Annotated[str, Meta(max_length=256 << 10)] = ""
 
 
 class RateLimit(Section, frozen=True):
@@ -96,6 +109,7 @@ class Access(Section, frozen=True):
     rules: Annotated[list[Rule], Meta(max_length=128)] = []
     purpose_header: bool = False
     clock_skew_seconds: Annotated[int, Meta(ge=0, le=300)] = 30
+    key_fetching: KeyFetching = KeyFetching()
 
 
 class TensorDeclaration(Section, frozen=True):

@@ -13,6 +13,7 @@ from modelward.sidecar.access import Access
 from modelward.sidecar.events import EventScreen
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.instruments import Instruments
+from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.record import AccessLog
 from modelward.sidecar.routes import Route, Router
@@ -25,16 +26,22 @@ _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
 
 
 class Chain:
-    """The checks of one configuration, and the connections to its model.
+    """The checks of one configuration, and the connections to its model. `keys` gives an issuer's keys.
 
     Raises:
         ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
     """
 
-    def __init__(self, settings: config.Config, baseline: bytes | None, upstream: Upstream) -> None:
+    def __init__(
+        self,
+        settings: config.Config,
+        baseline: bytes | None,
+        upstream: Upstream,
+        keys: Callable[[config.Issuer], Keys] = given,
+    ) -> None:
         self.settings = settings
         self.router = Router(settings.upstream.protocol, settings.upstream.model)
-        self.access = Access(settings.access)
+        self.access = Access(settings.access, keys)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
         self.screen = Screen.build(settings.screening, baseline, self.schema.declared)

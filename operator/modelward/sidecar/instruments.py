@@ -53,6 +53,12 @@ class Instruments:
             ("outcome",),
             [("taken",), ("refused",)],
         )
+        self.key_fetches = Counter(
+            "modelward_issuer_key_fetches_total",
+            "Fetches of issuers' keys by URL; expired: keys given up, the issuer having been silent for too long.",
+            ("outcome",),
+            [("fetched",), ("failed",), ("expired",)],
+        )
         self.certificate_expires: float | None = None  # seconds since the epoch
         self.generation = 0
         self._gauges: list[Gauge] = [
@@ -68,7 +74,7 @@ class Instruments:
             Gauge("process_resident_memory_bytes", "Memory in use.", _resident_bytes),
         ]
 
-    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+    def watch(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """Add a gauge."""
         self._gauges.append(Gauge(name, text, read))
 
@@ -99,6 +105,7 @@ class Instruments:
                 self.upstream,
                 self.telemetry,
                 self.reloads,
+                self.key_fetches,
                 *self._gauges,
             )
         )

@@ -92,6 +92,12 @@ TABLE = (
         "The model's answer could not be used",
         "the model is not there, broke off, or answered with something that is not HTTP",
     ),
+    Problem(
+        "keys-unavailable",
+        503,
+        "The issuer's keys cannot be had",
+        "the token's issuer, whose keys are fetched by URL, has not answered for too long; see `Retry-After`",
+    ),
     Problem("detector-failed", 503, "Screening could not be done", "a detector failed and `onDetectorError` is Block"),
     Problem(
         "overloaded", 503, "Too busy", "connections, buffers or the queue to the model are full; see `Retry-After`"

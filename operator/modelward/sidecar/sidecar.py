@@ -13,6 +13,7 @@ from modelward.sidecar.config import Config, ConfigError
 from modelward.sidecar.exchange import Outcome, Response
 from modelward.sidecar.gateway import Chain, Gateway
 from modelward.sidecar.instruments import Instruments
+from modelward.sidecar.keyring import KeyRing
 from modelward.sidecar.listener import Listener
 from modelward.sidecar.monitor import Monitor
 from modelward.sidecar.problems import Refusal
@@ -47,6 +48,8 @@ class Sidecar:
         self._access_log = AccessLog(access_log, self.instruments.telemetry)
         self._tasks: list[asyncio.Task[None]] = []
         self._model_ready = False
+        self._keyring = KeyRing(self._key_withdrawn, self.instruments.key_fetches.add)
+        self._keys_awaited = True
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -59,7 +62,7 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_report)
         setup = self._source.load(0)
-        chain = Chain(setup.settings, setup.baseline, self._connect(setup.settings))
+        chain = self._chain(setup)
         self._gateway = Gateway(chain, self.instruments, self._access_log)
         limits = setup.settings.limits
         self.server = Server(self._gateway, limits, loop.time)
@@ -70,6 +73,9 @@ class Sidecar:
         await self.listener.accept(setup.context)
         await self.monitor.accept(None)
         self._note(setup)
+        self.instruments.watch(
+            "modelward_issuer_keys_age_seconds", "Age of the oldest keys fetched by URL.", self._keyring.age
+        )
         self.instruments.watch(
             "modelward_connections", "Open client connections.", lambda: len(self.server.connections)
         )
@@ -106,6 +112,7 @@ class Sidecar:
                 await self._drained()
         self.server.abort()
         self._gateway.chain.upstream.close()
+        self._keyring.close()
         self.monitor.close()
         self._monitor_server.abort()
         for task in self._tasks:
@@ -123,6 +130,10 @@ class Sidecar:
         """What keeps this pod from taking requests; nothing when it is ready."""
         if self.server.draining:
             return "draining"
+        # At the start alone: an issuer that goes silent later must not take every replica out of service.
+        self._keys_awaited = self._keys_awaited and bool(self._keyring.missing)
+        if self._keys_awaited:
+            return f"an issuer's keys are not there: {self._keyring.missing}"
         return "" if self._model_ready else "the model server does not answer its ready path"
 
     # --- configuration
@@ -131,7 +142,7 @@ class Sidecar:
         """Take the source's present setup, if it can be used; otherwise keep what runs. True if it was taken."""
         try:
             setup = self._source.load(self._gateway.chain.settings.binding.generation)
-            chain = Chain(setup.settings, setup.baseline, self._connect(setup.settings))
+            chain = self._chain(setup)
         except ConfigError as error:
             self.instruments.reloads.add("refused")
             log.event("error", "a changed configuration is refused, the old one stays in force", why=str(error))
@@ -147,6 +158,14 @@ class Sidecar:
         log.event("info", "a changed configuration is in force", generation=setup.settings.binding.generation)
         return True
 
+    def _chain(self, setup: Setup) -> Chain:
+        access = setup.settings.access
+        keys = partial(self._keyring.keys, fetching=access.key_fetching)
+        return Chain(setup.settings, setup.baseline, self._connect(setup.settings), keys)
+
+    def _key_withdrawn(self) -> None:
+        self._gateway.chain.access.forget_tokens()
+
     def _connect(self, settings: Config) -> Upstream:
         """Connections to the model that `settings` names: those there are, if nothing about them has changed."""
         gateway: Gateway | None = getattr(self, "_gateway", None)
@@ -157,6 +176,7 @@ class Sidecar:
         return Upstream(settings.upstream.host, settings.upstream.port, settings.limits, asyncio.get_running_loop())
 
     def _note(self, setup: Setup) -> None:
+        self._keyring.keep(setup.settings.access)
         self.instruments.generation = setup.settings.binding.generation
         self.instruments.certificate_expires = setup.certificate_expires
 

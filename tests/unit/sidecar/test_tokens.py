@@ -8,6 +8,7 @@ from base64 import urlsafe_b64encode as b64
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.sidecar.config import ConfigError, Issuer
+from modelward.sidecar.keys import Keys, read_keys
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.tokens import MAX_TOKEN_BYTES, TokenVerifier
 from tests.unit.sidecar.harness import AUDIENCE, ISSUER, KEY, jwk, token
@@ -164,11 +166,24 @@ def test_an_issuer_vouches_with_its_own_keys_only():
         ("system:serviceaccount:clinic:app", "serviceaccount:clinic/app"),
         ("system:serviceaccount:clinic", None),
         ("system:serviceaccount::app", None),
+        ("alice", None),
     ],
 )
-def test_service_accounts_are_subjects(subject, expected):
-    caller = verifier().caller(token(sub=subject).encode())
+def test_the_clusters_own_issuer_names_service_accounts(subject, expected):
+    cluster = TokenVerifier([msgspec.structs.replace(issuer(jwk(KEY)), cluster=True)], skew_seconds=0)
+    caller = cluster.caller(token(sub=subject).encode())
     assert caller.subjects == {f"user:{subject}"} | ({expected} if expected else set())
+
+
+def test_no_other_issuer_can():
+    for subject in ("system:serviceaccount:clinic:app", "system:anonymous", "system:"):
+        assert reason(verifier(), token(sub=subject)) == "token-claims"
+    imitations = ["serviceaccount:clinic/app", "system:masters", "user:bob", "san:a.b"]
+    caller = verifier().caller(token(groups=imitations).encode())
+    assert caller.subjects == {"user:alice", "group:serviceaccount:clinic/app", "group:user:bob", "group:san:a.b"}
+    assert verifier().caller(token(sub="serviceaccount:clinic/app").encode()).subjects == {
+        "user:serviceaccount:clinic/app"
+    }
 
 
 def test_groups_are_a_list_of_strings_or_nothing():
@@ -188,6 +203,152 @@ def test_a_verified_token_is_remembered_until_it_expires():
     now[0] += 101
     assert reason(verify, text) == "token-expired"
     assert not verify._verified
+
+
+def test_a_remembered_token_is_not_valid_before_its_time_either():
+    now = [time.time()]
+    verify = verifier(clock=lambda: now[0], skew=5)
+    text = token(nbf=now[0] - 10, exp=now[0] + 100).encode()
+    verify.caller(text)
+    now[0] -= 20  # a clock that was set back
+    assert reason(verify, text) == "token-not-yet-valid"
+
+
+def test_forgotten_tokens_are_verified_anew():
+    keys = Keys(read_keys("i", {"keys": [jwk(KEY)]}))
+    verify = TokenVerifier([issuer()], skew_seconds=0, keys=lambda _: keys)
+    text = token().encode()
+    first = verify.caller(text)
+    keys.current = read_keys("i", {"keys": [jwk(ec.generate_private_key(ec.SECP256R1()))]})
+    assert verify.caller(text) is first
+    verify.forget()
+    assert reason(verify, text) == "token-invalid"
+
+
+def test_a_key_that_the_token_brings_along_is_never_used():
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    claims = jwt.decode(token(), options={"verify_signature": False})
+    own = public(stranger, None)
+    for header in (
+        {"jwk": own},
+        {"jku": "https://evil.example/keys"},
+        {"x5u": "https://evil.example"},
+        {"x5c": ["AA"]},
+    ):
+        text = jwt.encode(claims, stranger, "ES256", headers={"kid": "k1"} | header)
+        assert reason(verifier(), text) == "token-invalid"
+        good = jwt.encode(claims, KEY, "ES256", headers={"kid": "k1"} | header)
+        assert verifier().caller(good.encode()).name == "user:alice"
+
+
+@pytest.mark.parametrize(
+    "kid", ["../../etc/passwd", "k1' OR '1'='1", "k1\x00", "K1", " k1", "k1 ", "", "https://evil.example"]
+)
+def test_a_key_id_is_compared_and_nothing_else(kid):
+    assert reason(verifier(), forged({"kid": kid})) == "token-key"
+
+
+@pytest.mark.parametrize("kid", [1, ["k1"], {"k1": 1}, True])
+def test_a_key_id_that_is_no_string_fits_no_key(kid):
+    assert reason(verifier(), forged({"kid": kid})) in ("token-key", "token-invalid")
+
+
+def forged(header: dict[str, Any], payload: bytes | None = None, key: Any = KEY) -> str:
+    """A token signed as it should be over a header and payload that no library would write."""
+    if payload is None:
+        payload = json.dumps(jwt.decode(token(), options={"verify_signature": False})).encode()
+    head = json.dumps({"alg": "ES256", "typ": "JWT"} | header).encode()
+    return signed(head, payload, key)
+
+
+def signed(head: bytes, payload: bytes, key: Any = KEY) -> str:
+    text = ".".join(b64(part).rstrip(b"=").decode() for part in (head, payload))
+    signature = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256).sign(text.encode(), key)
+    return f"{text}.{b64(signature).rstrip(b'=').decode()}"
+
+
+def test_a_name_that_stands_twice_is_refused():
+    claims = jwt.decode(token(), options={"verify_signature": False})
+    once = json.dumps(claims).encode()
+    head = b'{"alg":"ES256","typ":"JWT","kid":"k1"}'
+    assert verifier().caller(signed(head, once).encode()).name == "user:alice"
+    for twice in (once[:-1] + b',"sub":"root"}', once[:-1] + b',"x":{"a":1,"a":2}}'):
+        assert reason(verifier(), signed(head, twice)) == "token-malformed"
+    assert reason(verifier(), signed(b'{"alg":"none","alg":"ES256","typ":"JWT","kid":"k1"}', once)) == "token-malformed"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"null", b"[]", b'"text"', b"7", token().encode(), b"[" * 5000, b'{"iss":' + b"[" * 4000, b"\xff\xfe{}"],
+    ids=["nothing", "null", "list", "text", "number", "token in a token", "deep", "deep claim", "not UTF-8"],
+)
+def test_a_payload_that_is_no_object_of_claims_is_refused(payload):
+    assert reason(verifier(), forged({"kid": "k1"}, payload)) == "token-malformed"
+
+
+def test_a_token_in_a_token_is_refused_by_its_header_too():
+    assert reason(verifier(), forged({"kid": "k1", "typ": "JWT", "cty": "JWT"}, token().encode())) == "token-malformed"
+    assert reason(verifier(), token() + "." + ".".join(["AA"] * 2)) == "token-malformed"  # an encrypted one has 5 parts
+
+
+@pytest.mark.parametrize("number", ['"soon"', "1e400", "[1]", "{}", "true", "null", "NaN", "-1"])
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+def test_times_that_are_no_times_are_refused(claim, number):
+    claims = jwt.decode(token(), options={"verify_signature": False})
+    claims.pop(claim, None)
+    text = json.dumps(claims)[:-1] + f',"{claim}":{number}}}'
+    harmless = claim != "exp" and number in ("true", "-1")  # times long ago
+    if harmless:
+        assert verifier().caller(forged({"kid": "k1"}, text.encode()).encode()).name == "user:alice"
+    else:
+        reason(verifier(), forged({"kid": "k1"}, text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("audience", "accepted"),
+    [
+        (AUDIENCE, True),
+        ([AUDIENCE], True),
+        (["other", AUDIENCE], True),
+        (["other"], False),
+        ("", False),
+        ([], False),
+        (AUDIENCE.upper(), False),
+        (AUDIENCE + " ", False),
+        ([[AUDIENCE]], False),
+        ({AUDIENCE: 1}, False),
+        (7, False),
+    ],
+)
+def test_an_audience_is_a_string_or_a_list_of_them(audience, accepted):
+    claims = jwt.decode(token(), options={"verify_signature": False}) | {"aud": audience}
+    text = forged({"kid": "k1"}, json.dumps(claims).encode())
+    if accepted:
+        assert verifier().caller(text.encode()).name == "user:alice"
+    else:
+        assert reason(verifier(), text) in ("token-audience", "token-claims", "token-invalid")
+
+
+@given(skew=st.integers(0, 300), late=st.integers(-400, 400))
+def test_the_skew_bounds_both_ends_on_first_sight_and_after(skew, late):
+    now = [time.time()]
+    verify = verifier(clock=lambda: now[0], skew=skew)
+    if abs(late - skew) > 2:  # a second's grain, and the time that the test takes
+        text = token(exp=int(now[0]) - late).encode()
+        assert (late < skew) == accepts(verify, text)
+        early = token(nbf=int(now[0]) + late).encode()
+        assert (late < skew) == accepts(verify, early)
+        if late < skew:
+            now[0] += skew - late + 2
+            assert not accepts(verify, text)
+
+
+def accepts(verify: TokenVerifier, text: bytes) -> bool:
+    try:
+        verify.caller(text)
+    except Refusal:
+        return False
+    return True
 
 
 def test_what_is_remembered_is_bounded_and_is_no_token():
