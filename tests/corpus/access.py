@@ -81,6 +81,23 @@ def by_address(address: str) -> dict[str, object]:
 
 case("baseline", "keys over TLS", put(f"{ISSUERS}/0", by_address("https://id.clinic.example/jwks")))
 case("baseline", "keys in the clear", put(f"{ISSUERS}/0", by_address("http://id.clinic.example/jwks")), "ACC-012")
+case("keys", "keys from where they may come", put(f"{ISSUERS}/0", by_address("https://id.clinic.example/a/jwks")))
+case("keys", "keys from the very address", put(f"{ISSUERS}/0", by_address("https://exact.example/jwks")))
+for _address in (
+    "https://id.clinic.example.evil.example/jwks",
+    "https://id.clinic.example@evil.example/jwks",
+    "https://id.clinic.example:8443/jwks",
+    "https://exact.example/jwks/more",
+    "https://exact.example/",
+):
+    case("keys", f"keys from {_address}", put(f"{ISSUERS}/0", by_address(_address)), "ACC-013")
+case(
+    "keys",
+    "keys from there in the clear",
+    put(f"{ISSUERS}/0", by_address("http://exact.example/jwks")),
+    *("ACC-012", "ACC-013"),
+)
+case("keys", "no address at all", put(f"{ISSUERS}/0/serviceAccounts", False))
 case(
     "nothing", "everything wrong, and nothing asked", put("spec/access/rules", [{"subjects": ["*"], "operations": []}])
 )

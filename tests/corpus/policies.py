@@ -44,6 +44,7 @@ POLICIES: dict[str, Manifest] = {
     "anonymous": {"require": {"access": {"allowAnonymous": True}}},
     "selective": {"require": BASELINE, "selector": {"matchLabels": {"team": "cardiology"}}},
     "nothing": {},
+    "keys": {"require": {"access": {"jwksURIs": ["https://id.clinic.example/", "https://exact.example/jwks"]}}},
     "secure192": {"require": {"encryption": {"inUse": {"schemes": ["CKKS", "BFV"], "minSecurityBits": 192}}}},
     "secure256": {"require": {"encryption": {"inUse": {"schemes": ["CKKS", "BFV"], "minSecurityBits": 256}}}},
     "personal": {"classification": "Personal", "fields": [{"name": "age", "role": "QuasiIdentifier"}]},

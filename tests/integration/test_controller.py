@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -29,7 +30,11 @@ from modelward.controller.installation import Installation, Installed
 from modelward.controller.models import Models
 from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError
+from modelward.planner.access import AccessSettings, Egress, KeyFetching
 from modelward.planner.names import KubeObject
+from modelward.sidecar import config
+from modelward.sidecar.access import Access
+from modelward.sidecar.problems import Refusal
 from tests.integration.apiserver import ApiServer
 
 pytestmark = pytest.mark.timeout(300)
@@ -211,6 +216,61 @@ async def test_the_sidecar_gets_what_the_published_key_has_signed(controller: Co
     key = Ed25519PublicKey.from_public_bytes(base64.b64decode(published["configKey"]))
     key.verify(base64.b64decode(data["config.sig"]), data["config.json"].encode())
     assert json.loads(data["config.json"])["binding"] == {"namespace": PLACE, "name": "signed", "generation": 1}
+
+
+def issued_here(name: str, issuer: str, **spec: Any) -> KubeObject:
+    trusted = {"name": "cluster", "issuer": issuer, "audiences": ["wdbc"], "serviceAccounts": True}
+    return model(name, access={"issuers": [trusted], "rules": [{"subjects": ["serviceaccount:made/app"]}]}, **spec)
+
+
+async def test_a_service_accounts_token_of_this_very_cluster_is_known_to_the_sidecar(controller: Controller) -> None:
+    server = controller.server
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app", "namespace": PLACE}}
+    apply(server, account, issued_here("accounts", "https://kubernetes.default.svc"))
+    await controller.reconcile("accounts")
+    document = controller.made("accounts")["ConfigMap"]["data"]["config.json"]
+    access = Access(msgspec.json.decode(document.encode(), type=config.Config).access)
+
+    def token(*options: str) -> str:
+        made = server.kubectl("create", "token", "app", "-n", PLACE, *options)
+        assert made.ok, made.stderr
+        return f"Bearer {made.stdout.strip()}"
+
+    caller = access.authenticate(token("--audience=wdbc").encode(), None)
+    assert caller.subjects == {"user:system:serviceaccount:made:app", "serviceaccount:made/app"}
+    access.authorise(caller, "Infer", None)
+    with pytest.raises(Refusal) as refused:  # one for the API server itself, as every pod has
+        access.authenticate(token().encode(), None)
+    assert refused.value.reason == "token-audience"
+
+
+async def test_another_issuer_cannot_be_declared_the_clusters_own(controller: Controller) -> None:
+    apply(controller.server, issued_here("imitates", "https://evil.example"))
+    conditions = await controller.reconcile("imitates")
+    assert conditions["Ready"] == ("False", "ReferenceUnusable")
+    (event,) = controller.events("ReferenceUnusable")
+    assert (
+        "spec.access.issuers[0].issuer: this cluster's own issuer is https://kubernetes.default.svc" in event["message"]
+    )
+
+
+async def test_keys_are_fetched_from_where_the_installation_allows_alone(controller: Controller) -> None:
+    trusted = {"name": "i", "issuer": "https://i.example", "audiences": ["a"], "jwksURI": "https://i.example/keys"}
+    apply(controller.server, model("fetches", access={"issuers": [trusted], "rules": [{"subjects": ["user:lee"]}]}))
+    conditions = await controller.reconcile("fetches")
+    assert conditions["Ready"] == ("False", "AddressNotAllowed")
+    (event,) = controller.events("AddressNotAllowed")
+    assert "spec.access.issuers[0].jwksURI: it is not among the addresses" in event["message"]
+    assert controller.made("fetches") == {}
+
+    way = Egress(port=8443, namespace="keycloak")
+    settings = AccessSettings(keys=KeyFetching(allow=("https://i.example/",), egress=(way,)))
+    controller.installation = Installation(controller.cluster, SYSTEM, IMAGE, controller.clock, access=settings)
+    assert (await controller.reconcile("fetches"))["Ready"] == ("False", "PodsNotReady")
+    made = controller.made("fetches")
+    assert way.rule() in made["NetworkPolicy"]["spec"]["egress"]
+    access = json.loads(made["ConfigMap"]["data"]["config.json"])["access"]
+    assert access["keyFetching"] == {"allow": ["https://i.example/"], "authorities": ""}
 
 
 async def test_what_is_missing_is_named_and_nothing_is_half_made(controller: Controller) -> None:

@@ -61,7 +61,25 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("both but for a null", {"model": None, "targetRef": None}, "exactly one of"),
     ("null in a list", {"model": {"image": "x", "args": [None]}}, "args"),
     (
-        "two keys for an issuer",
+        "keys for an issuer from two places",
+        {
+            "model": {"image": "x"},
+            "access": {
+                "issuers": [{"name": "a", "issuer": "b", "jwksURI": "https://a.example/", "serviceAccounts": True}]
+            },
+        },
+        "exactly one of jwksURI",
+    ),
+    (
+        "keys of the cluster, and not",
+        {
+            "model": {"image": "x"},
+            "access": {"issuers": [{"name": "a", "issuer": "b", "serviceAccounts": False}]},
+        },
+        "exactly one of jwksURI",
+    ),
+    (
+        "no keys for an issuer",
         {"model": {"image": "x"}, "access": {"issuers": [{"name": "a", "issuer": "b"}]}},
         "exactly one of jwksURI",
     ),

@@ -28,6 +28,9 @@ MAX_POLICIES = 10
 """DataPolicies in a namespace: each costs the API server the whole catalogue at every change of a model."""
 
 
+KeyAddress = Annotated[str, Field(max_length=1024, pattern=r"^https://[a-z0-9.:-]+/[!-~]*$")]
+
+
 class RequireInUse(Part):
     """Homomorphic encryption that is asked for."""
 
@@ -64,6 +67,12 @@ class RequireAccess(Part):
     allow_anonymous: bool = Field(default=False, description="Whether wildcard and anonymous subjects may be named.")
     issuers: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=16)] = Field(
         default=[], description="The only token issuers (claim `iss`) that a model may trust. None: any."
+    )
+    jwks_uris: Annotated[list[KeyAddress], Field(max_length=16)] = Field(
+        default=[],
+        alias="jwksURIs",
+        description="The only addresses that issuers' keys may be fetched from: whole, or ending in a slash for all"
+        " that is below. None: any that the installation allows. Example: [https://login.clinic.example/].",
     )
     purposes: Annotated[list[Purpose], Field(max_length=32)] = Field(
         default=[],

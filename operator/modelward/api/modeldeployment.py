@@ -331,7 +331,11 @@ class Issuer(Part):
 
     model_config = ConfigDict(
         json_schema_extra=cel(
-            ("has(self.jwksURI) != has(self.jwksConfigMapName)", "give exactly one of jwksURI, jwksConfigMapName")
+            (
+                "[has(self.jwksURI), has(self.jwksConfigMapName), has(self.serviceAccounts) && self.serviceAccounts]"
+                ".filter(given, given).size() == 1",
+                "give exactly one of jwksURI, jwksConfigMapName, serviceAccounts",
+            )
         )
     )
 
@@ -349,10 +353,16 @@ class Issuer(Part):
     jwks_uri: Url | None = Field(
         default=None,
         alias="jwksURI",
-        description="Where its public keys (JWKS, RFC 7517) are fetched; give this or jwksConfigMapName.",
+        description="Where its public keys (JWKS, RFC 7517) are fetched: an https:// address that the installation"
+        " allows. Give this, jwksConfigMapName or serviceAccounts.",
     )
     jwks_config_map_name: ObjectName | None = Field(
-        default=None, description="ConfigMap with its public keys (JWKS) under the key jwks.json; give this or jwksURI."
+        default=None, description="ConfigMap with its public keys (JWKS) under the key jwks.json."
+    )
+    service_accounts: bool = Field(
+        default=False,
+        description="Whether it is this cluster's own issuer, of service accounts' tokens: its keys are known then, and"
+        " it alone may name subjects serviceaccount:<namespace>/<name>.",
     )
 
 

@@ -13,6 +13,7 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import references_of
 from modelward.cli.files import read_paths
 from modelward.cli.output import to_json, to_yaml
+from modelward.planner.access import AccessSettings, ClusterIssuer, KeyFetching, fetched
 from modelward.planner.names import namespace_of
 from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
@@ -25,6 +26,7 @@ from modelward.rules.check import Checked, check
 from modelward.rules.judge import policy_name
 
 _ISSUED = "<issued in the cluster, never known outside>"
+_OF_THE_CLUSTER = "<read from the API server>"
 _SIGNED = "<signed by the controller>"
 
 
@@ -87,7 +89,7 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
     if missing:
         raise _NoPlanError(f"{who}: {'; '.join(map(references.lack, missing))}: name its file as well", 2)
     material = Material(ServingCertificate(b"", b"", b""), sign=lambda _: b"")
-    settings = Settings(sidecar_image="modelward-sidecar", config_key="")
+    settings = Settings(sidecar_image="modelward-sidecar", config_key="", access=_access(md))
     found = _target(md, objects, settings)
     port = found.port if found else None
     planned = plan(md, policies, references, material, settings, withheld=withheld(md, Observation()), port=port)
@@ -114,6 +116,14 @@ def _identity(item: dict[str, Any]) -> tuple[Any, ...]:
     metadata = item.get("metadata") or {}
     namespace = metadata.get("namespace") or "default"
     return item.get("apiVersion"), item.get("kind"), namespace, metadata.get("name")
+
+
+def _access(md: ModelDeployment) -> AccessSettings:
+    """What an installation that lets this model in knows of its issuers."""
+    keys = KeyFetching(allow=tuple(str(issuer.jwks_uri) for _, issuer in fetched(md)))
+    issuers = md.spec.access.issuers if md.spec.access else ()
+    own = (ClusterIssuer(issuer=one.issuer, jwks={"keys": _OF_THE_CLUSTER}) for one in issuers if one.service_accounts)
+    return AccessSettings(keys=keys, cluster=next(own, None))
 
 
 def _shown(item: dict[str, Any]) -> dict[str, Any]:

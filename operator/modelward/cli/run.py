@@ -20,6 +20,7 @@ from modelward.api.references import BASELINE_KEY, baseline_reference, reference
 from modelward.api.validate import canonical
 from modelward.cli.files import read_paths
 from modelward.cli.findings import as_table
+from modelward.planner.access import AccessSettings, KeyFetching, fetched
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
@@ -179,6 +180,11 @@ def _references(
             "MutualTLS trusts modelward's own authority, which is in the cluster alone: name a Secret with ca.crt in "
             "spec.encryption.inTransit.clientCASecretName and add it with -f, or try --plaintext"
         )
+    if any(issuer.service_accounts for issuer in (md.spec.access.issuers if md.spec.access else ())):
+        raise RunError(
+            "service accounts' keys are in the cluster alone: write them to a file with `kubectl get --raw"
+            " /openid/v1/jwks`, and name a ConfigMap with it in jwksConfigMapName"
+        )
     references = References(found["ConfigMap"], found["Secret"], "none: in plaintext nobody shows a certificate")
     # What the model's own container needs is not wanted here: it runs already.
     wanted = tuple(one for one in references_of(md) if not one.field.startswith("spec.model."))
@@ -202,7 +208,9 @@ def _settings(md: ModelDeployment, policies: Sequence[dict[str, Any]], reference
         port = 0
     if url.scheme != "http" or url.hostname not in _LOOPBACK or not port or url.path.strip("/") or url.query:
         raise RunError(f"--upstream {upstream}: give http://127.0.0.1:<port>; the model is asked in plain HTTP")
-    document = sidecar_config(md, policies, references, port)
+    # On this machine its user decides what may be fetched, and has decided by the manifest.
+    keys = KeyFetching(allow=tuple(str(issuer.jwks_uri) for _, issuer in fetched(md)))
+    document = sidecar_config(md, policies, references, port, access=AccessSettings(keys=keys))
     document["upstream"] |= {"host": url.hostname, "port": port}
     return config.parse(json.dumps(document).encode())
 

@@ -13,6 +13,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
+from modelward.planner.access import ClusterIssuer
 from modelward.planner.names import FIELD_MANAGER, KubeObject
 
 TIMEOUT_SECONDS = 15
@@ -89,6 +90,17 @@ class Cluster:
             if error.status == 404:
                 return None
             raise
+
+    async def issuer(self) -> ClusterIssuer | None:
+        """Return who issues this cluster's service-account tokens; None where the API server does not tell us."""
+        try:
+            about = await self._request("GET", ".well-known/openid-configuration")
+            keys = await self._request("GET", "openid/v1/jwks")
+        except ApiError as error:
+            if error.status in (403, 404):
+                return None
+            raise
+        return ClusterIssuer(issuer=str(about.get("issuer", "")), jwks=keys)
 
     async def find(
         self, kind: str, namespace: str = "", labels: Mapping[str, str] | None = None, selector: str = ""
@@ -213,7 +225,7 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
-        accept: str = "application/json",
+        accept: str = "application/json, */*",  # a JWKS document has a media type of its own
     ) -> aiohttp.ClientResponse:
         url = f"{self._client.configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from modelward.controller.apply import ensure
 from modelward.controller.certificates import Authority, Pair, issue, new_authority, rotated, serves
 from modelward.controller.cluster import ApiError, Cluster
+from modelward.planner.access import AccessSettings
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
 from modelward.planner.plan import Settings
 from modelward.planner.pod_policy import identity_policies
@@ -51,6 +53,7 @@ class Installation:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         *,
         issues_for_webhook: bool = True,
+        access: AccessSettings | None = None,
     ) -> None:
         """Prepare.
 
@@ -60,7 +63,9 @@ class Installation:
             sidecar_image: by digest.
             clock: the time.
             issues_for_webhook: whether the webhook's certificate and caBundle are ours to write; cert-manager's if not.
+            access: what the chart's values decide about access.
         """
+        self._access = access or AccessSettings()
         self._issues_for_webhook = issues_for_webhook
         self._cluster = cluster
         self.namespace = namespace
@@ -81,7 +86,8 @@ class Installation:
         signing_key = await self._signing_key()
         public = signing_key.public_key().public_bytes_raw()
         former = await self._former_images()
-        settings = Settings(self._sidecar_image, base64.b64encode(public).decode(), former)
+        access = msgspec.structs.replace(self._access, cluster=await self._cluster.issuer())
+        settings = Settings(self._sidecar_image, base64.b64encode(public).decode(), former, access=access)
         await self._enforce_identity(settings)
         await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
         return Installed(authority, signing_key, settings)

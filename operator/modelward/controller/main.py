@@ -19,6 +19,7 @@ from modelward.controller.health import served
 from modelward.controller.installation import Installation
 from modelward.controller.operator import Operator
 from modelward.controller.watch import watch
+from modelward.planner.access import AccessSettings, AccessSettingsError, read_settings
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 
 LEASE = "modelward-controller"
@@ -37,6 +38,7 @@ class Options:
     port: int
     watch_refusals: bool
     webhook_certificate: str
+    access: AccessSettings
     verbose: bool
 
 
@@ -59,13 +61,20 @@ def options(arguments: list[str], environment: dict[str, str]) -> Options:
         default=environment.get("MODELWARD_WEBHOOK_CERTIFICATE", "own"),
         help="own: issued here, with its caBundle; external: both are somebody else's, such as cert-manager's",
     )
+    parser.add_argument(
+        "--access", default=environment.get("MODELWARD_ACCESS", ""), help="the chart's values `access`, as JSON"
+    )
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args(arguments)
     if not given.sidecar_image:
         parser.error("--sidecar-image or MODELWARD_SIDECAR_IMAGE must name the sidecar's image")
     if given.webhook_certificate not in _WEBHOOK_CERTIFICATES:  # argparse checks no default
         parser.error(f"MODELWARD_WEBHOOK_CERTIFICATE must be one of {', '.join(_WEBHOOK_CERTIFICATES)}")
-    return Options(**vars(given))
+    try:
+        access = read_settings(given.access)
+    except AccessSettingsError as error:
+        parser.error(str(error))
+    return Options(**vars(given) | {"access": access})
 
 
 async def lead(operator: Operator, election: Election) -> bool:
@@ -95,7 +104,9 @@ async def run(chosen: Options) -> bool:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     async with Cluster.connected() as cluster:
         issues = chosen.webhook_certificate == "own"
-        installation = Installation(cluster, chosen.namespace, chosen.sidecar_image, issues_for_webhook=issues)
+        installation = Installation(
+            cluster, chosen.namespace, chosen.sidecar_image, issues_for_webhook=issues, access=chosen.access
+        )
         operator = Operator(cluster, installation, backstop=chosen.watch_refusals)
         election = Election(cluster, chosen.namespace, LEASE, chosen.identity)
         async with served(chosen.port, operator.metrics):

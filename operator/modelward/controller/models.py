@@ -36,7 +36,7 @@ _LOOK_AGAIN_SECONDS = 5.0
 _REFUSALS = (400, 403, 413, 422)  # trying again alone mends none of these: quota, admission, size, immutable fields
 # Each may be mended without the ModelDeployment changing; a name is also taken while what bore it is being deleted.
 _AWAITED = (
-    *("ApplyFailed", "ReferenceMissing", "ReferenceUnusable", "NameTaken"),
+    *("ApplyFailed", "ReferenceMissing", "ReferenceUnusable", "AddressNotAllowed", "NameTaken"),
     *("TargetMissing", "TargetTaken", "TargetUnsuitable", "TargetImmutable"),
 )
 
@@ -191,7 +191,7 @@ class Models:
                 raise
             observation = replace(observation, obstacle=Obstacle("ApplyFailed", str(error)))
         except SidecarConfigError as error:
-            observation = replace(observation, obstacle=Obstacle("ReferenceUnusable", str(error)))
+            observation = replace(observation, obstacle=Obstacle(error.reason, str(error)))
         if serving.renews:
             await self._recorder.record(raw, "Normal", "CertificateRotated", f"serving certificate {serving.told}")
         kept = observation.obstacle is None or serving.there

@@ -1,4 +1,4 @@
-"""The NetworkPolicy: in through the sidecar only, out to name resolution only."""
+"""The NetworkPolicy: in through the sidecar only, out to name resolution and to what access control needs only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _NODE_LOCAL_DNS = "169.254.20.10/32"  # the address that Kubernetes' own node-local cache listens on
 
 
-def network_policy(md: ModelDeployment, monitoring_namespaces: Sequence[str]) -> KubeObject:
+def network_policy(
+    md: ModelDeployment, monitoring_namespaces: Sequence[str], access: Sequence[KubeObject] = ()
+) -> KubeObject:
     """Return the NetworkPolicy of a model's pods.
 
     Callers reach the sidecar from anywhere: it authenticates them. Metrics are for the monitoring's namespaces. The
     model's own port is for nobody. What the model needs at run time comes in its image or in its volumes: a model that
     could call out could carry out what it sees. A workload that runs already may need to: it says so by `egress`.
+
+    Args:
+        md: the ModelDeployment.
+        monitoring_namespaces: from where metrics may be read.
+        access: ways out that the sidecar needs for access control, see `access.egress_rules`.
     """
     https = {"protocol": "TCP", "port": HTTPS_PORT}
     ingress: list[dict[str, Any]] = [{"ports": [https]}]
@@ -36,7 +43,7 @@ def network_policy(md: ModelDeployment, monitoring_namespaces: Sequence[str]) ->
     spec: KubeObject = {"podSelector": {"matchLabels": selector(md)}, "policyTypes": ["Ingress"], "ingress": ingress}
     target = md.spec.target_ref
     if target is None or target.egress == "Closed":
-        spec |= {"policyTypes": ["Egress", "Ingress"], "egress": [dns]}
+        spec |= {"policyTypes": ["Egress", "Ingress"], "egress": [dns, *access]}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import baseline_reference
+from modelward.planner.access import AccessSettings, egress_rules
 from modelward.planner.config_map import Sign, config_map
 from modelward.planner.deployment import deployment
 from modelward.planner.disruption_budget import disruption_budget
@@ -32,12 +33,14 @@ class Settings:
         config_key: base64 of the public key that signs configurations.
         former_images: images that the sidecar had before; pods with one are watched until they are replaced.
         monitoring_namespaces: namespaces from which metrics may be read.
+        access: what it decides about access.
     """
 
     sidecar_image: str
     config_key: str
     former_images: tuple[str, ...] = ()
     monitoring_namespaces: tuple[str, ...] = ("monitoring",)
+    access: AccessSettings = field(default_factory=AccessSettings)
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,9 @@ def plan(
     Raises:
         SidecarConfigError: the sidecar's configuration cannot be made.
     """
-    config = sidecar_config(md, policies, references, port)
+    config = sidecar_config(md, policies, references, port, access=settings.access)
     # The way in is closed and the pods' volumes are there before the first pod is.
-    closed = network_policy(md, settings.monitoring_namespaces)
+    closed = network_policy(md, settings.monitoring_namespaces, egress_rules(md, settings.access))
     beside = (
         secret(md, material.certificate),
         config_map(md, config, _baseline(md, references), material.sign),

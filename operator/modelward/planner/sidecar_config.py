@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from modelward import allowlist
 from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
 from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
+from modelward.planner.access import AccessSettings, ClusterIssuer, fetched
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
 from modelward.planner.upstream import model_name_of, port_of, protocol_of, ready_path_of
@@ -25,9 +27,22 @@ Policy = dict[str, Any]
 class SidecarConfigError(Exception):
     """Something that the configuration is made of cannot be used; the message names the field and the object."""
 
+    reason: Literal["ReferenceUnusable", "AddressNotAllowed"] = "ReferenceUnusable"
+
+
+class AddressNotAllowedError(SidecarConfigError):
+    """An address that the installation does not allow a sidecar to connect to."""
+
+    reason = "AddressNotAllowed"
+
 
 def sidecar_config(
-    md: ModelDeployment, policies: Sequence[Policy], references: References, port: int | None = None
+    md: ModelDeployment,
+    policies: Sequence[Policy],
+    references: References,
+    port: int | None = None,
+    *,
+    access: AccessSettings | None = None,
 ) -> dict[str, Any]:
     """Return the configuration of a model's sidecar, as JSON has it.
 
@@ -36,9 +51,11 @@ def sidecar_config(
         policies: those that govern it.
         references: what it names; all of `references_of(md)` must be there.
         port: of the model server, where the manifest does not say.
+        access: what the installation decides about access; None: nothing is allowed, nothing known of the cluster.
 
     Raises:
-        SidecarConfigError: a JWKS document is not JSON, a reference is missing, or the port is not known.
+        SidecarConfigError: a JWKS document is not JSON, keys may not be fetched from there, a reference is missing, or
+            the port is not known.
     """
     config: dict[str, Any] = {
         "binding": {
@@ -48,7 +65,7 @@ def sidecar_config(
         },
         "upstream": _upstream(md, port),
         "tls": _tls(md, references),
-        "access": _access(md, policies, references),
+        "access": _access(md, policies, references, access or AccessSettings()),
         "undeclaredFields": "Drop" if policies and all(_undeclared(one) == "Drop" for one in policies) else "Reject",
         "screening": _screening(md, policies, references),
     }
@@ -94,12 +111,14 @@ def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:
     return tls
 
 
-def _access(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+def _access(
+    md: ModelDeployment, policies: Sequence[Policy], references: References, settings: AccessSettings
+) -> dict[str, Any]:
     access = md.spec.access
     asked = [(one["spec"].get("require") or {}).get("access") or {} for one in policies]
-    return {
+    config = {
         "issuers": [
-            _issuer(issuer, f"spec.access.issuers[{index}]", references)
+            _issuer(issuer, f"spec.access.issuers[{index}]", references, settings)
             for index, issuer in enumerate(access.issuers if access else ())
         ],
         "rules": [
@@ -109,9 +128,20 @@ def _access(md: ModelDeployment, policies: Sequence[Policy], references: Referen
         ],
         "purposeHeader": any(one.get("purposeHeader", False) for one in asked),
     }
+    if any(fetched(md)):  # the sidecar holds the list itself, whatever else changes about its configuration
+        config["keyFetching"] = {"allow": list(settings.keys.allow), "authorities": settings.keys.authorities}
+    return config
 
 
-def _issuer(issuer: Issuer, path: str, references: References) -> dict[str, Any]:
+def _issuer(issuer: Issuer, path: str, references: References, settings: AccessSettings) -> dict[str, Any]:
+    config: dict[str, Any] = {"name": issuer.name, "issuer": issuer.issuer, "audiences": issuer.audiences}
+    if issuer.jwks_uri:
+        why = allowlist.problem(issuer.jwks_uri, settings.keys.allow)
+        if why:
+            raise AddressNotAllowedError(f"{path}.jwksURI: {why}")
+        return {**config, "jwksURI": issuer.jwks_uri}
+    if issuer.service_accounts:
+        return {**config, "jwks": _cluster_keys(issuer, path, settings.cluster), "cluster": True}
     name = issuer.jwks_config_map_name or ""
     document = references.content("ConfigMap", name, JWKS_KEY)
     try:
@@ -120,7 +150,18 @@ def _issuer(issuer: Issuer, path: str, references: References) -> dict[str, Any]
         raise SidecarConfigError(f"{path}.jwksConfigMapName: {JWKS_KEY} in ConfigMap {name} is not JSON") from error
     if not isinstance(jwks, dict):
         raise SidecarConfigError(f"{path}.jwksConfigMapName: {JWKS_KEY} in ConfigMap {name} is not a JSON Web Key Set")
-    return {"name": issuer.name, "issuer": issuer.issuer, "audiences": issuer.audiences, "jwks": jwks}
+    return {**config, "jwks": jwks}
+
+
+def _cluster_keys(issuer: Issuer, path: str, cluster: ClusterIssuer | None) -> dict[str, Any]:
+    if cluster is None:
+        raise SidecarConfigError(
+            f"{path}.serviceAccounts: the cluster does not tell who issues its service accounts' tokens"
+            " (/.well-known/openid-configuration, /openid/v1/jwks)"
+        )
+    if issuer.issuer != cluster.issuer:
+        raise SidecarConfigError(f"{path}.issuer: this cluster's own issuer is {cluster.issuer}: write that")
+    return cluster.jwks
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
@@ -158,8 +199,6 @@ def _of_model(md: ModelDeployment) -> Iterator[str]:
     if spec.encryption and spec.encryption.in_use:
         yield "spec.encryption.inUse"
     for index, issuer in enumerate(spec.access.issuers if spec.access else ()):
-        if issuer.jwks_uri:
-            yield f"spec.access.issuers[{index}].jwksURI (use jwksConfigMapName)"
         if not issuer.audiences:
             yield f"spec.access.issuers[{index}].audiences (none: a token for anything would do; name one)"
     yield from _of_schema(md)

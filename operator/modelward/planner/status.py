@@ -29,6 +29,7 @@ class Obstacle:
     reason: Literal[
         "ApplyFailed",
         "ReferenceUnusable",
+        "AddressNotAllowed",
         "InvalidSpec",
         "NotSupported",
         "PolicyViolation",

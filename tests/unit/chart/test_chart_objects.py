@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from modelward.api.validate import canonical, parse
+from modelward.planner.access import read_settings
 from modelward.rules.check import baseline_policy
 from tests.unit.chart.rendering import CHART, Objects, Render, of_kind
+from tests.unit.sidecar.pki import Authority
 
 SYSTEM = ("kube-system", "modelward-system")
 
@@ -121,3 +123,26 @@ def test_the_crds_and_the_backstop_are_part_of_the_chart(objects: Objects) -> No
     bindings = of_kind(objects, "ValidatingAdmissionPolicyBinding")
     assert policies
     assert {binding["spec"]["policyName"] for binding in bindings.values()} == set(policies)
+
+
+def test_addresses_of_keys_reach_the_controller_and_the_policy(render: Render) -> None:
+    address = "https://login.example/realms/clinic/"
+    objects = render(
+        f"access.keys.allow[0]={address}", "access.keys.egress[0].cidr=203.0.113.7/32", "access.keys.egress[0].port=443"
+    )
+    (container,) = of_kind(objects, "Deployment")["modelward-controller"]["spec"]["template"]["spec"]["containers"]
+    (variable,) = (one for one in container["env"] if one["name"] == "MODELWARD_ACCESS")
+    settings = read_settings(variable["value"])
+    assert settings.keys.allow == (address,)
+    assert settings.keys.egress[0].rule()["to"] == [{"ipBlock": {"cidr": "203.0.113.7/32"}}]
+    policy = of_kind(objects, "ClusterDataPolicy")["baseline"]
+    assert policy["spec"]["require"]["access"] == {"jwksURIs": [address]}
+    parse(policy)
+
+
+def test_authorities_survive_the_way_to_the_controller(render: Render) -> None:
+    pem = Authority().pem
+    objects = render(f"access.keys.authorities={pem}")
+    (container,) = of_kind(objects, "Deployment")["modelward-controller"]["spec"]["template"]["spec"]["containers"]
+    (variable,) = (one for one in container["env"] if one["name"] == "MODELWARD_ACCESS")
+    assert read_settings(variable["value"]).keys.authorities == pem

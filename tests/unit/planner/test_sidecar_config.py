@@ -10,6 +10,16 @@ import pytest
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import canonical, parse
+from modelward.planner.access import (
+    AccessSettings,
+    AccessSettingsError,
+    ClusterIssuer,
+    Egress,
+    KeyFetching,
+    egress_rules,
+    read_settings,
+)
+from modelward.planner.network_policy import network_policy
 from modelward.planner.references import References
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
 from modelward.sidecar.config import Config
@@ -65,12 +75,6 @@ UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("spec.explanations", lambda s: s.update(explanations={})),
     ("spec.fairness", lambda s: s.update(fairness={})),
     ("spec.access.issuers[0].audiences", lambda s: s["access"]["issuers"][0].update(audiences=[])),
-    (
-        "spec.access.issuers[0].jwksURI",
-        lambda s: s["access"]["issuers"].__setitem__(
-            0, {"name": "a", "issuer": "b", "audiences": ["c"], "jwksURI": "https://x.example"}
-        ),
-    ),
     ("type Autoencoder", lambda s: s["monitoring"]["detectors"].__setitem__(0, {"type": "Autoencoder"})),
     ("one detector at most", lambda s: s["monitoring"]["detectors"].append({"type": "Mahalanobis"})),
     ("baseline.dataset", lambda s: s["monitoring"].update(baseline={"dataset": "s3://x"})),
@@ -124,3 +128,77 @@ def test_keys_that_cannot_be_read_are_told_with_their_place(content: str) -> Non
     config_maps["clinic-jwks"] = {"data": {"jwks.json": content}}
     with pytest.raises(SidecarConfigError, match=r"issuers\[0\].jwksConfigMapName: jwks.json in ConfigMap clinic-jwks"):
         sidecar_config(parsed(supported()), [], References(config_maps, {}, "x"))
+
+
+def _with_issuer(**issuer: Any) -> ModelDeployment:
+    whole = {"name": "a", "issuer": "https://a.example", "audiences": ["c"], **issuer}
+    return _changed(lambda spec: spec["access"].update(issuers=[whole]))
+
+
+KEYS = KeyFetching(allow=("https://a.example/",), authorities="PEM", egress=(Egress(port=443, cidr="203.0.113.7/32"),))
+CLUSTER = ClusterIssuer(issuer="https://kubernetes.default.svc", jwks={"keys": [{"kid": "k"}]})
+
+
+def test_keys_by_url_come_with_the_list_of_the_installation() -> None:
+    md = _with_issuer(jwksURI="https://a.example/keys")
+    assert unsupported(md, []) == []
+    config = msgspec.convert(sidecar_config(md, [], REFERENCES, access=AccessSettings(keys=KEYS)), Config)
+    (issuer,) = config.access.issuers
+    assert (issuer.jwks_uri, issuer.jwks, issuer.cluster) == ("https://a.example/keys", None, False)
+    assert (config.access.key_fetching.allow, config.access.key_fetching.authorities) == (["https://a.example/"], "PEM")
+
+
+@pytest.mark.parametrize("settings", [None, AccessSettings(keys=KEYS)])
+def test_an_address_that_is_not_on_the_list_is_told_by_its_field(settings: AccessSettings | None) -> None:
+    md = _with_issuer(jwksURI="https://a.example.evil.example/keys")
+    with pytest.raises(SidecarConfigError, match=r"^spec\.access\.issuers\[0\]\.jwksURI: it is not among") as error:
+        sidecar_config(md, [], REFERENCES, access=settings)
+    assert error.value.reason == "AddressNotAllowed"
+
+
+def test_the_clusters_own_issuer_has_the_clusters_keys() -> None:
+    md = _with_issuer(issuer="https://kubernetes.default.svc", serviceAccounts=True)
+    config = msgspec.convert(sidecar_config(md, [], REFERENCES, access=AccessSettings(cluster=CLUSTER)), Config)
+    (issuer,) = config.access.issuers
+    assert (issuer.cluster, issuer.jwks, issuer.jwks_uri) == (True, CLUSTER.jwks, "")
+    with pytest.raises(SidecarConfigError, match=r"serviceAccounts: the cluster does not tell"):
+        sidecar_config(md, [], REFERENCES, access=AccessSettings())
+
+
+def test_another_issuer_does_not_become_the_clusters_by_saying_so() -> None:
+    md = _with_issuer(issuer="https://evil.example", serviceAccounts=True)
+    with pytest.raises(SidecarConfigError, match=r"issuers\[0\]\.issuer: this cluster's own issuer is https://kube"):
+        sidecar_config(md, [], REFERENCES, access=AccessSettings(cluster=CLUSTER))
+    known = _changed(lambda spec: spec["access"]["issuers"][0].update(issuer="https://kubernetes.default.svc"))
+    config = msgspec.convert(sidecar_config(known, [], REFERENCES, access=AccessSettings(cluster=CLUSTER)), Config)
+    assert not config.access.issuers[0].cluster  # its keys are the owner's choice, whatever its name
+
+
+def test_the_way_out_is_opened_for_those_who_need_it_alone() -> None:
+    settings = AccessSettings(keys=KEYS)
+    assert egress_rules(parsed(supported()), settings) == []
+    assert egress_rules(_with_issuer(jwksURI="https://a.example/keys"), settings) == [
+        {"to": [{"ipBlock": {"cidr": "203.0.113.7/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}
+    ]
+    policy = network_policy(_with_issuer(jwksURI="https://a.example/keys"), (), [{"to": ["x"]}])
+    assert policy["spec"]["egress"][1:] == [{"to": ["x"]}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "access: "),
+        ('{"keyz": {}}', "keyz"),
+        ('{"keys": {"allow": ["http://a.example/"]}}', r"access\.keys\.allow\[0\]: keys are fetched over https"),
+        ('{"keys": {"allow": ["https://a@b.example/"]}}', r"access\.keys\.allow\[0\]: write it plainly"),
+        ('{"keys": {"egress": [{"port": 443}]}}', r"access\.keys\.egress\[0\]: give exactly one of cidr and namespace"),
+        ('{"keys": {"egress": [{"port": 0, "cidr": "10.0.0.0/8"}]}}', r"port"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told_by_their_value(text: str, said: str) -> None:
+    with pytest.raises(AccessSettingsError, match=said):
+        read_settings(text)
+
+
+def test_settings_are_empty_where_none_are_given() -> None:
+    assert read_settings("") == read_settings("{}") == AccessSettings()

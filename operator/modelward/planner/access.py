@@ -1,0 +1,102 @@
+"""What an installation decides about access for all its models: the chart's values `access`, and the cluster's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from modelward import allowlist
+from modelward.api.modeldeployment import Issuer, ModelDeployment
+
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """Base of every part: immutable, camelCase outside, no unknown fields."""
+
+
+class Egress(_Part, frozen=True):
+    """A way out of model pods: to a port of an address range, or of the pods of a namespace."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    cidr: str = ""
+    namespace: str = ""
+
+    def rule(self) -> dict[str, Any]:
+        """Return it as a NetworkPolicy has it."""
+        peer = (
+            {"ipBlock": {"cidr": self.cidr}}
+            if self.cidr
+            else {"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: self.namespace}}}
+        )
+        return {"to": [peer], "ports": [{"protocol": "TCP", "port": self.port}]}
+
+
+class KeyFetching(_Part, frozen=True):
+    """How issuers' keys are fetched by URL.
+
+    Attributes:
+        allow: addresses that may be asked, see `modelward.allowlist`.
+        authorities: PEM bundle that is trusted there; empty: public authorities.
+        egress: where the pods of models with such an issuer may connect to for it.
+    """
+
+    allow: tuple[str, ...] = ()
+    authorities: str = ""
+    egress: tuple[Egress, ...] = ()
+
+
+class ClusterIssuer(_Part, frozen=True):
+    """Who issues service accounts' tokens in this cluster: the claim `iss`, and the keys (RFC 7517)."""
+
+    issuer: str
+    jwks: dict[str, Any]
+
+
+class AccessSettings(_Part, frozen=True):
+    """All of it. `cluster` None: not known."""
+
+    keys: KeyFetching = KeyFetching()
+    cluster: ClusterIssuer | None = None
+
+
+class AccessSettingsError(Exception):
+    """The chart's values cannot be used; the message names the value."""
+
+
+def read_settings(text: str) -> AccessSettings:
+    """Read the chart's values `access` from JSON; an empty text is the defaults.
+
+    Raises:
+        AccessSettingsError: they cannot be used.
+    """
+    try:
+        settings = msgspec.json.decode(text or "{}", type=AccessSettings)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise AccessSettingsError(f"access: {error}") from error
+    for index, address in enumerate(settings.keys.allow):
+        if why := allowlist.problem(address, [address]):
+            raise AccessSettingsError(f"access.keys.allow[{index}]: {why}")
+    for index, egress in enumerate(settings.keys.egress):
+        if bool(egress.cidr) == bool(egress.namespace):
+            raise AccessSettingsError(f"access.keys.egress[{index}]: give exactly one of cidr and namespace")
+    return settings
+
+
+def fetched(md: ModelDeployment) -> Iterator[tuple[str, Issuer]]:
+    """Give the issuers whose keys are fetched by URL, each with the path of that field."""
+    for index, issuer in enumerate(md.spec.access.issuers if md.spec.access else ()):
+        if issuer.jwks_uri:
+            yield f"spec.access.issuers[{index}].jwksURI", issuer
+
+
+def egress_rules(md: ModelDeployment, settings: AccessSettings) -> list[dict[str, Any]]:
+    """Return what a model's pods need to reach for access control, as a NetworkPolicy has it.
+
+    The sidecar shares its pod's network with the model: what is opened for the one is open to the other. So nothing is
+    opened for a model that does not need it.
+    """
+    return [egress.rule() for egress in settings.keys.egress] if any(fetched(md)) else []
