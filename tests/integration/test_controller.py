@@ -644,3 +644,16 @@ def test_the_process_hears_of_changes_and_leaves_in_order(
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=10) == 0
     assert place.get("lease", "modelward-controller", "-n", SYSTEM)["spec"].get("holderIdentity", "") == ""
+
+
+async def test_a_backstop_that_was_taken_away_comes_back(controller: Controller) -> None:
+    """The identity of the sidecar is the controller's own policy; the rest is the chart's."""
+    await controller.installation.reconcile()
+    name = "validatingadmissionpolicybinding/modelward-sidecar-identity-named"
+    assert controller.server.kubectl("delete", name).ok
+    await controller.installation.reconcile()
+    bound = controller.server.get(name)["spec"]
+    assert (bound["policyName"], bound["validationActions"]) == ("modelward-sidecar-identity", ["Deny"])
+    controller.cluster.forget()
+    await controller.installation.reconcile()
+    assert controller.cluster.writes == []
