@@ -250,6 +250,59 @@ def test_a_pod_that_lingers_is_judged_as_long_as_it_is_there(cluster: ApiServer)
     assert patch(cluster, "pod/lingers", {"metadata": {"finalizers": None}}).ok, "and is not kept from leaving"
 
 
+def managed_pod(name: str) -> dict[str, Any]:
+    """A pod as the model's Deployment makes it: what the model's Service and NetworkPolicy choose."""
+    pod = genuine(name)
+    pod["metadata"]["labels"] |= {**MANAGED, "app.kubernetes.io/name": "wdbc"}
+    return pod
+
+
+REPLICA_SETS = ("--as=system:serviceaccount:kube-system:replicaset-controller", "--as-group=system:masters")
+
+
+def test_nobody_slips_a_model_of_their_own_behind_a_models_service(cluster: ApiServer) -> None:
+    """With the genuine sidecar, so that callers are served, and by another model than the one that was judged."""
+    refused(create(cluster, managed_pod("another")), "answers a model's callers")
+    result = cluster.kubectl(*REPLICA_SETS, "create", "-f", "-", input=yaml.safe_dump(managed_pod("its-own")))
+    assert result.ok, result.stderr
+    by_hand = genuine("by-hand")
+    assert create(cluster, by_hand).ok, "a pod of a model, and not of its Service"
+    joins = {"metadata": {"labels": {**MANAGED, "app.kubernetes.io/name": "wdbc"}}}
+    refused(patch(cluster, "pod/by-hand", joins), "may be neither given")
+
+
+@pytest.mark.parametrize("kind", ["ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job"])
+def test_no_template_of_ones_own_makes_a_models_pods(cluster: ApiServer, kind: str) -> None:
+    template = {
+        "metadata": {"labels": dict(managed_pod("x")["metadata"]["labels"])},
+        "spec": {"containers": [{"name": "model", "image": "evil:1"}], "restartPolicy": "Always"},
+    }
+    spec: dict[str, Any] = {"template": template, "selector": {"matchLabels": dict(MANAGED)}}
+    if kind == "Job":
+        template["spec"]["restartPolicy"] = "Never"
+        del spec["selector"]
+    if kind == "StatefulSet":
+        spec["serviceName"] = "x"
+    group = "batch/v1" if kind == "Job" else "apps/v1"
+    item = {"apiVersion": group, "kind": kind, "metadata": {"name": "mine", "namespace": "clinic"}, "spec": spec}
+    refused(create(cluster, item), "answers a model's callers")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"app.kubernetes.io/name": "x"},  # out of the NetworkPolicy: it could call out
+        {"app.kubernetes.io/managed-by": None},
+        {"modelward.io/withheld": "true"},  # into the Service, before the model may answer anybody
+        {"modelward.io/model-port": "9999"},
+    ],
+)
+def test_a_running_pod_stays_where_its_model_put_it(cluster: ApiServer, labels: dict[str, Any]) -> None:
+    cluster.kubectl(*REPLICA_SETS, "create", "-f", "-", input=yaml.safe_dump(managed_pod("placed")))
+    refused(patch(cluster, "pod/placed", {"metadata": {"labels": labels}}), "may be neither given")
+    assert patch(cluster, "pod/placed", {"metadata": {"labels": {"team": "x"}}}).ok
+
+
 # --- what makes pods
 
 
@@ -404,6 +457,35 @@ def test_a_finalizer_does_not_keep_a_refused_deletion_half_done(cluster: ApiServ
     assert "deletionTimestamp" not in cluster.get("-n", "clinic", "md", "kept")["metadata"]
     assert patch(cluster, "md/kept", {"metadata": {"finalizers": None}}).ok
     assert cluster.kubectl("-n", "clinic", "delete", "md", "kept").ok
+
+
+@pytest.mark.parametrize("way", ["option", "finalizer"])
+def test_a_model_leaves_nothing_running_that_nobody_judges(cluster: ApiServer, way: str) -> None:
+    orphaning = model("orphaning")
+    orphaning["metadata"]["finalizers"] = ["orphan"] if way == "finalizer" else []
+    assert cluster.apply(orphaning, token=ALICE).ok
+    flags = ("--cascade=orphan",) if way == "option" else ("--cascade=background",)
+    delete = ("-n", "clinic", "delete", "md", "orphaning", "--wait=false")
+    refused(cluster.kubectl(*delete, *flags, token=ALICE), "orphaned")
+    assert "deletionTimestamp" not in cluster.get("-n", "clinic", "md", "orphaning")["metadata"]
+    assert patch(cluster, "md/orphaning", {"metadata": {"finalizers": None}}).ok
+    assert cluster.kubectl(*delete, "--cascade=background", token=ALICE).ok
+
+
+def test_the_garbage_collector_is_nobodys_tool(cluster: ApiServer) -> None:
+    """It may delete a ModelDeployment with targetRef; so nobody makes it believe that it should."""
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "u-1"}
+    owned = target("collected", "theirs")
+    owned["metadata"]["ownerReferences"] = [owner]
+    refused(create(cluster, owned), "garbage collector")
+    assert create(cluster, target("collected", "theirs")).ok
+    refused(patch(cluster, "md/collected", {"metadata": {"ownerReferences": [owner]}}), "garbage collector")
+    change = {"metadata": {"ownerReferences": [owner]}}
+    refused(patch(cluster, "clusterdatapolicy/baseline", change), "garbage collector")
+    own = model("own")
+    own["metadata"]["ownerReferences"] = [owner]
+    assert create(cluster, own).ok, "what ends with its ModelDeployment may be anybody's"
+    assert cluster.kubectl("-n", "clinic", "delete", "md", "collected", "own").ok
 
 
 def test_a_model_that_is_being_deleted_cannot_be_made_another(cluster: ApiServer) -> None:

@@ -13,13 +13,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelward.planner import genuine
+from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, NAME_LABEL
 from modelward.planner.protection_policy import protection_policies
+from modelward.planner.service import WITHHELD_LABEL
 from modelward.planner.sidecar import (
     CONTAINER_NAME,
     INJECT_ENABLED,
     INJECT_LABEL,
     MODEL_LABEL,
+    PORT_LABEL,
     PROTECTED_LABEL,
+    RUNTIME_LABEL,
 )
 from modelward.planner.validating_policy import OUTSIDE_SYSTEM_NAMESPACES, Check, Policy, label_of
 
@@ -29,7 +33,9 @@ NEW_PODS = "modelward-new-pods"
 IDENTITY = "modelward-sidecar-identity"
 """Name of the policy that a new pod with another sidecar is refused by."""
 
-_OUR_LABELS = (INJECT_LABEL, MODEL_LABEL)
+# What a model's Service and NetworkPolicy choose its pods by, and what says how they came to their sidecar.
+_OUR_LABELS = (INJECT_LABEL, MODEL_LABEL, PORT_LABEL, RUNTIME_LABEL, WITHHELD_LABEL)
+_MANAGED_LABELS = (MANAGED_BY_LABEL, NAME_LABEL)
 
 
 def pod_policies() -> list[dict[str, Any]]:
@@ -81,6 +87,9 @@ def _on_new_pods(name: str, variables: Mapping[str, str], checks: Sequence[Check
 def _running_pods() -> Policy:
     """What may change in a running pod, as far as it matters here, is labels, images and resources: none may."""
 
+    def same(labels: Sequence[str]) -> str:
+        return " && ".join(f"{label_of('object', label)} == {label_of('oldObject', label)}" for label in labels)
+
     def sidecar_of(name: str) -> str:
         inits = f"(has({name}.spec.initContainers) ? {name}.spec.initContainers : [])"
         return f"{inits}.filter(c, c.name == '{CONTAINER_NAME}')"
@@ -95,9 +104,15 @@ def _running_pods() -> Policy:
         },
         checks=[
             Check(
-                " && ".join(f"{label_of('object', k)} == {label_of('oldObject', k)}" for k in _OUR_LABELS),
-                f"the labels {' and '.join(_OUR_LABELS)} of a running pod may be neither given, changed nor taken "
+                same(_OUR_LABELS),
+                f"the labels {', '.join(_OUR_LABELS)} of a running pod may be neither given, changed nor taken "
                 "away. Fix: change the pod template, or delete the pod",
+            ),
+            Check(
+                f"({label_of('object', MANAGED_BY_LABEL)} != '{MANAGER}'"
+                f" && {label_of('oldObject', MANAGED_BY_LABEL)} != '{MANAGER}') || ({same(_MANAGED_LABELS)})",
+                f"a model's Service and NetworkPolicy choose its pods by {' and '.join(_MANAGED_LABELS)}: these labels "
+                "may be neither given, changed nor taken away. Fix: delete the pod, and another one comes",
             ),
             Check(
                 f"{sidecar_of('object')} == {sidecar_of('oldObject')}",

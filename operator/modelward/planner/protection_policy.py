@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL
 from modelward.planner.target_policy import target_policies
-from modelward.planner.validating_policy import CONTROLLER, Check, Policy, label_of
+from modelward.planner.validating_policy import CONTROLLER, OUTSIDE_SYSTEM_NAMESPACES, Check, Policy, label_of
 
 _GROUP = "modelward.io"
 _MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -36,6 +36,10 @@ _MANAGED = {
     "matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}],
 }
 _MANAGED_LABELS = (_MANAGED_BY, MODEL_LABEL)
+_NOT_ITS_POD = (
+    f"a pod labelled {_MANAGED_BY}: modelward and {MODEL_LABEL} answers a model's callers, and is made by the model's "
+    f"Deployment alone. Fix: leave the label {_MANAGED_BY} out"
+)
 _PROTECTED = {"matchLabels": {PROTECTED_LABEL: "true"}}
 
 
@@ -44,6 +48,8 @@ def protection_policies() -> list[Policy]:
     return [
         _managed_objects(),
         _managed_status(),
+        _managed_pods(),
+        _managed_templates(),
         _bindings(),
         _protected_network(),
         _breakglass(),
@@ -52,6 +58,8 @@ def protection_policies() -> list[Policy]:
         _baseline(),
         _held_models(),
         *target_policies(),
+        _orphans(),
+        _owners(),
         _status(),
     ]
 
@@ -101,6 +109,42 @@ def _managed_status() -> Policy:
                 "change or delete the ModelDeployment",
             )
         ],
+    )
+
+
+def _managed_pods() -> Policy:
+    """With both labels a pod is of the model's Service: callers would be answered by whatever it runs."""
+    return Policy(
+        name="modelward-managed-pods",
+        operations=["CREATE"],
+        resources=[("", ["pods"])],
+        matches={"objectSelector": _MANAGED},
+        checks=[Check(_user_in(_WRITERS), _NOT_ITS_POD)],
+    )
+
+
+def _managed_templates() -> Policy:
+    """The cluster's controllers make pods for anyone who writes a template."""
+
+    def template_has(label: str, value: str = "") -> str:
+        found = f"'{label}' in object.spec.template.metadata.labels"
+        return found + (f" && object.spec.template.metadata.labels['{label}'] == '{value}'" if value else "")
+
+    return Policy(
+        name="modelward-managed-templates",
+        operations=["CREATE", "UPDATE"],
+        resources=[
+            ("", ["replicationcontrollers"]),
+            ("apps", ["deployments", "replicasets", "statefulsets", "daemonsets"]),
+            ("batch", ["jobs"]),
+        ],
+        matches={"namespaceSelector": OUTSIDE_SYSTEM_NAMESPACES},
+        conditions={
+            "makes-pods-of-a-model": "has(object.spec.template) && has(object.spec.template.metadata)"
+            " && has(object.spec.template.metadata.labels)"
+            f" && {template_has(_MANAGED_BY, 'modelward')} && {template_has(MODEL_LABEL)}"
+        },
+        checks=[Check(_user_in(_WRITERS), _NOT_ITS_POD)],
     )
 
 
@@ -245,6 +289,52 @@ def _held_models() -> Policy:
                 "the ModelDeployment is being deleted, and its spec is judged no more. Fix: wait until it is gone, and "
                 "create it anew",
             ),
+        ],
+    )
+
+
+def _orphans() -> Policy:
+    """A model whose ModelDeployment is gone is judged by no policy any more, and its certificate ends."""
+    return Policy(
+        name="modelward-orphans",
+        operations=["DELETE"],
+        resources=[(_GROUP, ["modeldeployments"])],
+        checks=[
+            Check(
+                "(!has(request.options.propagationPolicy) || request.options.propagationPolicy != 'Orphan')"
+                " && (!has(request.options.orphanDependents) || !request.options.orphanDependents)"
+                # The finalizer says the same as the option, and counts where no option is given.
+                " && (!has(oldObject.metadata.finalizers) || !('orphan' in oldObject.metadata.finalizers))",
+                "what was made for a ModelDeployment ends with it: orphaned, it would run on with nobody to judge it. "
+                "Fix: delete it without --cascade=orphan, and take the finalizer `orphan` out",
+            )
+        ],
+    )
+
+
+def _owners() -> Policy:
+    """The garbage collector deletes what an owner that is gone is said to own, and is asked by nobody."""
+    return Policy(
+        name="modelward-owners",
+        operations=["CREATE", "UPDATE"],
+        resources=[(_GROUP, ["clusterdatapolicies", "modeldeployments"])],
+        conditions={
+            "another-owner": "has(object.metadata.ownerReferences) && (oldObject == null"
+            " || !has(oldObject.metadata.ownerReferences)"
+            " || object.metadata.ownerReferences != oldObject.metadata.ownerReferences)",
+            "baseline-or-target": "request.resource.resource == 'clusterdatapolicies'"
+            " ? object.metadata.name == 'baseline' : has(object.spec.targetRef)",
+        },
+        checks=[
+            Check(
+                "request.resource.resource == 'clusterdatapolicies'"
+                f" ? authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()"
+                f" : authorizer.group('{_GROUP}').resource('modeldeployments').namespace(request.namespace)"
+                ".check('unprotect').allowed()",
+                "with an owner, the policy baseline or a ModelDeployment with targetRef would be deleted by the garbage"
+                " collector, and models run on unprotected. Fix: leave metadata.ownerReferences out, or ask for a role"
+                " with the verb unprotect on this resource of modelward.io",
+            )
         ],
     )
 
