@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from modelward.planner.pod_policy import identity_policies
 from modelward.rules.check import baseline_policy
 from tests.corpus import good
 from tests.integration.apiserver import ApiServer
@@ -197,6 +198,11 @@ def chart(bin_dir: Path, *templates: str) -> list[dict[str, Any]]:
         check=True,
     )
     return [item for item in yaml.safe_load_all(done.stdout) if item]
+
+
+def backstop(bin_dir: Path) -> list[dict[str, Any]]:
+    """The admission policies: the chart's, and the one that the controller writes of the genuine sidecar."""
+    return [*chart(bin_dir, "generated/backstop"), *identity_policies(IMAGE, KEY)]
 
 
 def namespace(name: str, **labels: str) -> dict[str, Any]:

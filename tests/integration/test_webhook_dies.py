@@ -53,7 +53,7 @@ def guarded(
     admission.prepare(apiserver, bin_dir, authority)
     assert apiserver.apply(admission.namespace(SPACE)).ok
     assert apiserver.apply(admission.namespace(WARD, **{"modelward.io/protected": "true"})).ok
-    result = apiserver.apply(*admission.chart(bin_dir, "generated/backstop"))
+    result = apiserver.apply(*admission.backstop(bin_dir))
     assert result.ok, result.stderr
     with httpx.Client(
         base_url=apiserver.url,
@@ -63,7 +63,7 @@ def guarded(
         timeout=20,
         limits=httpx.Limits(max_connections=THREADS),
     ) as client:
-        for probe in (unsafe_model("probe"), watched_pod("probe")):
+        for probe in (unsafe_model("probe"), watched_pod("probe"), decoy_pod("probe")):
             eventually(lambda probe=probe: probe.send(client, dry_run=True).status_code == 403)
         assert apiserver.apply(admission.webhooks(bin_dir, authority, service.port)).ok
         yield apiserver, client

@@ -6,9 +6,8 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
 
 import httpx
 
@@ -17,16 +16,12 @@ from modelward.admission.decide import NotReadyError, Surroundings, decide
 from modelward.admission.events import Event, events_of
 from modelward.admission.metrics import Metrics
 from modelward.admission.review import MAX_BODY, Request, ReviewError, decode, encode
+from modelward.admission.server import Application, Message, Receive, Send
 
 PATH = "/admit"
 BODY_SECONDS = 5.0
 MAX_HELD = 64 * 1024 * 1024
 """Bytes of bodies that are being read at any time, over all connections."""
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +71,7 @@ class Webhook:
         self._now = now
         self._held = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         kind, outcome = "", "failed"
         try:
@@ -117,7 +112,7 @@ class Webhook:
         self._record(events_of(request, decision, now))
         return ("allowed" if decision.allowed else "denied"), answer
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, scope: Message, receive: Receive) -> bytes:
         if scope["path"] != PATH:
             raise HttpError(404, f"reviews go to {PATH}")
         if scope["method"] != "POST":
@@ -148,10 +143,10 @@ class Webhook:
         return bytes(body)
 
 
-def health(ready: Callable[[], bool], metrics: Metrics) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def health(ready: Callable[[], bool], metrics: Metrics) -> Application:
     """Return the application with /healthz, /readyz and /metrics."""
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - no bodies here
+    async def application(scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG001 - no bodies here
         match scope["path"]:
             case "/healthz":
                 await _respond(send, 200, "text/plain", b"ok\n")  # it answers, so the event loop turns

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import uvicorn
 import uvloop
 
 from modelward.admission.app import Webhook, health
@@ -24,12 +20,13 @@ from modelward.admission.certificate import Certificate
 from modelward.admission.client import connected
 from modelward.admission.events import Recorder
 from modelward.admission.metrics import Metrics
+from modelward.admission.server import Server
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _DRAIN_SECONDS = 5.0  # until every API server has heard that this replica is going
 _EVENT_SECONDS = 3.0
-_MAX_CONNECTIONS = 1024
+_ANSWER_SECONDS = 10.0
 
 log = logging.getLogger("modelward.admission")
 
@@ -72,34 +69,6 @@ def options(arguments: list[str], environment: dict[str, str]) -> Options:
     return Options(**vars(given))
 
 
-class _Server(uvicorn.Server):
-    """Two servers share a process here, and signals are the process's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(application: Any, host: str, port: int, certificate: Certificate | None = None) -> _Server:
-    config = uvicorn.Config(
-        application,
-        host=host or None,  # type: ignore[arg-type]  # None: every address, of both families
-        port=port,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=_MAX_CONNECTIONS,
-        timeout_keep_alive=120,  # longer than the API server keeps an idle connection, so that it is the one to close
-        timeout_graceful_shutdown=10,
-        ssl_context_factory=(lambda _config, _default: certificate.context) if certificate else None,
-    )
-    return _Server(config)
-
-
 async def serve(chosen: Options) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -108,33 +77,27 @@ async def serve(chosen: Options) -> None:
     metrics, certificate = Metrics(), Certificate()
     async with connected(chosen.api_server, chosen.ca, chosen.token) as client:
         caches, recorder = Caches(client, chosen.namespace, certificate.use), Recorder(client, metrics)
-        webhook = _server(
-            Webhook(caches.surroundings, recorder.record, metrics, lambda: datetime.now(UTC), stop.is_set),
-            chosen.host,
-            chosen.port,
-            certificate,
-        )
+        judge = Webhook(caches.surroundings, recorder.record, metrics, lambda: datetime.now(UTC), stop.is_set)
+        webhook = Server(judge, chosen.host, chosen.port, certificate.context)
 
         def ready() -> bool:
             return caches.synced and webhook.started and not stop.is_set()
 
-        probes = _server(health(ready, metrics), chosen.host, chosen.health_port)
+        probes = Server(health(ready, metrics), chosen.host, chosen.health_port)
+        await probes.start()
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(work) for work in (caches.run(), recorder.run())]
-            probing = group.create_task(probes.serve())
             if await _first(stop, certificate.loaded):
-                serving = group.create_task(webhook.serve())
+                await webhook.start()
                 log.info("serving on port %d", chosen.port)
                 await stop.wait()
                 await asyncio.sleep(chosen.drain_seconds)  # not ready any more, and still answering
-                webhook.should_exit = True
-                await serving
+                await webhook.stop(_ANSWER_SECONDS)
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
             await recorder.drain(_EVENT_SECONDS)
-            probes.should_exit = True
-            await probing
+        await probes.stop(1.0)
 
 
 async def _first(stop: asyncio.Event, loaded: asyncio.Event) -> bool:
@@ -155,9 +118,14 @@ def main() -> None:
         level=logging.DEBUG if chosen.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for noisy in ("httpx", "httpcore", "uvicorn"):
+    for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         uvloop.run(serve(chosen))
     except OSError as error:
         sys.exit(f"modelward-admission: {error}")
+    except BaseExceptionGroup as group:  # a task group's way of telling
+        told, others = group.split(OSError)
+        if told is None or others is not None:
+            raise
+        sys.exit(f"modelward-admission: {told.exceptions[0]}")
