@@ -23,6 +23,7 @@ _NAMES: dict[Level, str] = {
     "violation": "violation",
     "warning": "warning",
     "audit": "audited violation",
+    "excused": "excused violation",
     "note": "note",
 }
 _COLOURS: dict[Level, str] = {
@@ -30,6 +31,7 @@ _COLOURS: dict[Level, str] = {
     "violation": "red",
     "warning": "yellow",
     "audit": "cyan",
+    "excused": "cyan",
     "note": "bright_black",
 }
 _MAX_WIDTH = 120
@@ -109,7 +111,7 @@ def _lines(finding: Finding, screen: Screen) -> Iterator[str]:
     place = f"line {finding.line}" if finding.line else ""
     head = f"    {finding.rule:<9} {place:<8} "
     styled = f"    {screen.style(f'{finding.rule:<9}', _COLOURS[finding.level], bold=True)} {place:<8} "
-    found = f"{finding.field}: {finding.message}" if finding.field else finding.message
+    found = f"{finding.field}: {finding.told}" if finding.field else finding.told
     if screen.width is None:
         yield styled + with_fix(found, finding.fix)
         return

@@ -47,6 +47,6 @@ def _add_case(suite: ET.Element, name: str, source: str, findings: list[Finding]
 def _text(findings: list[Finding]) -> str:
     return "\n".join(
         f"{item.source}:{item.line} {item.level} {item.rule} {f'{item.field}: ' if item.field else ''}"
-        f"{with_fix(item.message, item.fix)}"
+        f"{with_fix(item.told, item.fix)}"
         for item in findings
     )

@@ -22,6 +22,7 @@ _LEVELS: dict[Level, str] = {
     "violation": "error",
     "warning": "warning",
     "audit": "note",
+    "excused": "error",
     "note": "note",
 }
 _DEFAULT_LEVELS = {"high": "error", "medium": "warning", "low": "note"}
@@ -96,6 +97,7 @@ def _result(finding: Finding, rule_index: int, repeated: Counter[str]) -> dict[s
     place = f"{finding.object}: {finding.field}" if finding.field else finding.object
     text = with_fix(f"{place}: {finding.message}", finding.fix)
     asked = f" (asked by {finding.policy})" if finding.policy else ""
+    suppressed = {"kind": "external", "status": "accepted", "justification": finding.excuse}
     return {
         "ruleId": finding.rule,
         "ruleIndex": rule_index,
@@ -111,6 +113,7 @@ def _result(finding: Finding, rule_index: int, repeated: Counter[str]) -> dict[s
             }
         ],
         "partialFingerprints": {"modelwardFinding/v1": _fingerprint(finding, repeated)},
+        "suppressions": [suppressed] if finding.level == "excused" else [],
     }
 
 

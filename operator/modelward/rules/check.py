@@ -17,10 +17,11 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.printable import printable
 from modelward.api.references import references_of
 from modelward.api.validate import KIND_BY_NAME, Problem, SchemaError, canonical, is_ours, parse
+from modelward.rules.excused import excused
 from modelward.rules.judge import Review, Violation, judge, judge_readiness, merged, rule_problems
 
-Level = Literal["error", "violation", "warning", "audit", "note"]
-LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "note")
+Level = Literal["error", "violation", "warning", "audit", "excused", "note"]
+LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "excused", "note")
 SCHEMA, REFERENCE, UNREADABLE = "SCHEMA", "REFERENCE", "UNREADABLE"
 """What stands in a finding's `rule` where no rule of the catalogue is broken."""
 _MAX_NAME = 253
@@ -41,6 +42,13 @@ class Finding:
     message: str
     fix: str = ""
     policy: str = ""
+    excuse: str = ""
+    """Of an excused violation: until when, who approved it, and why."""
+
+    @property
+    def told(self) -> str:
+        """What was found, and where it is excused, why that is."""
+        return f"{self.message} ({self.excuse})" if self.excuse else self.message
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,9 @@ def check(documents: Sequence[Document], *, now: datetime | None = None) -> Chec
         )
         for level, violations in groups:
             state.findings.extend(_finding(level, document, violation) for violation in merged(violations))
+        for item in excused(review, policies, verdict):
+            why = f"excused until {item.expires}, approved by {item.approved_by}: {item.reason}"
+            state.findings.append(replace(_finding("excused", document, item.violation), excuse=printable(why)))
         if not verdict.violations:
             passed.append(f"{namespace}/{document.name}")
         state.findings.extend(_missing_references(document, deployment, state.references))

@@ -191,6 +191,12 @@ class _Location(_Part):
     logical_locations: list[_Logical]
 
 
+class _Suppression(_Part):
+    kind: Literal["inSource", "external"]
+    status: Literal["accepted", "underReview", "rejected"]
+    justification: str
+
+
 class _Result(_Part):
     rule_id: str
     rule_index: Annotated[int, msgspec.Meta(ge=0)]
@@ -198,6 +204,7 @@ class _Result(_Part):
     message: _Message
     locations: Annotated[list[_Location], msgspec.Meta(min_length=1, max_length=1)]
     partial_fingerprints: dict[str, str]
+    suppressions: list[_Suppression]
 
 
 class _Invocation(_Part):
@@ -262,6 +269,12 @@ def test_a_result_points_to_its_rule_even_one_of_the_users_own() -> None:
 )
 def test_levels_follow_what_is_enforced(level: str, expected: str) -> None:
     assert sarif_of(finding(level=level)).results[0].level == expected
+
+
+def test_what_an_exception_excuses_is_told_and_suppressed() -> None:
+    run = sarif_of(finding(), finding(level="excused", excuse="excused until 2027, approved by ciso: legacy"))
+    assert [len(result.suppressions) for result in run.results] == [0, 1]
+    assert run.results[1].suppressions[0].justification == "excused until 2027, approved by ciso: legacy"
 
 
 def test_fingerprints_outlive_moved_lines_and_changed_values_and_tell_findings_apart() -> None:
