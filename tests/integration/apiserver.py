@@ -78,7 +78,7 @@ class ApiServer:
 
     def kubeconfig_for(self, token: str) -> Path:
         """Write a kubeconfig for one of the USERS."""
-        path = self.folder / f"{token}.kubeconfig"
+        path = self.folder / f"{token}-{self.url.rsplit(':', 1)[-1]}.kubeconfig"
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -142,6 +142,21 @@ class ApiServer:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         self._start_apiserver(int(self.url.rsplit(":", 1)[1]))
+
+    @contextmanager
+    def twin(self) -> Iterator[ApiServer]:
+        """Run a second API server on the same store."""
+        second = ApiServer(self.bin_dir, self.folder, etcd_port=self.etcd_port)
+        port = _free_port()
+        second.url = f"https://127.0.0.1:{port}"
+        second.processes = [self.processes[0]]  # the store, which it does not stop
+        try:
+            second._start_apiserver(port)
+            yield second
+        finally:
+            for process in second.processes[1:]:
+                process.kill()
+                process.wait()
 
     @contextmanager
     def controllers(self, *names: str) -> Iterator[None]:

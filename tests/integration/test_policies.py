@@ -505,10 +505,8 @@ async def test_without_the_right_to_read_metrics_the_controller_says_so_once(
         place.kubectl("delete", "role,rolebinding", "reads", "-n", SYSTEM)
 
 
-async def test_refusals_before_and_after_a_restart_of_the_api_server(
-    bin_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    denying = {
+DENYING: list[KubeObject] = [
+    {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": "modelward-test"},
@@ -521,29 +519,48 @@ async def test_refusals_before_and_after_a_restart_of_the_api_server(
             "matchConditions": [{"name": "named", "expression": "object.metadata.name == 'refused'"}],
             "validations": [{"expression": "false", "message": "no"}],
         },
-    }
-    binding = {
+    },
+    {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": "modelward-test"},
         "spec": {"policyName": "modelward-test", "validationActions": ["Deny"]},
-    }
-    refused = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "refused", "namespace": "default"}}
+    },
+]
+REFUSED = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "refused", "namespace": "default"}}
+
+
+async def test_refusals_of_several_api_servers_and_across_a_restart(
+    bin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def total(backstop: Backstop) -> float:
+        return sum(backstop.metrics()["modelward_backstop_refusals_total"][1].values())
+
     server = await asyncio.to_thread(started, bin_dir)
     try:
-        await asyncio.to_thread(apply, server, namespace(SYSTEM), denying, binding)
+        await asyncio.to_thread(apply, server, namespace(SYSTEM), *DENYING)
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        counted = []
-        for _ in range(2):
-            async with Cluster.connected() as cluster:
-                backstop = Backstop(cluster, Recorder(cluster), SYSTEM)
-                await asyncio.to_thread(refusal, server, refused, 60)
+        async with Cluster.connected() as cluster:
+            backstop = Backstop(cluster, Recorder(cluster), SYSTEM)
+            await asyncio.to_thread(refusal, server, REFUSED, 60)
+            await backstop.reconcile()
+            by_one = total(backstop)
+            assert by_one >= 1
+            with server.twin() as second:
+                await asyncio.to_thread(refusal, second, REFUSED, 60)
+                # API servers publish no address of the loopback network, so these are given by hand.
+                urls = [server.url, second.url]
+                monkeypatch.setattr("modelward.controller.backstop.addresses", lambda _: [*urls, "https://127.0.0.1:1"])
                 await backstop.reconcile()
-                counted.append(sum(backstop.metrics()["modelward_backstop_refusals_total"][1].values()))
-            await asyncio.to_thread(server.restart)
-        assert counted[0] >= 1
-        assert counted[1] > counted[0], "the counter began anew, what was found did not"
+            by_both = total(backstop)
+            assert by_both > by_one, "each counts for itself"
+        await asyncio.to_thread(server.restart)
+        async with Cluster.connected() as cluster:
+            again = Backstop(cluster, Recorder(cluster), SYSTEM)
+            await asyncio.to_thread(refusal, server, REFUSED, 60)
+            await again.reconcile()
+            assert total(again) > by_both, "the counter began anew, what was found did not"
     finally:
         server.stop()
 

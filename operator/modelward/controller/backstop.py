@@ -14,7 +14,7 @@ from modelward.controller.apply import ensure
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
-from modelward.planner.refusals import CHECKS, STARTED, Known, Refusals, follow, read
+from modelward.planner.refusals import CHECKS, STARTED, Known, Reading, Refusals, addresses, follow, read, together
 from modelward.planner.status import rfc3339
 
 CONFIG_MAP = "modelward-refusals"
@@ -49,25 +49,48 @@ class Backstop:
         Raises:
             ApiError: the API server did not answer, or not as it should; to be tried again.
         """
-        known = self._known if self._known is not None else await self._kept()
+        before = self._known if self._known is not None else await self._kept()
         try:
-            lines = await self._cluster.lines("metrics", (CHECKS, STARTED))
+            readings = await self._readings()
         except ApiError as error:
             if error.status not in (401, 403):
                 raise
             self._tell(may_look=False)
             return
         self._tell(may_look=True)
+        known, found = before, []
+        for reading in readings:
+            known, more = follow(known, reading, self._clock())
+            found += more
+        for one in together(found):
+            await self._record(one)
+        if found or known.denied.keys() != before.denied.keys():
+            await ensure(self._cluster, self._config_map(known))
+        self._known = known
+
+    async def _readings(self) -> list[Reading]:
+        """Ask every API server for its own counts; where they cannot be reached one by one, the one that answers."""
+        there = []
+        for server in await self._servers():
+            try:
+                there.append(await self._reading(server))
+            except ApiError as error:
+                log.debug("%s is not asked: %s", server, error)
+        return there or [await self._reading("")]
+
+    async def _servers(self) -> list[str]:
         try:
-            reading = read(lines)
+            return addresses(await self._cluster.get("EndpointSlice", "default", "kubernetes") or {})
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return []
+
+    async def _reading(self, server: str) -> Reading:
+        try:
+            return read(await self._cluster.lines("metrics", (CHECKS, STARTED), server))
         except ValueError as error:
             raise ApiError(0, "GET metrics", str(error)) from error
-        after, found = follow(known, reading, self._clock())
-        for one in found:
-            await self._record(one)
-        if found or reading.started not in known.denied:
-            await ensure(self._cluster, self._config_map(after))
-        self._known = after
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`."""

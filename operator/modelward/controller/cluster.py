@@ -41,6 +41,7 @@ _PATHS = {
     "SeldonDeployment": "apis/machinelearning.seldon.io/v1/seldondeployments",
     "NetworkPolicy": "apis/networking.k8s.io/v1/networkpolicies",
     "PodDisruptionBudget": "apis/policy/v1/poddisruptionbudgets",
+    "EndpointSlice": "apis/discovery.k8s.io/v1/endpointslices",
     "Report": "apis/openreports.io/v1alpha1/reports",
     "Lease": "apis/coordination.k8s.io/v1/leases",
     "MutatingWebhookConfiguration": "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
@@ -128,11 +129,17 @@ class Cluster:
         listed = await self._request("GET", f"apis/{api_version}")
         return [resource["kind"] for resource in listed.get("resources", ())]
 
-    async def lines(self, path: str, starting: tuple[str, ...]) -> list[str]:
-        """Return the lines of a text that start so; the others, which may be many, are never held."""
+    async def lines(self, path: str, starting: tuple[str, ...], server: str = "") -> list[str]:
+        """Return the lines of a text that start so; the others, which may be many, are never held.
+
+        Args:
+            path: where the text is.
+            starting: what the lines start with.
+            server: one API server's own address; none: the one that is always asked.
+        """
         what = f"GET {path}"
         try:
-            async with await self._send("GET", path, accept="text/plain") as answer:
+            async with await self._send("GET", path, accept="text/plain", server=server) as answer:
                 if answer.status != 200:
                     raise ApiError(answer.status, what, str(answer.reason))
                 wanted = tuple(word.encode() for word in starting)
@@ -226,8 +233,9 @@ class Cluster:
         body: Any = None,
         content_type: str = "application/json",
         accept: str = "application/json, */*",  # a JWKS document has a media type of its own
+        server: str = "",
     ) -> aiohttp.ClientResponse:
-        url = f"{self._client.configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{server or self._client.configuration.host}/{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
         answer = await self._client.call_api(

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from modelward.planner.status import rfc3339
 
@@ -106,6 +106,27 @@ def read(lines: Iterable[str]) -> Reading:
     if not started:
         raise ValueError(f"there is no {STARTED} among the API server's metrics")
     return Reading(started, dict(sorted(denied.items())[:MAX_POLICIES]))
+
+
+def addresses(endpoint_slice: Mapping[str, Any]) -> list[str]:
+    """Return the address of each API server, such as `https://10.0.0.2:6443`, of the EndpointSlice that they keep.
+
+    Args:
+        endpoint_slice: `kubernetes` of the namespace `default` (discovery.k8s.io/v1); empty: none are known.
+    """
+    ports = [port["port"] for port in endpoint_slice.get("ports") or () if port.get("port")]
+    hosts = [host for endpoint in endpoint_slice.get("endpoints") or () for host in endpoint.get("addresses") or ()]
+    shown = (f"[{host}]" if ":" in host else host for host in sorted(set(hosts)))
+    return [f"https://{host}:{ports[0]}" for host in shown][:MAX_INSTANCES] if ports else []
+
+
+def together(found: Iterable[Refusals]) -> list[Refusals]:
+    """Return what several API servers counted as one for each policy."""
+    sums: dict[str, Refusals] = {}
+    for one in found:
+        before = sums.get(one.policy, Refusals(one.policy, 0, one.since))
+        sums[one.policy] = Refusals(one.policy, before.failed + one.failed, min(before.since, one.since))
+    return list(sums.values())
 
 
 def follow(known: Known, reading: Reading, now: datetime) -> tuple[Known, list[Refusals]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from modelward.planner.refusals import MAX_INSTANCES, Known, Reading, Refusals, follow, read
+from modelward.planner.refusals import MAX_INSTANCES, Known, Reading, Refusals, addresses, follow, read, together
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = NOW - timedelta(hours=1)
@@ -91,3 +91,15 @@ def test_what_is_kept_is_bounded_and_survives_a_restart_of_ours() -> None:
 def test_what_others_wrote_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Known.loaded(text)
+
+
+def test_each_api_server_has_an_address() -> None:
+    endpoints = [{"addresses": ["10.0.0.3"]}, {"addresses": ["10.0.0.2"]}, {"addresses": ["fd00::1"]}]
+    found = addresses({"endpoints": endpoints, "ports": [{"name": "https", "port": 6443}]})
+    assert found == ["https://10.0.0.2:6443", "https://10.0.0.3:6443", "https://[fd00::1]:6443"]
+    assert addresses({}) == addresses({"endpoints": endpoints, "ports": None}) == []
+
+
+def test_what_several_count_is_told_as_one() -> None:
+    found = [Refusals(NAME, 2, NOW), Refusals("modelward-status", 1, NOW), Refusals(NAME, 3, START)]
+    assert together(found) == [Refusals(NAME, 5, START), Refusals("modelward-status", 1, NOW)]
