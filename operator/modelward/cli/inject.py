@@ -11,10 +11,17 @@ from typing import Any
 import click
 
 from modelward.api.manifest import Document, ManifestError, dotted
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.validate import SchemaError, is_ours, parse
 from modelward.cli.files import read_file
 from modelward.cli.output import to_json, to_yaml
 from modelward.planner.injection import InjectionError, inject
+from modelward.planner.names import namespace_of
+from modelward.planner.plan import Settings
 from modelward.planner.sidecar import MODEL_LABEL
+from modelward.planner.status import Obstacle
+from modelward.planner.target import identity, target
+from modelward.planner.target_marks import marked
 
 _TEMPLATE = ("spec", "template")
 _PODS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -65,7 +72,7 @@ def command(file: Path, image: str, config_key: str, model: str | None, output: 
             click.echo(text, nl=False)
         else:
             out.write_text(text, encoding="utf-8")
-    except (ManifestError, OSError, UnicodeDecodeError) as error:
+    except (ManifestError, SchemaError, OSError, UnicodeDecodeError) as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(2)
 
@@ -74,23 +81,45 @@ def _injected(
     documents: list[Document], image: str, config_key: str, model: str | None
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The documents with their sidecars, and what stands in the way, a line each."""
-    objects, refusals, found = [], [], False
-    for document in documents:
+    protected, refusals = _protected(documents, Settings(image, config_key))
+    objects, found = [], bool(protected or refusals)
+    for index, document in enumerate(documents):
+        item = protected.get(index, document.data)
         path = _PODS.get((document.api_version, document.kind))
-        if path is None:
-            objects.append(document.data)
+        if path is None or index in refusals:
+            objects.append(item)
             continue
         found = True
         try:
-            pod = _at(document.data, path)
-            objects.append(_with(document.data, path, inject(_named(pod, model), image=image, config_key=config_key)))
+            pod = _at(item, path)
+            objects.append(_with(item, path, inject(_named(pod, model), image=image, config_key=config_key)))
         except InjectionError as error:
             where = f"{document.source}:{document.line(path)}: {document.kind} {document.name}"
-            refusals += [f"{where}: {reason}" for reason in error.reasons]
+            refusals[index] = [f"{where}: {reason}" for reason in error.reasons]
     if not found:
         kinds = ", ".join(kind for _, kind in _PODS)
         click.echo(f"modelward: nothing here has pods; passed on as it is (known: {kinds})", err=True)
-    return objects, refusals
+    return objects, [line for lines in refusals.values() for line in lines]
+
+
+def _protected(documents: list[Document], settings: Settings) -> tuple[dict[int, dict[str, Any]], dict[int, list[str]]]:
+    """Workloads that a ModelDeployment among the documents names, marked, and why others cannot be; by place."""
+    workloads, refusals = {}, {}
+    resources = [parse(one.data) for one in documents if is_ours(one.data) and one.kind == "ModelDeployment"]
+    for md in resources:
+        ref = md.spec.target_ref if isinstance(md, ModelDeployment) else None
+        if ref is None or not isinstance(md, ModelDeployment):
+            continue
+        named = (ref.api_version, ref.kind, namespace_of(md), ref.name)
+        for index, document in enumerate(documents):
+            if identity(document.data) != named:
+                continue
+            found = target(md, ref, document.data, settings)
+            if isinstance(found, Obstacle):
+                refusals[index] = [f"{document.source}:{document.line(())}: {found.message}"]
+            else:
+                workloads[index] = marked(found.item, found.labels)
+    return workloads, refusals
 
 
 def _at(item: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, withheld
-from modelward.planner.target import Target, target
+from modelward.planner.target import Target, identity, target
 from modelward.planner.target_marks import marked
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import policy_name
@@ -103,19 +103,13 @@ def _target(md: ModelDeployment, objects: list[dict[str, Any]], settings: Settin
     if ref is None:
         return None
     named = (ref.api_version, ref.kind, namespace_of(md), ref.name)
-    item = next((one for one in objects if _identity(one) == named), None)
+    item = next((one for one in objects if identity(one) == named), None)
     if item is None:
         raise _NoPlanError(f"{ref.kind} {ref.name}, which spec.targetRef names, is not there: name its file as well", 2)
     found = target(md, ref, item, settings)
     if isinstance(found, Obstacle):
         raise _NoPlanError(found.message, 1)
     return found
-
-
-def _identity(item: dict[str, Any]) -> tuple[Any, ...]:
-    metadata = item.get("metadata") or {}
-    namespace = metadata.get("namespace") or "default"
-    return item.get("apiVersion"), item.get("kind"), namespace, metadata.get("name")
 
 
 def _access(md: ModelDeployment) -> AccessSettings:

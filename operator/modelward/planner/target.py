@@ -64,6 +64,15 @@ def missing(ref: TargetRef) -> Obstacle:
     )
 
 
+def identity(item: KubeObject) -> tuple[str, str, str, str]:
+    """Return API version, kind, namespace and name of an object, as a manifest or the API server gives it."""
+    metadata = item.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    named = (item.get("apiVersion"), item.get("kind"), metadata.get("namespace") or "default", metadata.get("name"))
+    version, kind, namespace, name = map(str, named)
+    return version, kind, namespace, name
+
+
 def claimant(item: KubeObject) -> str:
     """Return the ModelDeployment that a workload's pods are marked for; an empty string where they are not."""
     return next((found for pod in pods_of(item) if (found := _labels(pod).get(MODEL_LABEL))), "")
@@ -78,6 +87,13 @@ def target(md: ModelDeployment, ref: TargetRef, item: KubeObject, settings: Sett
         item: the workload that it names.
         settings: what the installation decides.
     """
+    try:
+        return _target(md, ref, item, settings)
+    except (AttributeError, KeyError, TypeError):  # from a file, or of a framework whose schema lets anything in
+        return Obstacle("TargetUnsuitable", f"{_named(item)} is not written as the reference of its kind says: mend it")
+
+
+def _target(md: ModelDeployment, ref: TargetRef, item: KubeObject, settings: Settings) -> Target | Obstacle:
     owner = next((one for one in item["metadata"].get("ownerReferences", ()) if one.get("controller")), None)
     if owner:
         fix = "name that one instead" if owner["kind"] in KINDS else "its controller would undo what is done to it"

@@ -239,16 +239,22 @@ def _missing_references(
     document: Document, deployment: ModelDeployment, known: set[tuple[str, str, str]]
 ) -> list[Finding]:
     namespace = _namespace(document)
+    wanted: list[tuple[str, str, str]] = [
+        (reference.kind, reference.name, reference.field) for reference in references_of(deployment)
+    ]
+    target = deployment.spec.target_ref
+    if target is not None:
+        wanted.append((target.kind, target.name, "spec.targetRef"))
     return [
         Finding(
             "note",
             printable(document.source),
-            document.line(_path(reference.field)),
+            document.line(_path(where)),
             who(document),
             REFERENCE,
-            reference.field,
-            f"{reference.kind} {reference.name} is not among these files: fine if the namespace has it",
+            where,
+            f"{kind} {name} is not among these files: fine if the namespace has it",
         )
-        for reference in references_of(deployment)
-        if (reference.kind, namespace, reference.name) not in known
+        for kind, name, where in wanted
+        if (kind, namespace, name) not in known
     ]

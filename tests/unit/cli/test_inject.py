@@ -133,3 +133,41 @@ def test_odd_pods_are_refused_without_a_traceback(odd):
     result = run(f"apiVersion: v1\nkind: Pod\n{odd}\n", "--model=wdbc")
     assert result.exit_code == 1, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def protecting(kind: str = "Deployment", name: str = "x", **ref: Any) -> dict[str, Any]:
+    version = "batch/v1" if kind.endswith("Job") else "apps/v1"
+    target = {"apiVersion": version, "kind": kind, "name": name, **ref}
+    metadata = {"name": "guard"}
+    return {
+        "apiVersion": "modelward.io/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": metadata,
+        "spec": {"targetRef": target},
+    }
+
+
+def test_a_workload_that_a_model_deployment_among_the_files_names_is_protected_by_it() -> None:
+    item = workload("Deployment")
+    container = {"name": "model", "image": "m", "ports": [{"name": "http", "containerPort": 8080}]}
+    item["spec"]["template"] = {**TEMPLATE, "spec": {"containers": [container]}}
+    result = run(yaml.safe_dump_all([protecting(), item, workload("StatefulSet")]), "--model=other")
+    assert result.exit_code == 0, result.output
+    model, deployment, other = yaml.safe_load_all(result.stdout)
+    assert model == protecting()
+    template = deployment["spec"]["template"]
+    assert template["metadata"]["labels"]["modelward.io/model"] == "guard"
+    assert template["spec"]["containers"][0]["ports"] == [{"name": "http", "containerPort": 8443}]
+    assert other["spec"]["template"]["metadata"]["labels"]["modelward.io/model"] == "other"
+
+
+def test_what_cannot_be_protected_is_told_with_its_line() -> None:
+    result = run(yaml.safe_dump_all([protecting(), workload("Deployment")]))
+    assert result.exit_code == 1
+    assert "Deployment x: which port the model listens on is unclear" in result.stderr
+    broken = {**workload("Deployment"), "spec": {"template": {"spec": {"containers": "none"}}}}
+    result = run(yaml.safe_dump_all([protecting(), broken]))
+    assert result.exit_code == 1
+    assert "is not written as the reference of its kind says" in result.stderr
+    unreadable = {**protecting(), "spec": {"targetRef": {"kind": "Pod"}}}
+    assert run(yaml.safe_dump_all([unreadable, workload("Deployment")])).exit_code == 2

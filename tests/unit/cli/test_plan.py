@@ -90,3 +90,41 @@ def test_what_is_not_honoured_and_what_is_broken(given: Path, tmp_path: Path) ->
     result = run(EXAMPLE / "model.yaml", given)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "jwks.json in ConfigMap clinic-jwks is not JSON" in result.stderr
+
+
+WORKLOAD = """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: theirs, namespace: clinic}
+spec:
+  serviceName: theirs
+  selector: {matchLabels: {app: theirs}}
+  template:
+    metadata: {labels: {app: theirs}}
+    spec: {containers: [{name: server, image: server, ports: [{containerPort: 8080}]}]}
+"""
+
+
+def test_a_workload_that_runs_already_is_marked_and_keeps_what_it_has(given: Path, tmp_path: Path) -> None:
+    manifest = yaml.safe_load((EXAMPLE / "model.yaml").read_text())
+    del manifest["spec"]["model"]
+    manifest["spec"]["targetRef"] = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "theirs"}
+    model, workload = tmp_path / "model.yaml", tmp_path / "workload.yaml"
+    model.write_text(yaml.safe_dump(manifest))
+    alone = run(model, given)
+    assert alone.exit_code == 2
+    assert "StatefulSet theirs, which spec.targetRef names, is not there" in alone.stderr
+
+    workload.write_text(WORKLOAD)
+    result = run(model, given, workload)
+    assert result.exit_code == 0, result.stderr
+    objects = {item["kind"]: item for item in yaml.safe_load_all(result.stdout)}
+    assert set(objects) == {"NetworkPolicy", "Secret", "ConfigMap", "Service", "StatefulSet"}
+    template = objects["StatefulSet"]["spec"]["template"]
+    assert template["metadata"]["labels"]["modelward.io/model"] == "wdbc"
+    assert template["spec"] == yaml.safe_load(WORKLOAD)["spec"]["template"]["spec"]
+
+    workload.write_text(WORKLOAD.replace("8080", "8443"))
+    refused = run(model, given, workload)
+    assert refused.exit_code == 1
+    assert "Traceback" not in refused.stderr
