@@ -26,10 +26,13 @@ import yaml
 
 from modelward.admission.certificate import Certificate
 from modelward.controller.certificates import Authority, issue, new_authority
+from modelward.controller.cluster import Cluster
+from modelward.controller.events import Recorder
+from modelward.controller.standing import Standing
 from modelward.planner.pod_policy import identity_policies, pod_policies
 from modelward.rules.admission_policy import catalogue_policies
 from tests.integration.apiserver import ApiServer
-from tests.integration.backstop import IMAGE, KEY, bare_pod, create, genuine, in_force, namespace, refused
+from tests.integration.backstop import CONTROLLER, IMAGE, KEY, bare_pod, create, genuine, in_force, namespace, refused
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -248,3 +251,31 @@ def test_without_any_webhook_the_backstop_refuses_all_the_same(cluster: ApiServe
     with_decoy = genuine("p")
     with_decoy["spec"]["initContainers"][0]["image"] = "evil:1"
     refused(create(cluster, with_decoy), "its image differs")
+
+
+async def test_a_backstop_that_is_taken_down_or_hollowed_out_is_told_of(
+    cluster: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig_for(CONTROLLER)))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert cluster.apply(*catalogue_policies()).ok
+
+    def events() -> list[str]:
+        items = cluster.get("events", "-n", "default")["items"]
+        return [item["message"] for item in items if item["reason"] == "BackstopIncomplete"]
+
+    async with Cluster.connected() as connected:
+        standing = Standing(connected, Recorder(connected), "modelward-system")
+        await standing.look()
+        assert standing.fallen == ()
+        assert events() == []
+        hollow = '{"spec": {"validationActions": ["Audit"]}}'
+        binding = "validatingadmissionpolicybinding/modelward-status"
+        assert cluster.kubectl("patch", binding, "--type=merge", "-p", hollow).ok
+        assert cluster.kubectl("delete", "validatingadmissionpolicy", "modelward-breakglass").ok
+        for _ in range(2):
+            await standing.look()
+        assert set(standing.fallen) == {"modelward-status (binding)", "modelward-breakglass"}
+        assert standing.metrics()["modelward_backstop_fallen"][1] == {"": 2}
+        (message,) = events()
+        assert "modelward-breakglass" in message

@@ -17,6 +17,7 @@ from modelward.controller.models import Models
 from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError, WorkQueue
 from modelward.controller.reports import Reports
+from modelward.controller.standing import Standing
 from modelward.controller.unwatched import SCAN_SECONDS, UnwatchedPods
 from modelward.planner.report import Judged
 from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL, SYSTEM_NAMESPACE
@@ -43,6 +44,7 @@ INSTALLATION = Key("Installation")
 UNWATCHED = Key("Unwatched")
 REPORTS = Key("Reports")
 BACKSTOP = Key("Backstop")
+STANDING = Key("Standing")
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Operator:
         self._policies = Policies(cluster, recorder, self._ledger.governed)
         self._reports = Reports(cluster)
         self._backstop = Backstop(cluster, recorder, installation.namespace) if backstop else None
+        self._standing = Standing(cluster, recorder, installation.namespace)
         self._settled = 0.0
         self._queue = WorkQueue(self._reconcile)
         self._resync_seconds = resync_seconds
@@ -126,6 +129,7 @@ class Operator:
             "modelward_certificate_expiry_seconds": ("When a certificate ends, in Unix time.", expiry),
             **self._policies.metrics(),
             **self._reports.metrics(),
+            **self._standing.metrics(),
             **(self._backstop.metrics() if self._backstop else {}),
         }
 
@@ -192,6 +196,9 @@ class Operator:
         if key == UNWATCHED:
             await self._look_at_pods()
             return
+        if key == STANDING:
+            await self._standing.look()
+            return
         if key == BACKSTOP and self._backstop:
             await self._backstop.reconcile()
             return
@@ -256,6 +263,7 @@ class Operator:
         self._settled = asyncio.get_running_loop().time() + _SETTLING_SECONDS
         self._queue.add(REPORTS, _SETTLING_SECONDS)  # of namespaces that lost their last model meanwhile
         while True:
+            self._queue.add(STANDING)
             if self._backstop:
                 self._queue.add(BACKSTOP)
             await asyncio.sleep(self._resync_seconds)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from modelward.controller.cluster import Cluster
 from modelward.controller.events import Recorder
@@ -26,6 +26,8 @@ SCAN_SECONDS = 20.0
 MAX_NAMED = 100  # pods of a namespace that are named; all are counted
 _MAX_TOLD = 50  # pods told of in one look; the others follow in the next ones
 _MAX_CANDIDATES = 200
+# A pod that is not ready for longer keeps the repair of its fellows waiting no more: anyone may make one that never is.
+_COMING_UP = timedelta(minutes=10)
 _MAX_REMEMBERED = 20_000
 _EXEMPT = ("kube-system", SYSTEM_NAMESPACE)
 _MIRROR_ANNOTATION = "kubernetes.io/config.mirror"  # of a static pod: the kubelet's, which admission cannot stop
@@ -155,7 +157,7 @@ class UnwatchedPods:
         look.counts[namespace] += bool(because)
         controller = _controller(pod)
         if not because:
-            if controller and not _ready(pod):
+            if controller and not _ready(pod) and self._clock() - _made(pod) < _COMING_UP:
                 look.coming_up.add(controller["uid"])
             return
         named = look.found.setdefault(namespace, [])
@@ -239,6 +241,10 @@ def _finished(pod: KubeObject) -> bool:
 def _ready(pod: KubeObject) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _made(pod: KubeObject) -> datetime:
+    return datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
 
 
 def _controller(pod: KubeObject) -> KubeObject | None:

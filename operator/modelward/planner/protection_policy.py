@@ -7,50 +7,19 @@ pods, and `unprotect` on clusterdatapolicies (or modeldeployments) to whom may e
 
 from __future__ import annotations
 
-from modelward.planner.sidecar import MODEL_LABEL, PROTECTED_LABEL
+from modelward.planner.managed_policy import COLLECTORS, WRITERS, managed_policies, user_in
+from modelward.planner.sidecar import PROTECTED_LABEL
 from modelward.planner.target_policy import target_policies
-from modelward.planner.validating_policy import CONTROLLER, OUTSIDE_SYSTEM_NAMESPACES, Check, Policy, label_of
+from modelward.planner.validating_policy import CONTROLLER, Check, Policy, label_of
 
 _GROUP = "modelward.io"
-_MANAGED_BY = "app.kubernetes.io/managed-by"
-# The cluster's own controllers that write, or collect, objects that the controller made. Not all of kube-system: what
-# else runs there has no business with them.
-_COLLECTORS = (
-    "system:kube-controller-manager",
-    "system:serviceaccount:kube-system:generic-garbage-collector",
-    "system:serviceaccount:kube-system:namespace-controller",
-)
-_WRITERS = (
-    CONTROLLER,
-    *_COLLECTORS,
-    "system:serviceaccount:kube-system:deployment-controller",
-    "system:serviceaccount:kube-system:replicaset-controller",
-    "system:serviceaccount:kube-system:storage-version-migrator-controller",
-    # They copy a Service's labels to what they write.
-    "system:serviceaccount:kube-system:endpoint-controller",
-    "system:serviceaccount:kube-system:endpointslice-controller",
-    "system:serviceaccount:kube-system:endpointslicemirroring-controller",
-)
-_MANAGED = {
-    "matchLabels": {_MANAGED_BY: "modelward"},
-    "matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}],
-}
-_MANAGED_LABELS = (_MANAGED_BY, MODEL_LABEL)
-_NOT_ITS_POD = (
-    f"a pod labelled {_MANAGED_BY}: modelward and {MODEL_LABEL} answers a model's callers, and is made by the model's "
-    f"Deployment alone. Fix: leave the label {_MANAGED_BY} out"
-)
 _PROTECTED = {"matchLabels": {PROTECTED_LABEL: "true"}}
 
 
 def protection_policies() -> list[Policy]:
     """Return the policies on managed objects, protected namespaces and modelward's own resources."""
     return [
-        _managed_objects(),
-        _managed_status(),
-        _managed_pods(),
-        _managed_templates(),
-        _bindings(),
+        *managed_policies(),
         _protected_network(),
         _breakglass(),
         _unprotect_namespace(),
@@ -62,107 +31,6 @@ def protection_policies() -> list[Policy]:
         _owners(),
         _status(),
     ]
-
-
-def _user_in(names: tuple[str, ...]) -> str:
-    return f"request.userInfo.username in [{', '.join(repr(name) for name in names)}]"
-
-
-def _managed_objects() -> Policy:
-    """Objects with both labels are the controller's: nobody else makes, changes, unlabels or deletes them."""
-    return Policy(
-        name="modelward-managed-objects",
-        operations=["CREATE", "UPDATE", "DELETE"],
-        resources=[
-            ("", ["configmaps", "secrets", "serviceaccounts", "services", "endpoints"]),
-            ("apps", ["deployments", "replicasets"]),
-            ("discovery.k8s.io", ["endpointslices"]),
-            ("networking.k8s.io", ["networkpolicies"]),
-            ("policy", ["poddisruptionbudgets"]),
-        ],
-        matches={"objectSelector": _MANAGED},
-        checks=[
-            Check(
-                _user_in(_WRITERS),
-                "the object is made for a ModelDeployment and written by modelward's controller alone. Fix: change or "
-                f"delete the ModelDeployment; for a copy of your own, take the label {MODEL_LABEL} off first",
-            )
-        ],
-    )
-
-
-def _managed_status() -> Policy:
-    """Status is written by the cluster's controllers; but its update may carry labels, and without them all is open."""
-    return Policy(
-        name="modelward-managed-status",
-        operations=["UPDATE"],
-        resources=[
-            ("", ["services/status"]),
-            ("apps", ["deployments/status", "replicasets/status"]),
-            ("policy", ["poddisruptionbudgets/status"]),
-        ],
-        matches={"objectSelector": _MANAGED},
-        checks=[
-            Check(
-                " && ".join(f"{label_of('object', k)} == {label_of('oldObject', k)}" for k in _MANAGED_LABELS),
-                "the labels of an object that is made for a ModelDeployment are modelward's controller's alone. Fix: "
-                "change or delete the ModelDeployment",
-            )
-        ],
-    )
-
-
-def _managed_pods() -> Policy:
-    """With both labels a pod is of the model's Service: callers would be answered by whatever it runs."""
-    return Policy(
-        name="modelward-managed-pods",
-        operations=["CREATE"],
-        resources=[("", ["pods"])],
-        matches={"objectSelector": _MANAGED},
-        checks=[Check(_user_in(_WRITERS), _NOT_ITS_POD)],
-    )
-
-
-def _managed_templates() -> Policy:
-    """The cluster's controllers make pods for anyone who writes a template."""
-
-    def template_has(label: str, value: str = "") -> str:
-        found = f"'{label}' in object.spec.template.metadata.labels"
-        return found + (f" && object.spec.template.metadata.labels['{label}'] == '{value}'" if value else "")
-
-    return Policy(
-        name="modelward-managed-templates",
-        operations=["CREATE", "UPDATE"],
-        resources=[
-            ("", ["replicationcontrollers"]),
-            ("apps", ["deployments", "replicasets", "statefulsets", "daemonsets"]),
-            ("batch", ["jobs"]),
-        ],
-        matches={"namespaceSelector": OUTSIDE_SYSTEM_NAMESPACES},
-        conditions={
-            "makes-pods-of-a-model": "has(object.spec.template) && has(object.spec.template.metadata)"
-            " && has(object.spec.template.metadata.labels)"
-            f" && {template_has(_MANAGED_BY, 'modelward')} && {template_has(MODEL_LABEL)}"
-        },
-        checks=[Check(_user_in(_WRITERS), _NOT_ITS_POD)],
-    )
-
-
-def _bindings() -> Policy:
-    """The API server copies a Binding's labels to its pod, past whatever judges pods."""
-    return Policy(
-        name="modelward-bindings",
-        operations=["CREATE"],
-        resources=[("", ["bindings", "pods/binding"])],
-        matches={"objectSelector": {"matchExpressions": [{"key": MODEL_LABEL, "operator": "Exists"}]}},
-        checks=[
-            Check(
-                "false",
-                f"a Binding would give its pod the label {MODEL_LABEL} unjudged. Fix: bind without it, and create the "
-                "pod with the label",
-            )
-        ],
-    )
 
 
 def _protected_network() -> Policy:
@@ -179,7 +47,7 @@ def _protected_network() -> Policy:
         checks=[
             Check(
                 # system:apiserver keeps the Service `kubernetes` of the namespace `default`.
-                _user_in((*_WRITERS, "system:apiserver")),
+                user_in((*WRITERS, "system:apiserver")),
                 "in a protected namespace modelward's controller alone makes Services and NetworkPolicies, and the "
                 "cluster's alone their endpoints. Fix: call "
                 "the model by the Service of its ModelDeployment, or use a namespace that is not protected",
@@ -233,7 +101,7 @@ def _unprotect() -> Policy:
         operations=["DELETE"],
         resources=[(_GROUP, ["clusterdatapolicies", "modeldeployments"])],
         conditions={
-            "someone-else": f"!({_user_in((CONTROLLER, *_COLLECTORS))})",
+            "someone-else": f"!({user_in((CONTROLLER, *COLLECTORS))})",
             "baseline-or-target": "request.resource.resource == 'clusterdatapolicies'"
             " ? oldObject.metadata.name == 'baseline' : has(oldObject.spec.targetRef)",
         },
@@ -347,7 +215,7 @@ def _status() -> Policy:
         resources=[(_GROUP, ["clusterdatapolicies/status", "datapolicies/status", "modeldeployments/status"])],
         checks=[
             Check(
-                _user_in((CONTROLLER,)),
+                user_in((CONTROLLER,)),
                 "status is written by modelward's controller alone. Fix: change spec; the controller tells in status "
                 "what it makes of it",
             )
