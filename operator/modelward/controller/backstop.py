@@ -6,6 +6,7 @@ neither twice nor too little.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -70,12 +71,16 @@ class Backstop:
 
     async def _readings(self) -> list[Reading]:
         """Ask every API server for its own counts; where they cannot be reached one by one, the one that answers."""
+        servers = await self._servers()
+        answers = await asyncio.gather(*map(self._reading, servers), return_exceptions=True)
         there = []
-        for server in await self._servers():
-            try:
-                there.append(await self._reading(server))
-            except ApiError as error:
-                log.debug("%s is not asked: %s", server, error)
+        for server, answer in zip(servers, answers, strict=True):
+            if isinstance(answer, Reading):
+                there.append(answer)
+            elif isinstance(answer, ApiError):
+                log.debug("%s is not asked: %s", server, answer)
+            else:
+                raise answer
         return there or [await self._reading("")]
 
     async def _servers(self) -> list[str]:
