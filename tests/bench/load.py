@@ -240,8 +240,19 @@ def prepare(folder: Path, model_port: int) -> tuple[list[str], bytes, Path]:
                 ],
             },
             "inputs": [
-                {"name": "x", "datatype": "FP64", "shape": [-1, COLUMNS], "minimum": -1e6, "maximum": 1e6},
+                {
+                    "name": "x",
+                    "datatype": "FP64",
+                    "shape": [-1, COLUMNS],
+                    "columns": [f"x{index}" for index in range(COLUMNS)],
+                    "minimum": -1e6,
+                    "maximum": 1e6,
+                },
             ],
+            "fields": {
+                "x3": {"treatment": "Generalise", "step": 0.25},
+                "x7": {"treatment": "Round", "digits": 2},
+            },
             "outputs": [{"name": "predict", "datatype": "INT64", "shape": [-1, 1]}],
             "screening": {
                 "baseline": {"file": "baseline.npz", "sha256": hashlib.sha256(content).hexdigest()},

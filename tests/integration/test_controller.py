@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -32,6 +33,7 @@ from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError
 from modelward.planner.access import AccessSettings, Egress, KeyFetching
 from modelward.planner.names import KubeObject
+from modelward.privacy.keys import from_bytes
 from modelward.sidecar import config
 from modelward.sidecar.access import Access
 from modelward.sidecar.problems import Refusal
@@ -271,6 +273,49 @@ async def test_keys_are_fetched_from_where_the_installation_allows_alone(control
     assert way.rule() in made["NetworkPolicy"]["spec"]["egress"]
     access = json.loads(made["ConfigMap"]["data"]["config.json"])["access"]
     assert access["keyFetching"] == {"allow": ["https://i.example/"], "authorities": ""}
+
+
+async def test_fields_are_treated_by_keys_that_are_rotated_and_given_to_those_who_need_them(
+    controller: Controller,
+) -> None:
+    inputs = [{"name": "patient", "datatype": "BYTES", "shape": [-1]}]
+    apply(
+        controller.server,
+        policy("treats", fields=[{"name": "patient", "role": "Identifier", "treatment": "Pseudonymise"}]),
+        model("treated", schema={"inputs": inputs}),
+    )
+    await controller.reconcile("treated")
+    made = controller.made("treated")
+    config = json.loads(made["ConfigMap"]["data"]["config.json"])
+    assert config["fields"] == {"patient": {"treatment": "Pseudonymise"}}
+    content = base64.b64decode(made["Secret"]["data"][config["keys"]["file"]])
+    assert hashlib.sha256(content).hexdigest() == config["keys"]["sha256"]
+    before = from_bytes(content)
+    assert (before.namespace, before.versions) == (PLACE, (1,))
+
+    following = base64.b64encode(bytes(range(32))).decode()
+    secret = ("secret", "modelward-pseudonym-keys", "-n", SYSTEM)
+    assert controller.server.kubectl("patch", *secret, "-p", json.dumps({"data": {"v2": following}})).ok
+    await controller.reconcile("treated")
+    after = from_bytes(base64.b64decode(controller.made("treated")["Secret"]["data"]["pseudonym.keys"]))
+    assert after.versions == (2, 1)
+    assert after.domain("pseudonym", "patient", 1) == before.domain("pseudonym", "patient")
+
+    # What stalls keeps the keys that its running pods were told of.
+    keep = {"name": "patient", "treatment": "Round", "digits": 1}
+    assert not controller.server.apply(policy("treats", fields=[{**keep, "digits": None}])).ok  # the schema's business
+    apply(controller.server, policy("treats", fields=[{"name": "patient", "treatment": "Tokenise"}]))
+    assert (await controller.reconcile("treated"))["Stalled"] == ("True", "NotSupported")
+    told = controller.server.get("modeldeployment", "treated", "-n", PLACE)["status"]["conditions"]
+    assert any("input patient: Tokenise lacks a key holder" in item["message"] for item in told)
+    controller.ahead += timedelta(days=6)
+    await controller.reconcile("treated")
+    assert "pseudonym.keys" in controller.made("treated")["Secret"]["data"]
+
+    apply(controller.server, policy("treats", fields=[{"name": "patient", "treatment": "Mask"}]))
+    await controller.reconcile("treated")
+    assert "pseudonym.keys" not in controller.made("treated")["Secret"]["data"]
+    assert controller.server.kubectl("delete", *secret).ok
 
 
 async def test_what_is_missing_is_named_and_nothing_is_half_made(controller: Controller) -> None:

@@ -11,6 +11,7 @@ from modelward.api.modeldeployment import Baseline, ModelDeployment
 JWKS_KEY = "jwks.json"
 BASELINE_KEY = "baseline.npz"
 CLIENT_CA_KEY = "ca.crt"
+HIERARCHY_KEY = "hierarchy.csv"
 
 Kind = Literal["ConfigMap", "Secret"]
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import click
 
+from modelward.api.manifest import ManifestError
 from modelward.cli.output import to_json
+from modelward.cli.treated import PolicyError, left_out, treat, treatments
+from modelward.privacy.spec import Treatment
 
 
 @click.command(
@@ -16,6 +19,12 @@ from modelward.cli.output import to_json
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where to write it.")
 @click.option("--columns", help="Columns to use, separated by commas: those that the model takes, in its order.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="File or folder with the policies: the baseline is fitted on data treated as they say, which is what the "
+    "detectors will see.",
+)
 @click.option(
     "--false-positive-rate",
     "rate",
@@ -26,28 +35,34 @@ from modelward.cli.output import to_json
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same file.")
 @click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Format of the summary.")
-def command(data: Path, out: Path, columns: str | None, rate: float, seed: int, output: str) -> None:
+def command(
+    data: Path, out: Path, columns: str | None, policy: Path | None, rate: float, seed: int, output: str
+) -> None:
     """Fit and write a baseline: exit 2 when the data cannot be read or tell too little."""
     from modelward.detect import baseline, table  # noqa: PLC0415 - numpy is slow to import
 
     wanted = [name.strip() for name in columns.split(",")] if columns else []
+    fields = _fields(policy) if policy else {}
     try:
         content = data.read_bytes()
-        rows = table.read(content, data.suffix, wanted)
-        fitted = baseline.fit(rows.rows, rows.columns, false_positive_rate=rate, seed=seed, data=content)
+        rows = table.read(content, data.suffix, wanted, without=left_out(fields))
+        treated = treat(rows.rows, rows.columns, fields) if fields else rows.rows
+        fitted = baseline.fit(treated, rows.columns, false_positive_rate=rate, seed=seed, data=content)
         out.write_bytes(fitted.to_bytes())
     except OSError as error:
         click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
         sys.exit(2)
-    except (table.TableError, baseline.BaselineError) as error:
+    except (table.TableError, baseline.BaselineError, PolicyError) as error:
         click.echo(f"modelward: {data}: {error}", err=True)
         sys.exit(2)
+    treated_by = {name: fields[name].treatment for name in fitted.columns if name in fields}
     summary = {
         "baseline": str(out),
         "detector": "Mahalanobis",
         "rows": fitted.rows,
         "rowsDropped": fitted.rows_dropped,
         "columns": list(fitted.columns),
+        "treated": treated_by,
         "falsePositiveRate": rate,
         "threshold": fitted.threshold(),
         "dataSha256": fitted.data_sha256,
@@ -57,4 +72,16 @@ def command(data: Path, out: Path, columns: str | None, rate: float, seed: int, 
         return
     dropped = f" ({fitted.rows_dropped} left out: values missing)" if fitted.rows_dropped else ""
     click.echo(f"{out}: {fitted.rows} rows{dropped}, {len(fitted.columns)} columns, false positive rate {rate:g}")
+    for name, treatment in treated_by.items():
+        click.echo(f"treated: {name} by {treatment}")
     click.echo(f"fitted on sha256:{fitted.data_sha256}")
+
+
+def _fields(policy: Path) -> dict[str, Treatment]:
+    try:
+        return treatments(policy)
+    except (ManifestError, OSError) as error:
+        click.echo(f"modelward: {error}", err=True)
+    except PolicyError as error:
+        click.echo(f"modelward: {policy}: {error}", err=True)
+    sys.exit(2)

@@ -16,9 +16,11 @@ VERBS: dict[str, str] = {
     "fit": "Fit a baseline of normal inputs on reference data.",
     "inject": "Print a pod or workload with its sidecar.",
     "plan": "Print the objects that the controller would make.",
+    "pseudonym": "Print the pseudonyms of values, to find them in records.",
     "rules": "List the rules, or those of one framework.",
     "run": "Run the sidecar here, in front of a model, without a cluster.",
     "score": "Score rows against a baseline.",
+    "token": "Make the key that tokens are sealed to, and undo tokens.",
     "version": "Print the version.",
 }
 

@@ -88,7 +88,7 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
     missing = references.missing(references_of(md))
     if missing:
         raise _NoPlanError(f"{who}: {'; '.join(map(references.lack, missing))}: name its file as well", 2)
-    material = Material(ServingCertificate(b"", b"", b""), sign=lambda _: b"")
+    material = Material(ServingCertificate(b"", b"", b""), sign=lambda _: b"", keys=_ISSUED.encode())
     settings = Settings(sidecar_image="modelward-sidecar", config_key="", access=_access(md))
     found = _target(md, objects, settings)
     port = found.port if found else None

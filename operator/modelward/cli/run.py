@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from modelward.cli.files import read_paths
 from modelward.cli.findings import as_table
 from modelward.planner.access import AccessSettings, KeyFetching, fetched
 from modelward.planner.names import host_names, namespace_of
-from modelward.planner.references import References
+from modelward.planner.references import References, hierarchies_among
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import Review, judge, policy_name
@@ -85,7 +86,8 @@ def command(
     force: bool,
 ) -> None:
     """Judge the manifests and serve: exit 1 when they are refused, 2 when something cannot be read or used."""
-    from modelward.sidecar import config  # noqa: PLC0415 - slow to import
+    from modelward.privacy.keys import KEY_BYTES, derive  # noqa: PLC0415 - slow to import
+    from modelward.sidecar import config  # noqa: PLC0415
     from modelward.sidecar.main import serve  # noqa: PLC0415
     from modelward.sidecar.setup import Given, with_tls  # noqa: PLC0415
     from modelward.sidecar.sidecar import Address  # noqa: PLC0415
@@ -99,9 +101,10 @@ def command(
             policies = _governing(checked, documents, md)
             _refuse(checked, unsupported(md, policies), force)
             references = _references(documents, md, baseline, plaintext)
+            keys = derive({1: secrets.token_bytes(KEY_BYTES)}, namespace_of(md))
             settings = _settings(md, policies, references, upstream)
             certificate = None if plaintext else given or _certificate(md, references, tls_out or Path(scratch))
-            setup = with_tls(settings, _baseline(md, references), certificate)
+            setup = with_tls(settings, _baseline(md, references), certificate, keys)
             _announce(settings, upstream, listen, monitor, certificate)
             serve(Given(setup), Address(*listen), Address(*monitor))
         except (RunError, ManifestError, SidecarConfigError, config.ConfigError) as error:
@@ -185,7 +188,12 @@ def _references(
             "service accounts' keys are in the cluster alone: write them to a file with `kubectl get --raw"
             " /openid/v1/jwks`, and name a ConfigMap with it in jwksConfigMapName"
         )
-    references = References(found["ConfigMap"], found["Secret"], "none: in plaintext nobody shows a certificate")
+    references = References(
+        found["ConfigMap"],
+        found["Secret"],
+        "none: in plaintext nobody shows a certificate",
+        hierarchies_among(document.data for document in documents),
+    )
     # What the model's own container needs is not wanted here: it runs already.
     wanted = tuple(one for one in references_of(md) if not one.field.startswith("spec.model."))
     missing = references.missing(wanted)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from modelward import __version__
 from modelward.cli.output import to_json, with_fix
 from modelward.rules.catalogue import Rule, catalogue
-from modelward.rules.check import REFERENCE, SCHEMA, UNREADABLE, Checked, Finding, Level
+from modelward.rules.check import REFERENCE, SCHEMA, TREATMENT, UNREADABLE, Checked, Finding, Level
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS: dict[Level, str] = {
@@ -34,6 +34,11 @@ _OWN = {
         "What a resource names is there",
         "A ConfigMap or Secret that is named and not there keeps a model from being Ready; it may be in the cluster.",
         "note",
+    ),
+    TREATMENT: (
+        "A field can be treated as the policies ask",
+        "A model is not Ready where a field cannot be treated: nothing is let through untreated.",
+        "warning",
     ),
     UNREADABLE: ("The file can be read", "What cannot be read cannot be judged.", "error"),
 }

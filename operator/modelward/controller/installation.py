@@ -6,8 +6,9 @@ All of it lives in the system namespace; nothing but leaves and public keys ever
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,9 +24,11 @@ from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
 from modelward.planner.plan import Settings
 from modelward.planner.pod_policy import identity_policies
 from modelward.planner.sidecar import CONFIG_KEY_KEY, FORMER_IMAGES_KEY, IMAGE_KEY, SETTINGS_NAME
+from modelward.privacy.keys import KEY_BYTES, KeyFileError, derive
 
 AUTHORITY_SECRET = "modelward-ca"  # noqa: S105 - a name
 CONFIG_KEY_SECRET = "modelward-config-key"  # noqa: S105 - a name
+PSEUDONYM_SECRET = "modelward-pseudonym-keys"  # noqa: S105 - a name
 WEBHOOK_SECRET = "modelward-admission-tls"  # noqa: S105 - a name
 WEBHOOK_SERVICE = "modelward-admission"
 WEBHOOK_CONFIGURATION = "modelward"
@@ -40,6 +43,7 @@ class Installed:
     authority: Authority
     signing_key: Ed25519PrivateKey
     settings: Settings
+    pseudonym_masters: Mapping[int, bytes] = field(repr=False)
 
 
 class Installation:
@@ -90,7 +94,7 @@ class Installation:
         settings = Settings(self._sidecar_image, base64.b64encode(public).decode(), former, access=access)
         await self._enforce_identity(settings)
         await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
-        return Installed(authority, signing_key, settings)
+        return Installed(authority, signing_key, settings, await self._pseudonym_masters())
 
     async def _authority(self) -> Authority:
         secret = await self._cluster.get("Secret", self.namespace, AUTHORITY_SECRET)
@@ -134,6 +138,27 @@ class Installation:
         data = (published or {}).get("data") or {}
         images = [data.get(IMAGE_KEY, ""), *data.get(FORMER_IMAGES_KEY, "").split()]
         return tuple(dict.fromkeys(one for one in images if one and one != self._sidecar_image))[:_MAX_FORMER_IMAGES]
+
+    async def _pseudonym_masters(self) -> dict[int, bytes]:
+        """The keys that every namespace's are derived from, by version; the highest is in use.
+
+        To rotate, add the next `v<number>` (32 random bytes) to the Secret: the versions before it are still read,
+        until they are taken out.
+        """
+        secret = await self._cluster.get("Secret", self.namespace, PSEUDONYM_SECRET)
+        if secret is None:
+            masters = {1: secrets.token_bytes(KEY_BYTES)}
+            data = {"v1": _base64(masters[1])}
+            # Created and not applied: two controllers must never both have one.
+            await self._cluster.create(self._object("Secret", PSEUDONYM_SECRET, type="Opaque", data=data))
+            return masters
+        try:
+            masters = {int(name.removeprefix("v")): base64.b64decode(value) for name, value in secret["data"].items()}
+            derive(masters, self.namespace)
+        except (KeyError, ValueError, KeyFileError) as error:
+            message = "has keys other than v1, v2, ... of 32 bytes each; restore it: without it pseudonyms change"
+            raise ApiError(0, f"Secret {PSEUDONYM_SECRET}", message) from error
+        return masters
 
     async def _webhook_certificate(self, authority: Authority) -> None:
         name = f"{WEBHOOK_SERVICE}.{self.namespace}.svc"

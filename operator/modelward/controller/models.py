@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,9 +27,11 @@ from modelward.planner.plan import Material, plan
 from modelward.planner.readiness import observations
 from modelward.planner.references import References
 from modelward.planner.report import UNREADABLE, judged
+from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.planner.target import pods_of
+from modelward.privacy.keys import derive
 from modelward.rules.judge import Review, Verdict, judge, judge_readiness, policy_name
 
 _LOOK_AGAIN_SECONDS = 5.0
@@ -172,7 +174,8 @@ class Models:
             return await self._seen(case, replace(observation, obstacle=obstacle))
         try:
             if observation.obstacle is None:
-                material = Material(serving.certificate, installed.signing_key.sign)
+                keys = derive(installed.pseudonym_masters, namespace_of(md)).to_bytes()
+                material = Material(serving.certificate, installed.signing_key.sign, keys)
                 closed = withheld(md, observation)
                 target = case.found.target
                 port = target.port if target else None
@@ -247,16 +250,29 @@ class Models:
         readiness = judge_readiness(review, governing, seen)
         said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now, seen)
         self._ledger.put(review.namespace, md.metadata.name, said)
-        return _Case(md, raw, verdict, governing, await self._references(md), found, readiness)
+        return _Case(md, raw, verdict, governing, await self._references(md, governing), found, readiness)
 
-    async def _references(self, md: ModelDeployment) -> References:
+    async def _references(self, md: ModelDeployment, policies: Sequence[KubeObject]) -> References:
         wanted = {(reference.kind, reference.name) for reference in references_of(md)}
         found: dict[str, dict[str, Any]] = {"ConfigMap": {}, "Secret": {}}
         for kind, name in sorted(wanted):
             item = await self._cluster.get(kind, namespace_of(md), name)
             if item is not None:
                 found[kind][name] = item
-        return References(found["ConfigMap"], found["Secret"], self._installed().authority.bundle.decode())
+        hierarchies = {}
+        for name in sorted(
+            {
+                one["hierarchy"]
+                for policy in policies
+                for one in policy["spec"].get("fields", ())
+                if one.get("hierarchy")
+            }
+        ):
+            item = await self._cluster.get("ConfigMap", SYSTEM_NAMESPACE, name)
+            if item is not None:
+                hierarchies[name] = item
+        authorities = self._installed().authority.bundle.decode()
+        return References(found["ConfigMap"], found["Secret"], authorities, hierarchies)
 
     async def _tell(self, raw: KubeObject, wanted: dict[str, Any]) -> None:
         """Write the status where it changed, and an event for what turned bad."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from modelward.api.modeldeployment import ModelDeployment
@@ -17,7 +17,7 @@ from modelward.controller.installation import Installed
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate, secret
-from modelward.planner.sidecar import serving_secret_name
+from modelward.planner.sidecar import KEYS_FILE, serving_secret_name
 from modelward.planner.status import rfc3339
 
 
@@ -30,16 +30,18 @@ class Serving:
         there: whether one is in place already.
         renews: whether it takes the place of another.
         told: issuer and end, for people.
+        keys: the keys of pseudonyms that are in place.
     """
 
     certificate: ServingCertificate
     there: bool
     renews: bool
     told: str
+    keys: bytes = field(repr=False)
 
     async def write(self, cluster: Cluster, md: ModelDeployment) -> None:
-        """Put it in place, alone."""
-        await ensure(cluster, secret(md, self.certificate))
+        """Put it in place, alone; the keys that what runs was given stay."""
+        await ensure(cluster, secret(md, self.certificate, self.keys))
 
 
 async def serving_certificate(
@@ -66,7 +68,8 @@ async def serving_certificate(
     """
     namespace, name = namespace_of(md), md.metadata.name
     there = await cluster.get("Secret", namespace, serving_secret_name(name))
-    in_place = _pair((there or {}).get("data") or {})
+    data = (there or {}).get("data") or {}
+    in_place = _pair(data)
     in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
     if in_transit and in_transit.secret_name:
         pair, authorities = _given(in_transit.secret_name, references, now)
@@ -81,6 +84,7 @@ async def serving_certificate(
         there=there is not None,
         renews=there is not None and pair.chain != in_place.chain,
         told=f"{told}, valid until {rfc3339(pair.expires)}",
+        keys=_decoded(data.get(KEYS_FILE, "")),
     )
 
 
@@ -97,7 +101,12 @@ def _given(name: str, references: References, now: datetime) -> tuple[Pair, byte
 
 
 def _pair(data: dict[str, str]) -> Pair:
+    return Pair(_decoded(data.get("tls.crt", "")), _decoded(data.get("tls.key", "")))
+
+
+def _decoded(text: str) -> bytes:
+    """What is in a Secret; nothing, where it is no base64."""
     try:
-        return Pair(base64.b64decode(data.get("tls.crt", "")), base64.b64decode(data.get("tls.key", "")))
+        return base64.b64decode(text)
     except binascii.Error:
-        return Pair(b"", b"")
+        return b""

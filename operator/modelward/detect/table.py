@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +39,17 @@ class Table:
         return Table(tuple(names), self.rows[:, [known.index(name) for name in names]])
 
 
-def read(content: bytes, suffix: str, wanted: Sequence[str] = (), assumed: Sequence[str] = ()) -> Table:
+def read(
+    content: bytes,
+    suffix: str,
+    wanted: Sequence[str] = (),
+    assumed: Sequence[str] = (),
+    without: Collection[str] = (),
+) -> Table:
     """Read a table; `suffix` is the file's (`.csv`, `.npz`, `.parquet`). With `wanted`, those columns alone.
 
-    `assumed` are the names of the columns of a file that gives none, if they are as many.
+    `assumed` are the names of the columns of a file that gives none, if they are as many. Columns `without` are left
+    out: they need not be of numbers.
 
     Raises:
         TableError: the file is not such a table, or a column is not of numbers.
@@ -50,16 +57,18 @@ def read(content: bytes, suffix: str, wanted: Sequence[str] = (), assumed: Seque
     """
     match suffix.lower():
         case ".csv" | ".data" | ".txt":
-            return _read_csv(content, wanted, assumed)
+            return _read_csv(content, wanted, assumed, without)
         case ".npz":
             table = _read_npz(content, assumed)
+            if without and table.columns:
+                wanted = [table.columns[index] for index in _chosen(table.columns, wanted, without)]
             return table.select(wanted) if wanted else table
         case ".parquet":
-            return _read_parquet(content, wanted)
+            return _read_parquet(content, wanted, without)
     raise TableError(f"files that end in {suffix or 'nothing'} are not read; give csv, npz or parquet")
 
 
-def _read_csv(content: bytes, wanted: Sequence[str], assumed: Sequence[str]) -> Table:
+def _read_csv(content: bytes, wanted: Sequence[str], assumed: Sequence[str], without: Collection[str]) -> Table:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -79,7 +88,7 @@ def _read_csv(content: bytes, wanted: Sequence[str], assumed: Sequence[str]) -> 
     if header and len(set(header)) != width:
         raise TableError("two columns of the header have the same name")
     names = header or _names(width, assumed)
-    chosen = _chosen(names, wanted)
+    chosen = _chosen(names, wanted, without)
     rows = np.empty((len(body), len(chosen)))
     for index, line in enumerate(body):
         for target, source in enumerate(chosen):
@@ -111,11 +120,11 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+def _chosen(names: Sequence[str], wanted: Sequence[str], without: Collection[str]) -> list[int]:
     missing = [name for name in wanted if name not in names]
     if missing:
         raise TableError(f"no column {', '.join(missing[:5])}; there are {', '.join(names[:20])}")
-    return [names.index(name) for name in wanted] if wanted else list(range(len(names)))
+    return [names.index(name) for name in wanted or names if name not in without]
 
 
 def _read_npz(content: bytes, assumed: Sequence[str]) -> Table:
@@ -136,7 +145,7 @@ def _read_npz(content: bytes, assumed: Sequence[str]) -> Table:
     return Table(names, rows.astype(np.float64))
 
 
-def _read_parquet(content: bytes, wanted: Sequence[str]) -> Table:
+def _read_parquet(content: bytes, wanted: Sequence[str], without: Collection[str]) -> Table:
     import pyarrow  # noqa: ICN001, PLC0415 - large, and of use for this alone
     import pyarrow.parquet  # noqa: PLC0415
 
@@ -145,7 +154,7 @@ def _read_parquet(content: bytes, wanted: Sequence[str]) -> Table:
     except (pyarrow.ArrowException, OSError) as error:
         raise TableError("not readable as parquet") from error
     names = tuple(table.column_names)
-    chosen = [names[index] for index in _chosen(names, wanted)]
+    chosen = [names[index] for index in _chosen(names, wanted, without)]
     columns = []
     for name in chosen:
         kind = table.schema.field(name).type

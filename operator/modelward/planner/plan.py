@@ -45,10 +45,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Material:
-    """What cannot be computed from manifests: the serving certificate, and the means to sign."""
+    """What cannot be computed from manifests: the serving certificate, the means to sign, and the namespace's keys."""
 
     certificate: ServingCertificate
     sign: Sign
+    keys: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def plan(
         md: the ModelDeployment, admitted, and with all that it refers to at hand.
         policies: those that govern it, as the API server stores them.
         references: the ConfigMaps and Secrets that it names.
-        material: certificate and signature.
+        material: certificate, signature and keys.
         settings: what the installation decides.
         withheld: whether callers are kept away for now.
         port: of the model server, where the workload that runs already tells it.
@@ -83,11 +84,11 @@ def plan(
     Raises:
         SidecarConfigError: the sidecar's configuration cannot be made.
     """
-    config = sidecar_config(md, policies, references, port, access=settings.access)
+    config = sidecar_config(md, policies, references, port, access=settings.access, keys=material.keys)
     # The way in is closed and the pods' volumes are there before the first pod is.
     closed = network_policy(md, settings.monitoring_namespaces, egress_rules(md, settings.access))
     beside = (
-        secret(md, material.certificate),
+        secret(md, material.certificate, material.keys if "keys" in config else b""),
         config_map(md, config, _baseline(md, references), material.sign),
         service(md, withheld=withheld),
     )

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelward.api.references import Kind, Reference
+from modelward.api.references import HIERARCHY_KEY, Kind, Reference
+from modelward.planner.sidecar import SYSTEM_NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,18 @@ class References:
         config_maps: ConfigMaps of the model's namespace.
         secrets: Secrets of the model's namespace.
         client_authorities: PEM bundle of modelward's own CA, which MutualTLS trusts where no other is named.
+        hierarchies: ConfigMaps of the system namespace that policies name.
     """
 
     config_maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     client_authorities: str = ""
+    hierarchies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def among(cls, objects: Iterable[Mapping[str, Any]], namespace: str) -> References:
-        """Return the ConfigMaps and Secrets of a namespace that are among these objects."""
+        """Return the ConfigMaps and Secrets of a namespace, and the system's hierarchies, among these objects."""
+        objects = list(objects)
         found: dict[str, dict[str, Mapping[str, Any]]] = {"ConfigMap": {}, "Secret": {}}
         for item in objects:
             metadata = item.get("metadata")
@@ -35,7 +39,7 @@ class References:
                 continue
             if (metadata.get("namespace") or "default") == namespace:
                 found[item["kind"]][str(metadata.get("name"))] = item
-        return cls(found["ConfigMap"], found["Secret"])
+        return cls(found["ConfigMap"], found["Secret"], hierarchies=hierarchies_among(objects))
 
     def content(self, kind: Kind, name: str, key: str) -> bytes | None:
         """Return what is under a key; None where the object or the key is not there, or is not base64."""
@@ -50,6 +54,11 @@ class References:
             return base64.b64decode(encoded[key], validate=True) if key in encoded else None
         except (binascii.Error, TypeError, ValueError):
             return None
+
+    def hierarchy(self, name: str) -> str | None:
+        """Return the hierarchy in a ConfigMap of the system namespace; None where there is none."""
+        found = (self.hierarchies.get(name) or {}).get("data") or {}
+        return str(found[HIERARCHY_KEY]) if HIERARCHY_KEY in found else None
 
     def missing(self, wanted: tuple[Reference, ...]) -> tuple[Reference, ...]:
         """Return the references whose object, or whose key in it, was not found."""
@@ -67,3 +76,19 @@ class References:
         if reference.key:
             return self.content(reference.kind, reference.name, reference.key) is not None
         return reference.name in (self.config_maps if reference.kind == "ConfigMap" else self.secrets)
+
+
+def hierarchies_among(objects: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the ConfigMaps of the system namespace among these objects, by name.
+
+    Hierarchies are there and nowhere else: whoever may edit ConfigMaps in a model's namespace could otherwise write one
+    in which every value is its own group.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for item in objects:
+        metadata = item.get("metadata")
+        if item.get("kind") != "ConfigMap" or not isinstance(metadata, Mapping):
+            continue
+        if metadata.get("namespace") == SYSTEM_NAMESPACE:
+            found[str(metadata.get("name"))] = item
+    return found

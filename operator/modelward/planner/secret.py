@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.names import KubeObject, metadata
-from modelward.planner.sidecar import serving_secret_name
+from modelward.planner.sidecar import KEYS_FILE, serving_secret_name
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,9 +22,11 @@ class ServingCertificate:
     authorities: bytes
 
 
-def secret(md: ModelDeployment, certificate: ServingCertificate) -> KubeObject:
-    """Return the Secret with a model's serving certificate."""
+def secret(md: ModelDeployment, certificate: ServingCertificate, keys: bytes = b"") -> KubeObject:
+    """Return the Secret with a model's serving certificate, and the keys of its pseudonyms where it makes any."""
     data = {"ca.crt": certificate.authorities, "tls.crt": certificate.chain, "tls.key": certificate.key}
+    if keys:
+        data[KEYS_FILE] = keys
     return {
         "apiVersion": "v1",
         "kind": "Secret",

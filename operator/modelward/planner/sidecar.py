@@ -12,6 +12,7 @@ from typing import Any
 CONTAINER_NAME = "modelward-sidecar"
 CONFIG_VOLUME = "modelward-config"
 TLS_VOLUME = "modelward-tls"
+KEYS_FILE = "pseudonym.keys"  # in the serving Secret
 CONFIG_DIR = "/etc/modelward/config"
 TLS_DIR = "/etc/modelward/tls"
 HTTPS_PORT = 8443

@@ -18,7 +18,10 @@ from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, base
 from modelward.planner.access import AccessSettings, ClusterIssuer, fetched
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
+from modelward.planner.sidecar import KEYS_FILE
+from modelward.planner.treatment import fields, impossible, needs_keys
 from modelward.planner.upstream import model_name_of, port_of, protocol_of, ready_path_of
+from modelward.privacy.hierarchy import HierarchyError
 
 Policy = dict[str, Any]
 """A policy as the API server stores it: camelCase, defaults applied."""
@@ -43,6 +46,7 @@ def sidecar_config(
     port: int | None = None,
     *,
     access: AccessSettings | None = None,
+    keys: bytes = b"",
 ) -> dict[str, Any]:
     """Return the configuration of a model's sidecar, as JSON has it.
 
@@ -52,10 +56,11 @@ def sidecar_config(
         references: what it names; all of `references_of(md)` must be there.
         port: of the model server, where the manifest does not say.
         access: what the installation decides about access; None: nothing is allowed, nothing known of the cluster.
+        keys: the file with the keys of pseudonyms, where one is given to the sidecar.
 
     Raises:
-        SidecarConfigError: a JWKS document is not JSON, keys may not be fetched from there, a reference is missing, or
-            the port is not known.
+        SidecarConfigError: a JWKS document is not JSON, keys may not be fetched from there, a hierarchy cannot be used,
+            a reference is missing, or the port is not known.
     """
     config: dict[str, Any] = {
         "binding": {
@@ -69,6 +74,14 @@ def sidecar_config(
         "undeclaredFields": "Drop" if policies and all(_undeclared(one) == "Drop" for one in policies) else "Reject",
         "screening": _screening(md, policies, references),
     }
+    try:
+        treated = fields(md, policies, references)
+    except HierarchyError as error:
+        raise SidecarConfigError(str(error)) from error
+    if treated:
+        config["fields"] = treated
+    if needs_keys(treated) and keys:
+        config["keys"] = {"file": KEYS_FILE, "sha256": hashlib.sha256(keys).hexdigest()}
     schema = md.spec.schema_
     if schema and schema.inputs:
         config["inputs"] = [_tensor(tensor) for tensor in schema.inputs]
@@ -190,8 +203,13 @@ def _screening(md: ModelDeployment, policies: Sequence[Policy], references: Refe
 
 
 def unsupported(md: ModelDeployment, policies: Sequence[Policy]) -> list[str]:
-    """Return every declared field that this version cannot honour, with the reason where it is not plain."""
-    return [*_of_model(md), *(f"{_who(policy)} {field}" for policy in policies for field in _of_policy(md, policy))]
+    """Return every declared field that cannot be honoured, with the reason (and the fix) where it is not plain."""
+    wrong = (f"{_who(one.policy)} {one.field} ({one.message})" for one in impossible(md, policies))
+    return [
+        *_of_model(md),
+        *wrong,
+        *(f"{_who(policy)} {field}" for policy in policies for field in _of_policy(md, policy)),
+    ]
 
 
 def _of_model(md: ModelDeployment) -> Iterator[str]:
@@ -246,13 +264,6 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
 
 
 def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:
-    inputs = md.spec.schema_.inputs if md.spec.schema_ else []
-    known = {name for tensor in inputs for name in (tensor.name, *tensor.columns)}
-    for index, field in enumerate(policy["spec"].get("fields", ())):
-        treatment = field.get("treatment", "Keep")
-        # A field that the model does not take needs no treatment; where none is declared, any may come.
-        if treatment != "Keep" and (not known or field["name"] in known):
-            yield f"spec.fields[{index}].treatment {treatment}"
     if md.spec.target_ref and policy["spec"].get("onViolation") == "Stop":
         yield "spec.onViolation Stop with spec.targetRef (a workload of somebody else's is not scaled)"
     if policy["spec"].get("kAnonymity"):

@@ -17,12 +17,13 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.printable import printable
 from modelward.api.references import references_of
 from modelward.api.validate import KIND_BY_NAME, Problem, SchemaError, canonical, is_ours, parse
+from modelward.privacy.effective import mistakes
 from modelward.rules.excused import excused
-from modelward.rules.judge import Review, Violation, judge, judge_readiness, merged, rule_problems
+from modelward.rules.judge import Review, Violation, judge, judge_readiness, merged, policy_name, rule_problems
 
 Level = Literal["error", "violation", "warning", "audit", "excused", "note"]
 LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "excused", "note")
-SCHEMA, REFERENCE, UNREADABLE = "SCHEMA", "REFERENCE", "UNREADABLE"
+SCHEMA, REFERENCE, UNREADABLE, TREATMENT = "SCHEMA", "REFERENCE", "UNREADABLE", "TREATMENT"
 """What stands in a finding's `rule` where no rule of the catalogue is broken."""
 _MAX_NAME = 253
 _PARENTHESES = re.compile(r"^\(([^)]*)\)")
@@ -142,6 +143,8 @@ def check(documents: Sequence[Document], *, now: datetime | None = None) -> Chec
             state.findings.append(replace(_finding("excused", document, item.violation), excuse=printable(why)))
         if not verdict.violations:
             passed.append(f"{namespace}/{document.name}")
+        governors = [policy for policy in policies if policy_name(policy) in verdict.policies]
+        state.findings.extend(_impossible_treatments(document, review.object, governors))
         state.findings.extend(_missing_references(document, deployment, state.references))
     return Checked(tuple(state.findings), tuple(state.deployments), tuple(policies), tuple(passed), governing)
 
@@ -233,6 +236,27 @@ def _path(field_: str) -> FieldPath:
         if index:
             path.append(int(index))
     return tuple(path)
+
+
+def _impossible_treatments(
+    document: Document, deployment: Mapping[str, Any], policies: Sequence[dict[str, Any]]
+) -> list[Finding]:
+    """What policies ask of this model's fields and that cannot be done: it would be admitted, and never be Ready."""
+    schema = deployment["spec"].get("schema") or {}
+    return [
+        Finding(
+            "warning",
+            printable(document.source),
+            document.line(("spec", "schema")),
+            who(document),
+            TREATMENT,
+            "spec.schema",
+            printable(f"{one.field}: {one.message}"),
+            "",
+            policy_name(one.policy),
+        )
+        for one in mistakes(policies, schema.get("inputs", ()), schema.get("outputs", ()))
+    ]
 
 
 def _missing_references(

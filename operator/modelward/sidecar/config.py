@@ -17,6 +17,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Meta
 
+from modelward.privacy.spec import Treatment
+
 MAX_CONFIG_BYTES = 1 << 20  # a ConfigMap's own limit
 MAX_BASELINE_BYTES = 1 << 20
 
@@ -130,6 +132,13 @@ class BaselineFile(Section, frozen=True):
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
+class KeyFile(Section, frozen=True):
+    """Where the namespace's keys of pseudonyms are, beside the serving certificate, and the file's digest."""
+
+    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Detector(Section, frozen=True):
     """A detector and the share of ordinary rows that it may flag (None: as the baseline was fitted)."""
 
@@ -171,6 +180,7 @@ class Config(Section, frozen=True):
     """The whole of `config.json`.
 
     `inputs` None: none are declared, and bodies are checked for structure alone. `outputs` None: any output passes.
+    `fields`: the treatment of each input, output and column that is not kept as it is, by name.
     """
 
     binding: Binding
@@ -180,6 +190,8 @@ class Config(Section, frozen=True):
     inputs: Annotated[list[TensorDeclaration], Meta(max_length=128)] | None = None
     outputs: Annotated[list[TensorDeclaration], Meta(max_length=128)] | None = None
     undeclared_fields: Literal["Reject", "Drop"] = "Reject"
+    fields: Annotated[dict[Text, Treatment], Meta(max_length=2048)] = {}
+    keys: KeyFile | None = None
     screening: Screening = Screening()
     limits: Limits = Limits()
 
@@ -267,10 +279,8 @@ def read_signed(
     return config, content
 
 
-def check_digest(baseline: BaselineFile, content: bytes) -> None:
-    """Raise ConfigError when `content` is not the baseline that the configuration names."""
+def check_digest(named: BaselineFile | KeyFile, content: bytes) -> None:
+    """Raise ConfigError when `content` is not the file that the configuration names."""
     digest = hashlib.sha256(content).hexdigest()
-    if not hmac.compare_digest(digest, baseline.sha256):
-        raise ConfigError(
-            f"{baseline.file} has the digest sha256:{digest}, the configuration names sha256:{baseline.sha256}"
-        )
+    if not hmac.compare_digest(digest, named.sha256):
+        raise ConfigError(f"{named.file} has the digest sha256:{digest}, the configuration names sha256:{named.sha256}")

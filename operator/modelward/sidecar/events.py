@@ -1,6 +1,7 @@
 """Server-sent events (the HTML standard, section 9.2) of a model's stream: each is checked before it goes on.
 
-An event is passed on when it is whole and its data fits the declared outputs; the first that does not ends the stream.
+An event is passed on when it is whole and its data fits the declared outputs, with its fields treated; the first that
+does not fit ends the stream.
 """
 
 import re
@@ -14,9 +15,12 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class EventScreen:
-    """Takes pieces of a stream as they come, gives the whole events that fit. `check` raises Refusal."""
+    """Takes pieces of a stream as they come, gives the whole events that fit.
 
-    def __init__(self, check: Callable[[bytes], None]) -> None:
+    `check` gives the data that go on, the very same where nothing is treated; it raises Refusal.
+    """
+
+    def __init__(self, check: Callable[[bytes], bytes]) -> None:
         self._check = check
         self._held = b""
 
@@ -26,23 +30,30 @@ class EventScreen:
         ends = [match.end() for match in _EVENT_END.finditer(held)]
         whole = ends[-1] if ends else 0
         start = 0
+        passed = []
         for end in ends:
-            self._judge(held[start:end])
+            passed.append(self._judge(held[start:end]))
             start = end
         self._held = held[whole:]
         if len(self._held) > MAX_EVENT_BYTES:
             raise _unfit(f"The model's stream has an event of more than {MAX_EVENT_BYTES} bytes.")
         if piece is None and self._held.strip():
             raise _unfit("The model's stream ends in the middle of an event.")
-        return held[:whole]
+        return b"".join(passed)
 
-    def _judge(self, event: bytes) -> None:
+    def _judge(self, event: bytes) -> bytes:
         lines = [line for line in _LINE_END.split(event) if line]
         data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
         if data:
-            self._check(b"\n".join(data))
-        elif any(not line.startswith(b":") for line in lines):  # a comment keeps the connection awake; it says nothing
+            said = b"\n".join(data)
+            treated = self._check(said)
+            if treated is said:
+                return event
+            others = [line for line in lines if not line.startswith(b"data:")]
+            return b"\n".join((*others, b"data: " + treated, b"", b""))
+        if any(not line.startswith(b":") for line in lines):  # a comment keeps the connection awake; it says nothing
             raise _unfit("The model's stream has an event without data.")
+        return event
 
 
 def _unfit(detail: str) -> Refusal:

@@ -1,4 +1,4 @@
-"""The chain of checks, in order: caller, rule and rate, body, screening; then the model; then the record.
+"""The chain of checks, in order: caller, rule and rate, body, treatment, screening; then the model; then the record.
 
 One `Chain` is one configuration, immutable. The `Gateway` is what connections serve; it swaps chains between
 requests, and each exchange keeps the chain that it began with.
@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from modelward.privacy.keys import Keys as PseudonymKeys
 from modelward.sidecar import config, log
 from modelward.sidecar.access import Access
+from modelward.sidecar.answers import Answers
 from modelward.sidecar.events import EventScreen
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.instruments import Instruments
@@ -19,6 +21,8 @@ from modelward.sidecar.record import AccessLog
 from modelward.sidecar.routes import Route, Router
 from modelward.sidecar.schema import Outputs, Schema
 from modelward.sidecar.screening import Screen
+from modelward.sidecar.tensors import Tensor
+from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
 
 _PASSED_ON = (b"traceparent", b"tracestate")
@@ -38,13 +42,23 @@ class Chain:
         baseline: bytes | None,
         upstream: Upstream,
         keys: Callable[[config.Issuer], Keys] = given,
+        pseudonyms: PseudonymKeys | None = None,
     ) -> None:
         self.settings = settings
         self.router = Router(settings.upstream.protocol, settings.upstream.model)
         self.access = Access(settings.access, keys)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
-        self.screen = Screen.build(settings.screening, baseline, self.schema.declared)
+        declared = self.schema.declared
+        self.treatments = Treatments.build(settings, declared, pseudonyms)
+        self.answers: Answers | None = None
+        if self.treatments is not None:
+            self.schema.optional = self.treatments.optional
+            self.schema.treated = frozenset(settings.fields)
+            self.answers = Answers(settings, pseudonyms)
+            declared = {name: spec for name, spec in (declared or {}).items() if name not in self.treatments.dropped}
+        # Detectors see what the model sees: their baselines are fitted on treated data.
+        self.screen = Screen.build(settings.screening, baseline, declared)
         self.upstream = upstream
         self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
 
@@ -52,12 +66,13 @@ class Chain:
 class _Work:
     """What one exchange carries along: its chain and route."""
 
-    __slots__ = ("chain", "flag", "route")
+    __slots__ = ("chain", "flag", "route", "tensors")
 
     def __init__(self, chain: Chain, route: Route) -> None:
         self.chain = chain
         self.route = route
         self.flag = b""
+        self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
 
 
 class Gateway:
@@ -114,6 +129,10 @@ class Gateway:
         if chain.schema.declared is not None:
             exchange.fields = tuple(tensor.spec.name for tensor in checked.tensors)
             exchange.rows = checked.rows
+        if chain.treatments is not None:
+            chain.treatments.apply(checked.tensors)
+            if chain.answers is not None:
+                work.tensors = checked.tensors
         if chain.screen is not None:
             verdict = chain.screen.judge(checked.tensors)
             if verdict is not None:
@@ -129,8 +148,8 @@ class Gateway:
         if isinstance(outcome, Response):
             outcome = _checked(outcome, work)
         elif isinstance(outcome, Stream):
-            if work.chain.outputs is not None:
-                outcome.screen = EventScreen(work.chain.outputs.check)
+            if work.chain.outputs is not None or work.chain.answers is not None:
+                outcome.screen = EventScreen(partial(_answer, work))
             outcome.headers += work.flag
         reply(outcome)
 
@@ -147,16 +166,28 @@ class Gateway:
         self._log.append(exchange, time.time(), round(exchange.upstream_time * 1e6), round(overhead * 1e6))
 
 
+def _answer(work: _Work, body: bytes) -> bytes:
+    """An answer that fits the declared outputs, its fields treated; raises Refusal."""
+    chain = work.chain
+    answers = chain.answers
+    if work.route.operation == "Infer":
+        if chain.outputs is not None:
+            chain.outputs.check(body)
+        if answers is not None and not answers.concerned:
+            return body
+    return body if answers is None else answers.treat(body, work.tensors)
+
+
 def _checked(response: Response, work: _Work) -> Outcome:
     """The model's answer as the caller may have it."""
-    outputs = work.chain.outputs
-    if outputs is not None and work.route.operation == "Infer" and response.status == 200:
+    body = response.body
+    if work.route.has_body and response.status == 200:
         try:
-            outputs.check(response.body)
+            body = _answer(work, body)
         except Refusal as refusal:
             return refusal
-    if work.flag:
-        return Response(response.status, response.headers + work.flag, response.body)
+    if work.flag or body is not response.body:
+        return Response(response.status, response.headers + work.flag, body)
     return response
 
 

@@ -108,6 +108,8 @@ class Schema:
         if self.declared is not None and len(self.declared) != len(specs):
             raise config.ConfigError("two declared inputs have the same name")
         self._drop_undeclared = undeclared == "Drop"
+        self.optional: frozenset[str] = frozenset()  # inputs that may be left out: the model does not get them anyway
+        self.treated: frozenset[str] = frozenset()  # fields that may not go past their treatment as parameters
         self.check = self._check_v2 if protocol == "v2" else self._check_v1
 
     check: Callable[[bytes], Checked]
@@ -118,6 +120,8 @@ class Schema:
     def _check_v2(self, body: bytes) -> Checked:
         request = _decode(_V2_DECODER, body)
         _refuse_binary(request)
+        if self.treated:
+            self._refuse_treated(request, *request.inputs, *(request.outputs or ()))
         kept: list[_V2Tensor] = []
         tensors: list[Tensor] = []
         seen: set[str] = set()
@@ -144,6 +148,7 @@ class Schema:
                     parameters=entry.parameters,
                 )
                 for entry, tensor in zip(kept, tensors, strict=True)
+                if tensor.kept
             ]
             return _ENCODER.encode(
                 _V2(inputs=inputs, id=request.id, parameters=request.parameters, outputs=request.outputs)
@@ -166,6 +171,8 @@ class Schema:
 
     def _check_v1(self, body: bytes) -> Checked:
         request = _decode(_V1_DECODER, body)
+        if self.treated:
+            self._refuse_treated(request)
         if self.declared is None:
             rows = [_decode_any(row) for row in request.instances]
             return Checked([], lambda _: _ENCODER.encode(_v1(request, rows)))
@@ -174,11 +181,11 @@ class Schema:
         if not as_objects and len(specs) != 1:
             raise Refusal("schema-violation", f"Each instance must be an object with the inputs {self._names()}.")
         columns = self._v1_columns(request.instances) if as_objects else {specs[0].name: request.instances}
-        tensors = [_read_rows(spec, columns[spec.name]) for spec in specs]
+        tensors = [_read_rows(spec, columns[spec.name]) for spec in specs if spec.name in columns]
 
         def write(tensors: list[Tensor]) -> bytes:
-            rows = [_nest(tensor) for tensor in tensors]
-            names = [tensor.spec.name for tensor in tensors]
+            rows = [_nest(tensor) for tensor in tensors if tensor.kept]
+            names = [tensor.spec.name for tensor in tensors if tensor.kept]
             instances = (
                 [dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)] if as_objects else rows[0]
             )
@@ -198,11 +205,23 @@ class Schema:
                     raise Refusal(
                         "schema-violation", f"Input {quote(name)} is not declared; declared are {self._names()}."
                     )
+        for name in self.optional:
+            if 0 < len(columns[name]) < len(instances):
+                raise Refusal("schema-violation", f"Input {quote(name)} must be in every instance or in none.")
+            if not columns[name]:
+                del columns[name]
         return columns
+
+    def _refuse_treated(self, *parts: _V1 | _V2 | _V2Tensor | _V2Wanted) -> None:
+        for part in parts:
+            for name in part.parameters or ():
+                if name in self.treated:
+                    detail = f"The parameter {quote(name)} is a field that is treated: send it as an input."
+                    raise Refusal("schema-violation", detail)
 
     def _refuse_missing(self, present: Container[str]) -> None:
         for name in self.declared or ():
-            if name not in present:
+            if name not in present and name not in self.optional:
                 raise Refusal("schema-violation", f"Input {quote(name)} is missing; declared are {self._names()}.")
 
     def _names(self) -> str:

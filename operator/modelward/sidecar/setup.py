@@ -5,17 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from modelward.privacy.keys import MAX_FILE_BYTES, KeyFileError, Keys, from_bytes
 from modelward.sidecar import config, tls
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A configuration with what it refers to. `context` None: plaintext; the expiry in seconds since the epoch."""
+    """A configuration with what it refers to. `context` None: plaintext; the expiry in seconds since the epoch.
+
+    `keys`: what pseudonyms and date shifts are made with, where the configuration asks for any.
+    """
 
     settings: config.Config
     baseline: bytes | None
     context: ssl.SSLContext | None
     certificate_expires: float | None
+    keys: Keys | None = None
 
 
 class Source(Protocol):
@@ -41,6 +46,7 @@ class SignedFiles:
 
     def __init__(self, config_dir: Path, tls_dir: Path, public_key: bytes, namespace: str, name: str) -> None:
         self._config_dir = config_dir
+        self._tls_dir = tls_dir
         self._certificate = Certificate(tls_dir / "tls.crt", tls_dir / "tls.key")
         self._public_key = public_key
         self._namespace = namespace
@@ -51,11 +57,21 @@ class SignedFiles:
         settings, baseline = config.read_signed(
             self._config_dir, self._public_key, self._namespace, self._name, running_generation
         )
-        return with_tls(settings, baseline, self._certificate)
+        return with_tls(settings, baseline, self._certificate, self._keys(settings))
+
+    def _keys(self, settings: config.Config) -> Keys | None:
+        if settings.keys is None:
+            return None
+        content = config.read_bounded(self._tls_dir / settings.keys.file, MAX_FILE_BYTES)
+        config.check_digest(settings.keys, content)
+        try:
+            return from_bytes(content)
+        except KeyFileError as error:
+            raise config.ConfigError(f"{settings.keys.file}: {error}") from error
 
     def fingerprint(self) -> object:
         """Identity, time and size of every file. Kubernetes swaps a symlink: other files are then behind the names."""
-        watched = [*sorted(self._config_dir.glob("[!.]*")), self._certificate.certificate, self._certificate.key]
+        watched = sorted((*self._config_dir.glob("[!.]*"), *self._tls_dir.glob("[!.]*")))
         return [(path.name, _identity(path)) for path in watched]
 
 
@@ -74,12 +90,14 @@ class Given:
         return None
 
 
-def with_tls(settings: config.Config, baseline: bytes | None, files: Certificate | None) -> Setup:
+def with_tls(
+    settings: config.Config, baseline: bytes | None, files: Certificate | None, keys: Keys | None = None
+) -> Setup:
     """A setup; without `files`, in plaintext. Raises ConfigError."""
     if files is None:
-        return Setup(settings, baseline, None, None)
+        return Setup(settings, baseline, None, None, keys)
     context = tls.server_context(settings.tls, files.certificate, files.key)
-    return Setup(settings, baseline, context, tls.expires(files.certificate))
+    return Setup(settings, baseline, context, tls.expires(files.certificate), keys)
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -161,7 +161,7 @@ class Sidecar:
     def _chain(self, setup: Setup) -> Chain:
         access = setup.settings.access
         keys = partial(self._keyring.keys, fetching=access.key_fetching)
-        return Chain(setup.settings, setup.baseline, self._connect(setup.settings), keys)
+        return Chain(setup.settings, setup.baseline, self._connect(setup.settings), keys, setup.keys)
 
     def _key_withdrawn(self) -> None:
         self._gateway.chain.access.forget_tokens()

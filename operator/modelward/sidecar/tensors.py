@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from modelward.privacy import sanitise
+from modelward.privacy.values import TreatmentError
 from modelward.sidecar import config
 from modelward.sidecar.problems import Refusal
 
@@ -28,11 +30,15 @@ _WANTED = re.compile(r"Expected `(\w+)`(?:, got `(\w+)`| (<=|>=) ([^ ]+))")
 
 @dataclass(slots=True)
 class Tensor:
-    """One input of one request: what was declared, the shape that came, and the data flattened in row-major order."""
+    """One input of one request: what was declared, the shape that came, and the data flattened in row-major order.
+
+    `kept` False: the model does not get it.
+    """
 
     spec: "TensorSpec"
     shape: list[int]
     data: list[Any]
+    kept: bool = True
 
 
 class TensorSpec:
@@ -76,6 +82,8 @@ class TensorSpec:
             raise self.refuse(f"`data` has {len(data)} elements and the shape {list(shape)} asks for {count}.")
         if self._bounds is not None:
             self._check_bounds(data)
+        if self.datatype == "BYTES":
+            data = self._sanitised(data)
         return Tensor(self, list(shape), data)
 
     def _check_shape(self, shape: Sequence[int]) -> int:
@@ -111,6 +119,13 @@ class TensorSpec:
         for index, value in enumerate(data):
             if not low <= value <= high:
                 raise self.refuse(f"element [{index}] must be between {low} and {high}.")
+
+    def _sanitised(self, data: list[Any]) -> list[Any]:
+        """Text in normal form, without what is not to be seen; it is what the model, and every treatment, gets."""
+        try:
+            return [sanitise.text(value) for value in data]
+        except TreatmentError as error:
+            raise self.refuse(f"each element {error}.") from None
 
     def _refuse_element(self, error: msgspec.ValidationError) -> Refusal:
         where, what = _WHERE.search(str(error)), _WANTED.match(str(error))

@@ -5,6 +5,7 @@ MODELWARD_WRITE_GOLDEN=1 writes the outputs anew; read the difference before you
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -127,3 +128,20 @@ def test_the_model_port_is_for_nobody() -> None:
         assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8443, 9090}
         assert all("from" in rule for rule in policy["ingress"] if rule["ports"][0]["port"] == 9090)
         assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53}
+
+
+def test_the_keys_of_pseudonyms_are_in_the_secret_where_they_are_needed() -> None:
+    folder = CASES[0]
+    objects = [document.data for document in read_file(folder / "input.yaml")]
+    (md,) = (one for one in map(parse, filter(is_ours, objects)) if isinstance(one, ModelDeployment))
+    assert md.spec.schema_
+    text = md.spec.schema_.inputs[0].model_copy(update={"name": "patient", "datatype": "BYTES", "columns": []})
+    schema = md.spec.schema_.model_copy(update={"inputs": [*md.spec.schema_.inputs, text]})
+    md = md.model_copy(update={"spec": md.spec.model_copy(update={"schema_": schema})})
+    asked = {"kind": "DataPolicy", "metadata": {"name": "p"}, "spec": {}}
+    material = dataclasses.replace(MATERIAL, keys=b"keys")
+    for treatment, given in (("Pseudonymise", True), ("Drop", False)):
+        asked["spec"] = {"fields": [{"name": "patient", "treatment": treatment}]}
+        made = plan(md, [asked], References.among(objects, "clinic"), material, SETTINGS)
+        (secret,) = (item for item in made.objects if item["kind"] == "Secret")
+        assert ("pseudonym.keys" in secret["data"]) is given

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from modelward.planner.access import (
     read_settings,
 )
 from modelward.planner.network_policy import network_policy
-from modelward.planner.references import References
+from modelward.planner.references import References, hierarchies_among
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
 from modelward.sidecar.config import Config
 from tests.corpus import good, policy
@@ -96,8 +98,6 @@ def test_what_a_model_declares_and_the_sidecar_cannot_do_is_listed(
 @pytest.mark.parametrize(
     ("field", "spec"),
     [
-        ("treatment Drop", {"fields": [{"name": "patient", "treatment": "Drop"}]}),
-        ("treatment Round", {"fields": [{"name": "radius", "treatment": "Round", "digits": 2}]}),
         ("kAnonymity", {"kAnonymity": {"k": 5}}),
         ("signedBy", {"require": {"lineage": {"signedBy": ["release@clinic.example"]}}}),
     ],
@@ -106,6 +106,58 @@ def test_what_a_policy_declares_and_the_sidecar_cannot_do_is_listed(field: str, 
     (listed,) = unsupported(parsed(supported()), [stored(spec)])
     assert field in listed
     assert listed.startswith("DataPolicy policy spec.")
+
+
+def test_a_treatment_that_a_column_cannot_take_is_listed_with_its_fix() -> None:
+    fields = [{"name": "radius", "treatment": "Pseudonymise"}]
+    (listed,) = unsupported(parsed(supported()), [stored({"fields": fields})])
+    assert listed == (
+        "DataPolicy policy spec.fields[0] (input features.radius: Pseudonymise gives text and the column is FP64: "
+        "use Drop, or coarsen it with Generalise (step), Bucket or Round)"
+    )
+
+
+def test_treatments_reach_the_sidecar_and_the_strictest_wins() -> None:
+    md = parsed(supported())
+    lax = stored({"fields": [{"name": "radius", "treatment": "Round", "digits": 2}, {"name": "patient"}]})
+    strict = stored(
+        {
+            "fields": [
+                {"name": "radius", "treatment": "Generalise", "step": 5},
+                {"name": "patient", "treatment": "Pseudonymise"},
+            ]
+        }
+    )
+    assert unsupported(md, [lax, strict]) == []
+    document = sidecar_config(md, [lax, strict], REFERENCES, keys=b"keys")
+    assert document["fields"] == {
+        "radius": {"treatment": "Generalise", "step": 5},
+        "patient": {"treatment": "Pseudonymise"},
+    }
+    assert document["keys"] == {"file": "pseudonym.keys", "sha256": hashlib.sha256(b"keys").hexdigest()}
+    assert msgspec.convert(document, Config).fields["patient"].treatment == "Pseudonymise"
+    assert "keys" not in sidecar_config(md, [lax], REFERENCES, keys=b"keys")
+    assert "fields" not in sidecar_config(md, [], REFERENCES, keys=b"keys")
+
+
+def test_hierarchies_are_kept_in_the_system_namespace() -> None:
+    md = parsed(supported())
+    policies = [stored({"fields": [{"name": "patient", "treatment": "Generalise", "hierarchy": "wards", "level": 2}]})]
+    config_map = {
+        "kind": "ConfigMap",
+        "metadata": {"name": "wards", "namespace": "modelward-system"},
+        "data": {"hierarchy.csv": "w1;north;*\n"},
+    }
+    own = {**config_map, "metadata": {"name": "wards", "namespace": "clinic"}}
+    found = replace(REFERENCES, hierarchies=hierarchies_among([config_map, own]))
+    assert sidecar_config(md, policies, found)["fields"]["patient"]["groups"] == {"w1": "*"}
+    with pytest.raises(
+        SidecarConfigError, match=r"hierarchy wards: no ConfigMap wards with hierarchy.csv in modelward-"
+    ):
+        sidecar_config(md, policies, replace(REFERENCES, hierarchies=hierarchies_among([own])))
+    config_map["data"] = {"hierarchy.csv": "w1;north\nw2"}
+    with pytest.raises(SidecarConfigError, match=r"spec\.fields\[0\]\.hierarchy wards: .*levels 1 to 1"):
+        sidecar_config(md, policies, replace(REFERENCES, hierarchies=hierarchies_among([config_map])))
 
 
 def test_a_field_that_the_model_does_not_take_needs_no_treatment() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -20,8 +21,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from modelward.privacy.keys import derive
 from modelward.sidecar import sidecar as module
-from modelward.sidecar.config import Tls
+from modelward.sidecar.config import ConfigError, Tls
 from modelward.sidecar.setup import SignedFiles
 from modelward.sidecar.tls import server_context
 from tests.unit.sidecar.harness import Client, Model, fitted, infer, jwk, request, settings, token
@@ -380,3 +382,27 @@ def test_memory_and_what_is_imported_stay_small(process, mounted):
     code = "import sys, modelward.sidecar.main; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"pydantic", "kubernetes", "kopf", "click", "yaml", "cel_expr_python"} & set(loaded.split())
+
+
+def test_keys_come_with_the_certificate_and_are_those_that_the_configuration_names(mounted):
+    keys = derive({1: bytes(32)}, "clinic").to_bytes()
+    inputs = [*settings()["inputs"], {"name": "patient", "datatype": "BYTES", "shape": [-1]}]
+    digest = hashlib.sha256(keys).hexdigest()
+    named = {"keys": {"file": "pseudonym.keys", "sha256": digest}, "fields": {"patient": {"treatment": "Pseudonymise"}}}
+    document = settings(inputs=inputs, **named)
+    mounted.write(document)
+    source = mounted.source()
+    with pytest.raises(ConfigError, match=r"cannot read .*pseudonym\.keys"):
+        source.load(0)
+    before = source.fingerprint()
+    (mounted.folder / "pseudonym.keys").write_bytes(keys)
+    assert source.fingerprint() != before
+    assert source.load(0).keys.versions == (1,)
+    (mounted.folder / "pseudonym.keys").write_bytes(derive({1: bytes(range(32))}, "clinic").to_bytes())
+    with pytest.raises(ConfigError, match=r"pseudonym\.keys has the digest"):
+        source.load(0)
+    named["keys"]["sha256"] = hashlib.sha256(b"{}").hexdigest()
+    (mounted.folder / "pseudonym.keys").write_bytes(b"{}")
+    mounted.write(settings(inputs=inputs, **named))
+    with pytest.raises(ConfigError, match="not one that the modelward controller wrote"):
+        source.load(0)

@@ -1,0 +1,74 @@
+"""Reference data as the model and its detectors will see them: treated as the policies say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelward.cli.files import read_paths
+from modelward.privacy.effective import choices
+from modelward.privacy.spec import Treatment, mistake
+from modelward.rules.check import baseline_policy, check
+
+if TYPE_CHECKING:
+    import numpy as np
+
+COARSE = ("Generalise", "Bucket", "Round")
+
+
+class PolicyError(Exception):
+    """Policies that data cannot be treated by; the message says which, and why."""
+
+
+def treatments(path: Path) -> dict[str, Treatment]:
+    """Return the treatment of each field that the policies in a file, or folder, do not keep.
+
+    Raises:
+        PolicyError: there is no policy, or one is not as it should be.
+        ManifestError: the file cannot be read.
+    """
+    checked = check(read_paths([path]))
+    for finding in checked.findings:
+        if finding.level == "error":
+            raise PolicyError(f"{finding.source}:{finding.line}: {finding.object}: {finding.field}: {finding.message}")
+    policies = [policy for policy in checked.policies if policy is not baseline_policy()]
+    if not policies:
+        raise PolicyError("no DataPolicy or ClusterDataPolicy in it")
+    return {name: choice.treatment for name, choice in choices(policies, (), lambda _: None).items()}
+
+
+def left_out(fields: Mapping[str, Treatment]) -> list[str]:
+    """Return the columns that have no place in a baseline: the model gets nothing of them, or text."""
+    return [
+        name for name, treatment in fields.items() if treatment.treatment not in COARSE or treatment.groups is not None
+    ]
+
+
+def treat(rows: np.ndarray, columns: Sequence[str] | None, fields: Mapping[str, Treatment]) -> np.ndarray:
+    """Return the rows (n, d) with each column treated as the sidecar treats an FP64 column; what is missing stays so.
+
+    Raises:
+        PolicyError: the columns have no names, a treatment lacks something, or a value is beyond what it can treat.
+    """
+    import numpy as np  # noqa: PLC0415 - slow to import
+
+    from modelward.privacy.compiled import coarse  # noqa: PLC0415
+    from modelward.privacy.values import TreatmentError  # noqa: PLC0415
+
+    if columns is None:
+        raise PolicyError("policies name columns, and the data's have no names: give a header, or --columns")
+    treated = rows.copy()
+    for index, name in enumerate(columns):
+        treatment = fields.get(name)
+        if treatment is None:
+            continue
+        wrong = mistake(treatment, "FP64")
+        if wrong:
+            raise PolicyError(f"field {name}: {wrong}")
+        present = np.isfinite(rows[:, index])
+        try:
+            treated[present, index] = coarse(treatment).array(rows[present, index])
+        except TreatmentError as error:
+            raise PolicyError(f"column {name} {error}") from error
+    return treated

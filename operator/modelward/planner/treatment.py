@@ -1,0 +1,55 @@
+"""The treatment of each field of a model: what its policies ask, brought together, and what of it cannot be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import HIERARCHY_KEY
+from modelward.planner.references import References
+from modelward.planner.sidecar import SYSTEM_NAMESPACE
+from modelward.privacy.effective import NEED_KEYS, Mistake, choices, mistakes
+from modelward.privacy.hierarchy import HierarchyError
+
+Policy = dict[str, Any]
+
+
+def fields(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+    """Return the treatment of each field that is not kept as it is, as the sidecar reads it.
+
+    Raises:
+        HierarchyError: a hierarchy is not there or cannot be used.
+    """
+
+    def hierarchy(name: str) -> str:
+        text = references.hierarchy(name)
+        if text is None:
+            raise HierarchyError(
+                f"no ConfigMap {name} with {HIERARCHY_KEY} in {SYSTEM_NAMESPACE}, where hierarchies are kept"
+            )
+        return text
+
+    chosen = choices(policies, _inputs(md), hierarchy)
+    return {name: msgspec.to_builtins(choice.treatment) for name, choice in sorted(chosen.items())}
+
+
+def needs_keys(treated: dict[str, Any]) -> bool:
+    """Tell whether any of these treatments is made with a key."""
+    return any(one["treatment"] in NEED_KEYS for one in treated.values())
+
+
+def impossible(md: ModelDeployment, policies: Sequence[Policy]) -> list[Mistake]:
+    """Return what the policies ask of this model's fields and that cannot be done, with the fix."""
+    return mistakes(policies, _inputs(md), _tensors(md, "outputs"))
+
+
+def _inputs(md: ModelDeployment) -> list[dict[str, Any]]:
+    return _tensors(md, "inputs")
+
+
+def _tensors(md: ModelDeployment, part: str) -> list[dict[str, Any]]:
+    tensors = getattr(md.spec.schema_, part) if md.spec.schema_ else ()
+    return [tensor.model_dump(mode="json", by_alias=True, exclude_none=True) for tensor in tensors]
