@@ -26,6 +26,8 @@ SPACE = "bench"
 CLIENTS = 16
 _WARM, _ALONE = 150, 400
 _IDLE_SECONDS = 2.0
+_SPREAD = 1.5
+"""Times the slowest round that the fastest may be before others' work on the machine is what was measured."""
 _NAME = "name-00000000"
 MODES = ("bare", "VAP", "webhook + VAP")
 PATHS = {
@@ -164,8 +166,13 @@ def _rate_rows(rates: dict[tuple[str, str], list[float]]) -> Iterator[Row]:
         yield Row(f"{kind}s: VAP over bare", _ratio(vap, bare))
         ratio = _ratio(both, vap)
         goal = "aim 0.85, at least 0.70"
-        note = "" if ratio >= 0.85 or ratio < 0.7 else "at least, and not the aim"
-        yield Row(f"{kind}s: webhook + VAP over VAP", ratio, goal, ratio >= 0.7, note)
+        if any(max(values) > _SPREAD * min(values) for values in (vap, both)):
+            yield Row(
+                f"{kind}s: webhook + VAP over VAP", ratio, goal, note="rounds differ too much to tell: see by CPU"
+            )
+        else:
+            note = "at least, and not the aim" if 0.7 <= ratio < 0.85 else ""
+            yield Row(f"{kind}s: webhook + VAP over VAP", ratio, goal, ratio >= 0.7, note)
         yield Row(f"{kind}s: webhook + VAP over bare", _ratio(both, bare))
 
 
@@ -184,6 +191,4 @@ def _cpu_rows(cpu: dict[tuple[str, str], list[float]]) -> Iterator[Row]:
         note = ", ".join(f"{name} {statistics.median(cpu[mode, name]):.2f}" for name in names)
         yield Row(f"CPU of a ModelDeployment's create, ms: {mode}", statistics.median(sums[mode]), note=note)
     ratio = _ratio(sums["VAP"], sums["webhook + VAP"])
-    yield Row(
-        "ModelDeployments: webhook + VAP over VAP, by CPU", ratio, note="what cores with nothing else to do allow"
-    )
+    yield Row("ModelDeployments: webhook + VAP over VAP, by CPU", ratio, note="on cores with nothing else to do")

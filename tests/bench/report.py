@@ -20,6 +20,8 @@ not travel.
   webhook in front of them, one replica, as the chart has it but for a longer time-out.
 - Two ClusterDataPolicies govern each ModelDeployment: `baseline`, and one that asks for the whole catalogue.
 - Pods: *VAP* gets them with their sidecar, or it would refuse them; *webhook + VAP* has the sidecar put in.
+- CPU is the kernel's account, less what a process takes idle. Where others worked on the same machine (the load is told
+  below) rates and waiting times tell of them as well; CPU does so much less.
 - The peer is kopf's own webhook server, which calls the very same judgement.
 """
 
