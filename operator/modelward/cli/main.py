@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "run": "Run the sidecar here, in front of a model, without a cluster.",
     "score": "Score rows against a baseline.",
     "token": "Make the key that tokens are sealed to, and undo tokens.",
+    "verify-log": "Try the chain of an access log: which lines were changed, moved or taken away.",
     "version": "Print the version.",
 }
 
@@ -34,7 +35,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"modelward.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"modelward.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

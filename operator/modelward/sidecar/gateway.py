@@ -17,7 +17,7 @@ from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Strea
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.record import AccessLog
+from modelward.sidecar.record import AccessLog, Recorder
 from modelward.sidecar.routes import Route, Router
 from modelward.sidecar.schema import Outputs, Schema
 from modelward.sidecar.screening import Screen
@@ -82,6 +82,7 @@ class Gateway:
         self.chain = chain
         self._instruments = instruments
         self._log = access_log
+        self._recorder = Recorder()
 
     def admit(self, exchange: Exchange) -> None:
         """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
@@ -163,7 +164,8 @@ class Gateway:
         if exchange.refusal is not None:
             exchange.reason = exchange.refusal.reason
         self._instruments.finished(exchange, overhead)
-        self._log.append(exchange, time.time(), round(exchange.upstream_time * 1e6), round(overhead * 1e6))
+        upstream_us, overhead_us = round(exchange.upstream_time * 1e6), round(overhead * 1e6)
+        self._log.append(self._recorder.record(exchange, time.time(), upstream_us, overhead_us))
 
 
 def _answer(work: _Work, body: bytes) -> bytes:

@@ -3,18 +3,22 @@
 Field names are logged, and only declared ones; values never. Nothing a caller sends is logged verbatim but what a
 verified token says of them and the stated purpose, both as JSON strings, so a line cannot be forged.
 
-Off the request's path: the event loop encodes a line and appends it to a bounded list, a thread writes. (It writes and
-does nothing else: a thread that computes would fight the event loop for the interpreter.) A full list drops and counts:
-`sent + dropped + failed == requests`.
+Lines are linked into a chain (`modelward.logchain`), so that one which is changed, taken away or moved shows.
+
+Off the request's path: the event loop encodes a line and appends it to a bounded list, a thread links and writes. (It
+does little else: a thread that computes fights the event loop for the interpreter.) A full list drops and counts:
+`sent + dropped + failed == requests`. What was dropped or failed is told in the log itself, as a gap.
 """
 
 import os
 import queue
 import threading
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
+from modelward.logchain import FORMAT, Linker
 from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.metrics import Counter
 
@@ -23,7 +27,9 @@ MAX_PENDING = 20_000
 _CLOSE_SECONDS = 5.0
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
+class Record(msgspec.Struct, omit_defaults=True):
+    """What is told of one request: times in RFC 3339, sizes in bytes, durations in microseconds."""
+
     time: str
     request: str
     subject: str = ""
@@ -44,31 +50,16 @@ class _Line(msgspec.Struct, omit_defaults=True):
     overhead_us: int = 0
 
 
-class AccessLog:
-    """Writes to the file descriptor `target`; `count` is `modelward_telemetry_total{sink,outcome}`.
+class Recorder:
+    """Makes records of finished exchanges."""
 
-    `flush` is to be called on the event loop, some ten times a second; `close` at the end.
-    """
-
-    def __init__(self, target: int, count: Counter, max_pending: int = MAX_PENDING) -> None:
-        self._target = target
-        self._count = count
-        self._max_pending = max_pending
-        self._lines: list[bytes] = []
-        self._handed = 0  # lines with the thread
+    def __init__(self) -> None:
         self._clock = _Clock()
-        self._batches: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
-        self._written: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write_batches, name="access-log", daemon=True)
-        self._thread.start()
 
-    def append(self, exchange: Exchange, now: float, upstream_us: int, overhead_us: int) -> None:
-        """Record a finished exchange at `now`, seconds since the epoch."""
-        if len(self._lines) + self._handed >= self._max_pending:
-            self._count.add(SINK, "dropped")
-            return
+    def record(self, exchange: Exchange, now: float, upstream_us: int, overhead_us: int) -> Record:
+        """The record of `exchange`, finished at `now`, seconds since the epoch."""
         caller = exchange.caller
-        line = _Line(
+        return Record(
             self._clock.text(now),
             exchange.id,
             caller.name if caller else "",
@@ -88,7 +79,45 @@ class AccessLog:
             upstream_us,
             overhead_us,
         )
-        self._lines.append(_ENCODER.encode(line))
+
+
+class AccessLog:
+    """Writes to the file descriptor `target`; `count` is `modelward_telemetry_total{sink,outcome}`.
+
+    `begin` once, before the first record; `flush` is to be called on the event loop, some ten times a second; `close`
+    at the end.
+    """
+
+    def __init__(self, target: int, count: Counter, max_pending: int = MAX_PENDING) -> None:
+        self._target = target
+        self._count = count
+        self._max_pending = max_pending
+        self._lines: list[bytes] = []
+        self._handed = 0  # lines with the thread
+        self._dropped = 0  # since the thread was last told
+        self._notes: list[bytes] = []
+        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._written: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
+        self._writer = _ChainWriter(target)
+        self._thread = threading.Thread(target=self._write_batches, name="access-log", daemon=True)
+        self._thread.start()
+
+    def begin(self, **who: str | int) -> None:
+        """Say whose log this is: the first line of the chain."""
+        self._writer.who = who
+        self._batches.put(_Batch([], [], 0))
+
+    def note(self, what: str, **facts: str | int) -> None:
+        """Put in a line that is no record, such as a change of the configuration."""
+        self._notes.append(_told(what, facts))
+
+    def append(self, record: Record) -> None:
+        """Take the record of a finished exchange."""
+        if len(self._lines) + self._handed >= self._max_pending:
+            self._count.add(SINK, "dropped")
+            self._dropped += 1
+            return
+        self._lines.append(_ENCODER.encode(record))
 
     def flush(self) -> None:
         """Hand what has gathered to the thread, and count what it has done."""
@@ -96,14 +125,16 @@ class AccessLog:
             lines, written = self._written.get()
             self._handed -= lines
             self._count.add(SINK, "sent" if written else "failed", amount=lines)
-        if self._lines:
+        # While the thread stands still, drops alone are not worth a batch: its queue must not grow.
+        if self._lines or self._notes or (self._dropped and not self._handed):
             self._handed += len(self._lines)
-            self._batches.put(self._lines)
-            self._lines = []
+            self._batches.put(_Batch(self._notes, self._lines, self._dropped))
+            self._lines, self._notes, self._dropped = [], [], 0
 
     def close(self) -> None:
         """Write what is left, waiting a little for a slow reader; what is still unwritten then has failed."""
         self.flush()
+        self._batches.put(_Batch([], [], self._dropped))
         self._batches.put(None)
         self._thread.join(_CLOSE_SECONDS)
         self.flush()
@@ -112,17 +143,72 @@ class AccessLog:
 
     def _write_batches(self) -> None:
         while (batch := self._batches.get()) is not None:
-            batch.append(b"")  # so that the last line ends as well
-            self._written.put((len(batch) - 1, self._write(b"\n".join(batch))))
+            written = self._writer.write(batch)
+            if batch.lines:
+                self._written.put((len(batch.lines), written))
+        self._writer.write(_Batch([_told("end", {})], [], 0))
 
-    def _write(self, content: bytes) -> bool:
+
+class _Batch(NamedTuple):
+    """What the thread is handed: lines that are no records, records, and how many were dropped after them."""
+
+    notes: list[bytes]
+    lines: list[bytes]
+    dropped: int
+
+
+class _ChainWriter:
+    """Links lines and writes them; what cannot be written, or was dropped, is told of by a line of its own."""
+
+    def __init__(self, target: int) -> None:
+        self.who: dict[str, str | int] = {}
+        self._target = target
+        self._linker = Linker()
+        self._good: tuple[int, bytes] | None = None  # the last line known to be written whole; None: not even the first
+        self._failed = 0  # records since then
+        self._torn = False  # part of a line may have been written
+        self._random = os.urandom(16).hex()
+        self._again = False
+
+    def write(self, batch: _Batch) -> bool:
+        """Write a batch; whether all of it was written."""
+        linker = self._linker
+        linked: list[bytes] = []
+        if self._good is None:
+            linker = self._linker = Linker()
+            start = {**self.who, "random": self._random, "format": FORMAT} | ({"again": True} if self._again else {})
+            linked = linker.link([_told("start", start)])
+            self._again = True
+        if self._failed or self._torn:
+            if self._good is None:
+                linked += linker.link([_told("gap", {"failed": self._failed})])
+            else:
+                after, chain = self._good
+                linked += linker.link([_told("gap", {"failed": self._failed, "after": after})], chain)
+        linked += linker.link(batch.notes)
+        linked += linker.link(batch.lines)
+        if batch.dropped:
+            linked += linker.link([_told("gap", {"dropped": batch.dropped})])
+        if not self._put(b"\n".join([*([b""] if self._torn else []), *linked, b""])):
+            self._failed += len(batch.lines)
+            return False
+        self._good, self._failed, self._torn = (linker.seq, linker.chain), 0, False
+        return True
+
+    def _put(self, content: bytes) -> bool:
         view = memoryview(content)
         try:
             while view:
                 view = view[os.write(self._target, view) :]
         except OSError:
+            self._torn = self._torn or len(view) < len(content)
             return False
         return True
+
+
+def _told(what: str, facts: dict[str, str | int]) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _ENCODER.encode({"time": now, what: facts})
 
 
 class _Clock:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +66,9 @@ class Sidecar:
         setup = self._source.load(0)
         chain = self._chain(setup)
         self._gateway = Gateway(chain, self.instruments, self._access_log)
+        bound = setup.settings.binding
+        pod = os.environ.get("MODELWARD_POD") or socket.gethostname()
+        self._access_log.begin(pod=pod, namespace=bound.namespace, model=bound.name, generation=bound.generation)
         limits = setup.settings.limits
         self.server = Server(self._gateway, limits, loop.time)
         self._monitor_server = Server(Monitor(self.instruments, self.not_ready), limits, loop.time)
@@ -155,6 +160,7 @@ class Sidecar:
         await self.listener.accept(setup.context)
         self._note(setup)
         self.instruments.reloads.add("taken")
+        self._access_log.note("configuration", generation=setup.settings.binding.generation)
         log.event("info", "a changed configuration is in force", generation=setup.settings.binding.generation)
         return True
 

@@ -21,6 +21,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from modelward.cli.main import cli
+from modelward.logchain import verify
 from tests.corpus import good
 from tests.unit.sidecar.harness import KEY, fitted, jwk, token
 
@@ -146,7 +147,10 @@ def test_the_very_same_sidecar_runs_here(files: Path, model: str, plaintext: boo
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
-    assert [json.loads(line)["status"] for line in out.splitlines()] == [200, 403]
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["status"] for line in lines if "request" in line] == [200, 403]
+    verdict = verify(out.encode().splitlines(), whole=True)
+    assert (verdict.findings, verdict.records) == ([], 2)
     assert "Access log on standard output" in err
 
 

@@ -321,9 +321,10 @@ class Running:
         raise AssertionError(f"no series {line}")
 
     def log(self, lines: int = 0) -> list[dict[str, Any]]:
-        """The access log, once it has at least so many lines."""
+        """The records of the access log, once it has at least so many."""
         for _ in range(100):
             found = [json.loads(line) for line in self.log_path.read_text().splitlines()]
+            found = [line for line in found if "request" in line]
             if len(found) >= lines:
                 return found
             time.sleep(0.05)

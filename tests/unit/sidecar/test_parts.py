@@ -15,7 +15,7 @@ from modelward.sidecar.exchange import Exchange, Response, refused, render
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.metrics import Counter, Gauge, Histogram, exposition
 from modelward.sidecar.problems import BY_SLUG, TABLE, Refusal
-from modelward.sidecar.record import AccessLog
+from modelward.sidecar.record import AccessLog, Recorder
 from modelward.sidecar.routes import Router
 
 SIDECAR = Path(__file__).parents[3] / "operator" / "modelward" / "sidecar"
@@ -148,10 +148,11 @@ def test_a_line_is_one_json_object_whatever_a_name_holds(tmp_path):
     target = os.open(path, os.O_WRONLY | os.O_CREAT)
     log = AccessLog(target, instruments.telemetry)
     name = 'user:"}\n\r\u2028\x00{"status":200}\x1b[31m'
-    log.append(exchange(caller=Caller(name=name, issuer="i", subjects=frozenset())), 0.0, 1, 2)
+    caller = Caller(name=name, issuer="i", subjects=frozenset())
+    log.append(Recorder().record(exchange(caller=caller), 0.0, 1, 2))
     log.close()
     os.close(target)
-    (line,) = path.read_bytes().splitlines()
+    _, line, _ = path.read_bytes().splitlines()  # between the start and the end
     record = json.loads(line)
     assert record["subject"] == name
     assert record["time"] == "1970-01-01T00:00:00.000Z"
@@ -166,7 +167,7 @@ def test_every_request_is_counted_once_when_the_sink_stands_still():
     log = AccessLog(writing, instruments.telemetry, max_pending=500)
     for _ in range(20):
         for _ in range(1000):
-            log.append(exchange(), 0.0, 0, 0)
+            log.append(Recorder().record(exchange(), 0.0, 0, 0))
         log.flush()
     assert counted(instruments)["dropped"] >= 20_000 - 2000
     drained = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(reading, 65536), b"")])
@@ -185,7 +186,7 @@ def test_a_sink_that_fails_is_counted(tmp_path):
     target = os.open("/dev/full", os.O_WRONLY)
     log = AccessLog(target, instruments.telemetry)
     for _ in range(3):
-        log.append(exchange(), 0.0, 0, 0)
+        log.append(Recorder().record(exchange(), 0.0, 0, 0))
     log.close()
     os.close(target)
     assert counted(instruments) == {"sent": 0, "dropped": 0, "failed": 3}

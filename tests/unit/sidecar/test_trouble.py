@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from modelward.logchain import verify
 from tests.unit.sidecar.harness import Running, infer, request, settings
 
 QUICK = settings()["limits"] | {"upstreamSeconds": 0.5, "connectSeconds": 0.5}
@@ -170,7 +171,8 @@ def test_a_full_queue_is_503_and_the_rest_is_served(run):
 def test_a_dead_sink_of_the_access_log_fails_no_request(run, tmp_path):
     running: Running = run()
     full = os.open("/dev/full", os.O_WRONLY)
-    running.sidecar._access_log._target, before = full, running.sidecar._access_log._target
+    writer = running.sidecar._access_log._writer
+    writer._target, before = full, writer._target
     try:
         for _ in range(5):
             assert running.ask(infer()).status == 200
@@ -180,7 +182,9 @@ def test_a_dead_sink_of_the_access_log_fails_no_request(run, tmp_path):
             time.sleep(0.05)
         assert running.metric('modelward_telemetry_total{sink="access-log",outcome="failed"}') == 5
     finally:
-        running.sidecar._access_log._target = before
+        writer._target = before
         os.close(full)
     assert running.ask(infer()).status == 200
     assert len(running.log(1)) == 1
+    verdict = verify(running.log_path.read_bytes().splitlines())
+    assert (verdict.findings, verdict.failed, verdict.records) == ([], 5, 1)
