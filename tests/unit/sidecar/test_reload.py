@@ -328,7 +328,8 @@ def test_sigterm_drains_what_is_under_way_and_exits_0(process, mounted):
         assert (answer.status, answer.header["connection"]) == (200, "close")
     out, err = sidecar.process.communicate(timeout=10)
     assert sidecar.process.returncode == 0
-    (line,) = [json.loads(each) for each in out.splitlines()]
+    start, line, end = [json.loads(each) for each in out.splitlines()]
+    assert (start["start"]["model"], end["end"]) == ("m", {})
     assert line["status"] == 200
     assert all(json.loads(each)["level"] == "info" for each in err.splitlines())
 
