@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._blocked = False
-        self._waiting = "nothing"
+        self._wait_no_more()
         if self._stream is not None:
             self._stream.resume()
         self._pump()
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
         final = exchange.close or self._server.draining or (self._last and not self._pending)
         head = exchange.method == b"HEAD"
         self._transport.write(render(response, request_id=exchange.id, close=final, head=head))
-        self._waiting = "nothing"
+        self._wait_no_more()
         self._finish(exchange, response.status, 0 if head else len(response.body))
         if final:
             self._end(unread=not exchange.complete)
@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
         exchange.refusal = refusal
         if refusal is None and exchange.chunks:
             self._transport.write(b"0\r\n\r\n")
-        self._waiting = "nothing"
+        self._wait_no_more()
         self._finish(exchange, status, exchange.sent)
         if refusal is not None:
             self._last = True
@@ -335,6 +335,11 @@ class Connection(asyncio.Protocol):
             if self._server.draining:
                 seconds = min(seconds, _DRAIN_SECONDS) if what != "nothing" else seconds
             self.deadline = self._server.clock() + seconds
+
+    def _wait_no_more(self) -> None:
+        """What was waited for has come: its deadline must not hit what comes after."""
+        self._waiting = "nothing"
+        self.deadline = _NEVER
 
     def expire(self) -> None:
         """The wait has been too long."""

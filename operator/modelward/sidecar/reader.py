@@ -49,6 +49,7 @@ class RequestReader:
 
     __slots__ = (
         "_arrived",
+        "_ended_here",
         "_fields_left",
         "_head_bytes",
         "_limits",
@@ -66,6 +67,7 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._arrived = 0.0
         self._head_bytes = 0  # fed since the header began: it may still lie unparsed in the parser
+        self._ended_here = False  # a request ended in what is being fed
         self._size_left = 0
         self._fields_left = 0
         self.in_head = True
@@ -79,6 +81,7 @@ class RequestReader:
             Refusal: the bytes are not HTTP/1.1 as it is read here. The connection cannot go on.
         """
         self._arrived = now
+        self._ended_here = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -91,7 +94,9 @@ class RequestReader:
             if self.ended:  # bytes after a request that asked to close
                 return
             raise Refusal("bad-framing", "The request is not valid HTTP/1.1.", close=True) from None
-        if self.reading is not None and self.in_head:
+        # How much of a read that brought the end of one request is the next one's header, the parser does not say; a
+        # pipelining client's read may be large, and is counted from the next one on.
+        if self.reading is not None and self.in_head and not self._ended_here:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
                 raise _too_large(self._limits)
@@ -160,6 +165,7 @@ class RequestReader:
         exchange.started = self._arrived
         self.ended = exchange.close
         self.reading = None
+        self._ended_here = True
 
     @property
     def _exchange(self) -> Exchange:

@@ -95,6 +95,20 @@ def test_refusals(content, slug):
     assert read(*(bytes([byte]) for byte in content)) == slug
 
 
+@pytest.mark.parametrize("cut", [60, 130, 200])
+def test_a_long_read_of_many_requests_is_no_long_header(cut):
+    """The read ends within the header of the last one, which is small."""
+    one = HEAD + b"Content-Length: 400\r\n\r\n" + b"x" * 400
+    stream = one * 100
+    assert len(read(stream[:-cut], stream[-cut:])) == 100
+    assert len(read(stream[: -len(one) + 10], stream[-len(one) + 10 :])) == 100
+
+
+def test_a_header_that_begins_behind_another_request_is_bounded_too():
+    piece = b"y" * 9_000
+    assert read(STREAM + HEAD + b"X: ", piece, piece) == "header-too-large"
+
+
 def test_what_follows_a_request_that_closes_is_ignored():
     ((_, target, _, _, complete),) = read(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nrubbish \x00")
     assert (target, complete) == (b"/a", True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modelward.sidecar.events import MAX_EVENT_BYTES, EventScreen
 from modelward.sidecar.problems import Refusal
-from tests.unit.sidecar.harness import ANSWER, Client, Running, infer, request
+from tests.unit.sidecar.harness import ANSWER, Client, Running, infer, request, settings
 
 STREAM = "/v2/models/m/infer_stream"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -199,6 +199,26 @@ def test_a_client_that_does_not_read_holds_the_model_up_and_memory_down(running)
         assert reader.complete
     running.model.behaviour = lambda connection, _: connection.answer(json.dumps(ANSWER).encode())
     assert running.ask(infer()).status == 200  # the model's connection is read from again
+
+
+def test_a_client_that_was_slow_once_is_not_cut_off_later(run):
+    """Its patience ran out long after it had gone on reading."""
+    running = run(limits=settings()["limits"] | {"writeSeconds": 0.8})
+    model = Script(running)
+    piece = chunk(b"data: " + b"x" * 65536 + b"\n\n")
+    with running.client() as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        client.send(request(infer(), target=STREAM))
+        model.write(HEAD + piece * 200)
+        time.sleep(0.3)  # it does not read
+        reader = Reader(client)
+        reader.until(200 * (65536 + 8))
+        for _ in range(4):
+            time.sleep(0.5)
+            model.write(chunk(event(1)))
+        model.write(b"0\r\n\r\n")
+        reader.to_the_end()
+        assert reader.complete
 
 
 def test_a_client_of_http_1_0_gets_it_until_the_connection_closes(running):
