@@ -17,6 +17,7 @@ from modelward.privacy.tokens import TokenError
 from modelward.privacy.values import TreatmentError
 from modelward.sidecar import config
 from modelward.sidecar.problems import Refusal
+from modelward.sidecar.repeated import refuse_repeated
 from modelward.sidecar.tensors import Tensor
 
 _MAX_DEPTH = 8
@@ -51,8 +52,9 @@ class Answers:
             if not isinstance(answer, dict):
                 raise _unfit()
             by_name = self._v2 and "outputs" in answer  # an explanation may have another form
+            refuse_repeated(body, len(answer) + sum(map(len, answer["outputs"])) if by_name else 0)
             changed = self._outputs(answer, sent) if by_name else self._walk(answer, sent, _MAX_DEPTH)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+        except (Refusal, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
             raise _unfit() from None
         return _ENCODER.encode(answer) if changed else body
 

@@ -1,7 +1,7 @@
 """Bodies of the inference protocols, checked against the declared inputs and written anew.
 
-What is forwarded is what was checked: the body is rebuilt from the decoded values, so a duplicate key, an odd
-encoding or a field that this module does not know cannot reach the model in another reading than ours.
+What is forwarded is what was checked: a name that comes twice is refused, and the body is rebuilt from the decoded
+values, so an odd encoding or a field that this module does not know cannot reach the model in another reading than ours.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from modelward.sidecar import config
 from modelward.sidecar.problems import Refusal
+from modelward.sidecar.repeated import refuse_repeated
 from modelward.sidecar.tensors import MAX_RANK, Tensor, TensorSpec, quote
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -119,6 +120,7 @@ class Schema:
 
     def _check_v2(self, body: bytes) -> Checked:
         request = _decode(_V2_DECODER, body)
+        refuse_repeated(body, _members(request, *request.inputs, *(request.outputs or ())))
         _refuse_binary(request)
         if self.treated:
             self._refuse_treated(request, *request.inputs, *(request.outputs or ()))
@@ -174,6 +176,7 @@ class Schema:
         if self.treated:
             self._refuse_treated(request)
         if self.declared is None:
+            refuse_repeated(body, _members(request))
             rows = [_decode_any(row) for row in request.instances]
             return Checked([], lambda _: _ENCODER.encode(_v1(request, rows)))
         as_objects = bytes(request.instances[0])[:1] == b"{"
@@ -181,6 +184,7 @@ class Schema:
         if not as_objects and len(specs) != 1:
             raise Refusal("schema-violation", f"Each instance must be an object with the inputs {self._names()}.")
         columns = self._v1_columns(request.instances) if as_objects else {specs[0].name: request.instances}
+        refuse_repeated(body, _members(request) + (sum(map(len, columns.values())) if as_objects else 0))
         tensors = [_read_rows(spec, columns[spec.name]) for spec in specs if spec.name in columns]
 
         def write(tensors: list[Tensor]) -> bytes:
@@ -264,7 +268,9 @@ class Outputs:
             Refusal: 502; the caller is not told what did not fit.
         """
         try:
-            for entry in _decode(_ANSWER_DECODER, body).outputs:
+            answer = _decode(_ANSWER_DECODER, body)
+            refuse_repeated(body, _members(answer, *answer.outputs))
+            for entry in answer.outputs:
                 spec = self._declared.get(entry.name)
                 if spec is None or entry.datatype != spec.datatype:
                     raise _unfit()
@@ -275,6 +281,17 @@ class Outputs:
 
 def _unfit() -> Refusal:
     return Refusal("bad-upstream", "The model's answer does not fit its declared outputs.", reason="upstream-schema")
+
+
+def _members(*parts: _Strict) -> int:
+    """How many members these objects have, with those of their parameters."""
+    count = 0
+    for part in parts:
+        for name in part.__struct_fields__:
+            value = getattr(part, name)
+            if value is not UNSET:
+                count += 1 + (len(value) if name == "parameters" and value else 0)
+    return count
 
 
 def _refuse_binary(request: _V2) -> None:
@@ -289,6 +306,7 @@ def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes | Raw, where: str = 
             return decoder.decode(body)
         except msgspec.ValidationError as error:
             _ANY_DECODER.decode(body)  # reading ends at the first misfit: is the rest JSON at all?
+            refuse_repeated(bytes(body), 0)
             # msgspec names types, fields and positions; it goes to the caller alone, who sent them.
             detail = f"{where} does not fit the inference protocol: {str(error)[:256]}."
             raise Refusal("schema-violation", detail) from None

@@ -145,16 +145,60 @@ def test_a_bound_of_whole_numbers_may_be_a_fraction():
     refusal(schema, body([-1, 1, 2], datatype="INT32"))
 
 
-def test_a_duplicate_key_cannot_smuggle():
-    """What is checked is what is forwarded, whichever of the two keys that was."""
-    for content in (
-        body().replace(b'"data": [1, 2, 3]', b'"data": [1, 2, 3], "data": [7, 8, 9]'),
-        body().replace(b"{", b'{"id": "a", "id": "b", ', 1),
-        body()[:-1] + b', "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [7, 8, 9]}]}',
-    ):
-        checked = v2().check(content)
-        assert checked.encode().count(b'"data"') == checked.encode().count(b'"inputs"') == 1
-        assert json.loads(checked.encode())["inputs"][0]["data"] == checked.tensors[0].data
+REPEATED = (
+    body().replace(b'"data": [1, 2, 3]', b'"data": [1, 2, 3], "data": [7, 8, 9]'),
+    body().replace(b"{", b'{"id": "a", "id": "b", ', 1),
+    body().replace(b"{", b'{"id": "a", "\\u0069d": "b", ', 1),
+    body().replace(b"{", b'{"parameters": {"a": "x:y", "a": "x"}, ', 1),
+    body()[:-1] + b', "inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [7, 8, 9]}]}',
+    b'{"unknown": {"a": 1, "a": 1}}',
+)
+
+
+@pytest.mark.parametrize("content", REPEATED)
+def test_a_name_that_comes_twice_is_refused(content):
+    with pytest.raises(Refusal) as refused:
+        v2().check(content)
+    assert refused.value.problem.slug == "malformed-json"
+    assert "two members of one name" in refused.value.detail
+
+
+def test_a_name_that_comes_twice_is_refused_in_what_is_dropped_too():
+    extra = b'{"inputs": [{"name": "y", "shape": [1], "datatype": "BYTES", "data": [{"a": 1, "a": 2}]}, '
+    with pytest.raises(Refusal, match="malformed-json"):
+        v2(undeclared="Drop").check(body().replace(b'{"inputs": [', extra, 1))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"instances": [[1, 2, 3]], "instances": [[1, 2, 3]]}',
+        b'{"instances": [{"x": [1, 2, 3], "x": [1, 2, 3]}]}',
+        b'{"instances": [[1, 2, 3]], "parameters": {"a": 1, "a": 1}}',
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_name_that_comes_twice_is_refused_in_v1(content, known):
+    with pytest.raises(Refusal, match="malformed-json"):
+        Schema("v1", [declared()] if known else None, "Reject").check(content)
+
+
+def test_an_answer_that_names_its_outputs_twice_does_not_pass():
+    outputs = Outputs([config.TensorDeclaration("y", "INT64", [1])])
+    one = b'"outputs": [{"name": "y", "shape": [1], "datatype": "INT64", "data": [1]}]'
+    outputs.check(b"{" + one + b"}")
+    with pytest.raises(Refusal, match="bad-upstream"):
+        outputs.check(b'{"outputs": [{"name": "secret"}], ' + one + b"}")
+    with pytest.raises(Refusal, match="bad-upstream"):
+        outputs.check(b"{" + one + b", " + one + b"}")
+
+
+def test_colons_in_strings_repeat_nothing():
+    names = config.TensorDeclaration("n", "BYTES", [-1])
+    times = {"inputs": [{"name": "n", "shape": [1], "datatype": "BYTES", "data": ["12:00:00 \u003a"]}], "id": "a:b"}
+    content = json.dumps(times).encode()
+    assert json.loads(Schema("v2", [names], "Reject").check(content).encode()) == times
+    assert Schema("v2", [names], "Reject").check(content.replace(b'"id"', b'"parameters": {"n": ' + b"1" * 15 + b'}, "id"'))
 
 
 def test_undeclared_inputs_can_be_dropped_and_missing_ones_never():
