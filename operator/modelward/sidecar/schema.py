@@ -1,7 +1,8 @@
 """Bodies of the inference protocols, checked against the declared inputs and written anew.
 
 What is forwarded is what was checked: a name that comes twice is refused, and the body is rebuilt from the decoded
-values, so an odd encoding or a field that this module does not know cannot reach the model in another reading than ours.
+values, so an odd encoding or a field that this module does not know cannot reach the model in another reading than
+ours.
 """
 
 from collections.abc import Callable, Container, Sequence

@@ -198,7 +198,9 @@ def test_colons_in_strings_repeat_nothing():
     times = {"inputs": [{"name": "n", "shape": [1], "datatype": "BYTES", "data": ["12:00:00 \u003a"]}], "id": "a:b"}
     content = json.dumps(times).encode()
     assert json.loads(Schema("v2", [names], "Reject").check(content).encode()) == times
-    assert Schema("v2", [names], "Reject").check(content.replace(b'"id"', b'"parameters": {"n": ' + b"1" * 15 + b'}, "id"'))
+    assert Schema("v2", [names], "Reject").check(
+        content.replace(b'"id"', b'"parameters": {"n": ' + b"1" * 15 + b'}, "id"')
+    )
 
 
 def test_undeclared_inputs_can_be_dropped_and_missing_ones_never():
