@@ -6,13 +6,19 @@ Rules are tried in their order and the first that fits decides; nothing fits, no
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from math import ceil
+from typing import TYPE_CHECKING
 
 from modelward.sidecar import config as settings
 from modelward.sidecar.caller import Caller, merge, purpose_from_header
 from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
+from modelward.sidecar.ticket import Ticket
 from modelward.sidecar.tokens import CHALLENGE, CHALLENGE_INVALID, TokenVerifier
+
+if TYPE_CHECKING:
+    from modelward.sidecar.shared_limits import Counting
 
 ANYONE = "*"  # any authenticated caller; the policies that ship refuse such a rule
 MAX_LIMITED_CALLERS = 10_000
@@ -75,16 +81,19 @@ class _Window:
 
 
 class _Rule:
-    """A rule, made quick to match."""
+    """A rule, made quick to match. `shared`: its limit in the common count, where there is one."""
 
-    __slots__ = ("limiter", "operations", "purposes", "subjects")
+    __slots__ = ("limiter", "operations", "purposes", "rule", "shared", "subjects")
 
-    def __init__(self, rule: settings.Rule) -> None:
+    def __init__(self, rule: settings.Rule, counting: "Counting | None") -> None:
+        self.rule = rule
         self.subjects = frozenset(rule.subjects)
         self.operations = frozenset(rule.operations)
         self.purposes = frozenset(rule.purposes)
         limit = rule.rate_limit
-        self.limiter = RateLimiter(limit.requests, limit.seconds) if limit else None
+        replicas = counting.settings.replicas if counting else 1  # each has its share, while it counts alone
+        self.limiter = RateLimiter(max(limit.requests // replicas, 1), limit.seconds) if limit else None
+        self.shared = counting.limit(rule) if counting else None
 
     def fits(self, caller: Caller, operation: str, purpose: str | None) -> bool:
         return (
@@ -95,20 +104,36 @@ class _Rule:
 
 
 class Access:
-    """The access rules of one configuration. `keys` gives an issuer's keys, `clock` tells seconds since the epoch."""
+    """The access rules of one configuration.
+
+    Args:
+        access: the configuration.
+        keys: gives an issuer's keys.
+        counting: the common count of rate limits; None: each replica counts by itself.
+        clock: seconds since the epoch.
+    """
 
     def __init__(
         self,
         access: settings.Access,
         keys: Callable[[settings.Issuer], Keys] = given,
+        counting: "Counting | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         skew = access.clock_skew_seconds
         self._tokens = TokenVerifier(access.issuers, skew_seconds=skew, keys=keys, clock=clock)
-        self._rules = [_Rule(rule) for rule in access.rules]
-        self._known_purposes = frozenset[str]().union(*(rule.purposes for rule in self._rules))
+        self.counting = counting
+        self.rules = [_Rule(rule, counting) for rule in access.rules]
+        self._known_purposes = frozenset[str]().union(*(rule.purposes for rule in self.rules))
         self._purpose_header = access.purpose_header
         self._clock = clock
+
+    def inherit(self, previous: "Access") -> None:
+        """Go on counting where the configuration before this one stopped, for the rules that are still the same."""
+        for rule in self.rules:
+            for one in previous.rules:
+                if one.rule == rule.rule and (one.shared is None) == (rule.shared is None):
+                    rule.limiter = one.limiter
 
     def forget_tokens(self) -> None:
         """Verify every token anew: an issuer has withdrawn a key."""
@@ -147,8 +172,8 @@ class Access:
             return caller.purpose
         return purpose_from_header(header)
 
-    def authorise(self, caller: Caller, operation: str, purpose: str | None) -> None:
-        """Return when a rule allows the operation and its rate limit holds.
+    def authorise(self, caller: Caller, operation: str, purpose: str | None) -> Ticket | None:
+        """Return when a rule allows the operation and its rate limit holds; with a ticket while that is being asked.
 
         Raises:
             Refusal: 403 when no rule fits, 429 when the rule's limit is used up.
@@ -157,7 +182,7 @@ class Access:
         key = (operation, purpose if purpose in self._known_purposes else None)
         index = caller.matches.get(key)
         if index is None:
-            index = next((i for i, rule in enumerate(self._rules) if rule.fits(caller, *key)), -1)
+            index = next((i for i, rule in enumerate(self.rules) if rule.fits(caller, *key)), -1)
             caller.matches[key] = index
         if index < 0:
             raise Refusal(
@@ -166,10 +191,32 @@ class Access:
                 "`spec.access.rules`; the purpose is your token's claim `purpose`.",
                 reason="no-rule",
             )
-        limiter = self._rules[index].limiter
-        if limiter is not None and (seconds := limiter.wait(f"{caller.issuer}\0{caller.name}")) > 0:
-            raise Refusal(
-                "rate-limited",
-                "The access rule's rate limit is used up; try again after `Retry-After` seconds.",
-                headers=b"retry-after: %d\r\n" % ceil(seconds),
-            )
+        rule = self.rules[index]
+        if rule.limiter is None:
+            return None
+        who = f"{caller.issuer}\0{caller.name}"
+        if rule.shared is not None and self.counting is not None:
+            ticket = Ticket()
+            if self.counting.take(rule.shared, who.encode(), partial(self._counted, ticket, rule.limiter, who)):
+                return ticket
+            self.counting.count("alone")
+        refusal = _limited(rule.limiter.wait(who))
+        if refusal is not None:
+            raise refusal
+        return None
+
+    def _counted(self, ticket: Ticket, share: RateLimiter, who: str, seconds: float | None) -> None:
+        """The common count has answered, or could not."""
+        assert self.counting is not None  # noqa: S101 - it calls
+        self.counting.count("alone" if seconds is None else "together")
+        ticket.settle(_limited(share.wait(who) if seconds is None else seconds))
+
+
+def _limited(seconds: float) -> Refusal | None:
+    if seconds <= 0:
+        return None
+    return Refusal(
+        "rate-limited",
+        "The access rule's rate limit is used up; try again after `Retry-After` seconds.",
+        headers=b"retry-after: %d\r\n" % ceil(seconds),
+    )

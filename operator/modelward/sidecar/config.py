@@ -21,6 +21,7 @@ from modelward.privacy.spec import Treatment
 
 MAX_CONFIG_BYTES = 1 << 20  # a ConfigMap's own limit
 MAX_BASELINE_BYTES = 1 << 20
+LIMITS_PASSWORD = "limits-password"  # noqa: S105 - a file's name
 
 Text = Annotated[str, Meta(max_length=1024)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 31)]
@@ -89,7 +90,10 @@ class KeyFetching(Section, frozen=True):
 
 
 class RateLimit(Section, frozen=True):
-    """At most `requests` in any window of `seconds`, for each caller under the rule, in each replica."""
+    """At most `requests` in any window of `seconds`, for each caller under the rule.
+
+    Counted in each replica by itself, or by all together (`Access.shared_limits`).
+    """
 
     requests: Annotated[int, Meta(ge=1, le=1_000_000)]
     seconds: Annotated[int, Meta(ge=1, le=86_400)]
@@ -104,6 +108,21 @@ class Rule(Section, frozen=True):
     rate_limit: RateLimit | None = None
 
 
+class SharedLimits(Section, frozen=True):
+    """Where the replicas of a model count its rate limits together.
+
+    `address` is redis://[user@]host:port[/database], or rediss:// for TLS, where `authorities` (PEM; empty: public CAs)
+    are trusted. `model`: what the counts are kept under. `replicas`: how many share a limit when the server is away.
+    `password`: whether the file `LIMITS_PASSWORD` is beside the serving certificate.
+    """
+
+    address: Text
+    model: Text
+    authorities: Annotated[str, Meta(max_length=256 << 10)] = ""
+    replicas: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    password: bool = False
+
+
 class Access(Section, frozen=True):
     """Callers and what they may do. An empty list of rules allows nothing."""
 
@@ -112,6 +131,7 @@ class Access(Section, frozen=True):
     purpose_header: bool = False
     clock_skew_seconds: Annotated[int, Meta(ge=0, le=300)] = 30
     key_fetching: KeyFetching = KeyFetching()
+    shared_limits: SharedLimits | None = None
 
 
 class TensorDeclaration(Section, frozen=True):

@@ -7,6 +7,7 @@ requests, and each exchange keeps the chain that it began with.
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from modelward.privacy.keys import Keys as PseudonymKeys
 from modelward.sidecar import config, log
@@ -22,15 +23,21 @@ from modelward.sidecar.routes import Route, Router
 from modelward.sidecar.schema import Outputs, Schema
 from modelward.sidecar.screening import Screen
 from modelward.sidecar.tensors import Tensor
+from modelward.sidecar.ticket import Held, Ticket
 from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
+
+if TYPE_CHECKING:
+    from modelward.sidecar.shared_limits import Counting
 
 _PASSED_ON = (b"traceparent", b"tracestate")
 _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
 
 
 class Chain:
-    """The checks of one configuration, and the connections to its model. `keys` gives an issuer's keys.
+    """The checks of one configuration, and the connections to its model.
+
+    `keys` gives an issuer's keys, `counting` is the common count of rate limits.
 
     Raises:
         ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
@@ -43,10 +50,11 @@ class Chain:
         upstream: Upstream,
         keys: Callable[[config.Issuer], Keys] = given,
         pseudonyms: PseudonymKeys | None = None,
+        counting: "Counting | None" = None,
     ) -> None:
         self.settings = settings
         self.router = Router(settings.upstream.protocol, settings.upstream.model)
-        self.access = Access(settings.access, keys)
+        self.access = Access(settings.access, keys, counting)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
         declared = self.schema.declared
@@ -64,11 +72,12 @@ class Chain:
 
 
 class _Work:
-    """What one exchange carries along: its chain and route."""
+    """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
 
-    __slots__ = ("chain", "flag", "route", "tensors")
+    __slots__ = ("chain", "flag", "route", "tensors", "ticket")
 
-    def __init__(self, chain: Chain, route: Route) -> None:
+    def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
+        self.ticket = ticket
         self.chain = chain
         self.route = route
         self.flag = b""
@@ -101,13 +110,19 @@ class Gateway:
         exchange.operation = route.operation
         exchange.model = route.model
         exchange.purpose = access.purpose(caller, header.get(b"x-modelward-purpose"))
-        access.authorise(caller, route.operation, exchange.purpose)
+        ticket = access.authorise(caller, route.operation, exchange.purpose)
         if route.has_body:
             _check_media(header)
-        exchange.state = _Work(chain, route)
+        exchange.state = _Work(chain, route, ticket)
 
     def respond(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
-        """Check the body, screen it, and ask the model."""
+        """Check the body, screen it, and ask the model, once the rate limit is known to hold."""
+        ticket = exchange.state.ticket if isinstance(exchange.state, _Work) else None
+        if ticket is None:
+            return self._ask(exchange, reply)
+        return Held(ticket, partial(self._ask, exchange, reply), reply).abandon
+
+    def _ask(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
         try:
             work = exchange.state
             assert isinstance(work, _Work)  # noqa: S101 - set by admit

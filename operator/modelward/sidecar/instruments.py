@@ -59,6 +59,12 @@ class Instruments:
             ("outcome",),
             [("fetched",), ("failed",), ("expired",)],
         )
+        self.rate_limit_checks = Counter(
+            "modelward_rate_limit_checks_total",
+            "Requests under a shared rate limit: counted together with the other replicas, or alone.",
+            ("counted",),
+            [("together",), ("alone",)],
+        )
         self.certificate_expires: float | None = None  # seconds since the epoch
         self.generation = 0
         self._gauges: list[Gauge] = [
@@ -106,6 +112,7 @@ class Instruments:
                 self.telemetry,
                 self.reloads,
                 self.key_fetches,
+                self.rate_limit_checks,
                 *self._gauges,
             )
         )

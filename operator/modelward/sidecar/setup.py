@@ -1,12 +1,14 @@
 """Where a running sidecar's configuration comes from: signed files in the cluster, given objects on a laptop."""
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from modelward.privacy.keys import MAX_FILE_BYTES, KeyFileError, Keys, from_bytes
 from modelward.sidecar import config, tls
+
+_MAX_PASSWORD = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,7 @@ class Setup:
     """A configuration with what it refers to. `context` None: plaintext; the expiry in seconds since the epoch.
 
     `keys`: what pseudonyms and date shifts are made with, where the configuration asks for any.
+    `limits_password` is the one for `settings.access.shared_limits`.
     """
 
     settings: config.Config
@@ -21,6 +24,7 @@ class Setup:
     context: ssl.SSLContext | None
     certificate_expires: float | None
     keys: Keys | None = None
+    limits_password: str = field(default="", repr=False)
 
 
 class Source(Protocol):
@@ -57,7 +61,8 @@ class SignedFiles:
         settings, baseline = config.read_signed(
             self._config_dir, self._public_key, self._namespace, self._name, running_generation
         )
-        return with_tls(settings, baseline, self._certificate, self._keys(settings))
+        setup = with_tls(settings, baseline, self._certificate, self._keys(settings))
+        return replace(setup, limits_password=self._password(settings))
 
     def _keys(self, settings: config.Config) -> Keys | None:
         if settings.keys is None:
@@ -68,6 +73,15 @@ class SignedFiles:
             return from_bytes(content)
         except KeyFileError as error:
             raise config.ConfigError(f"{settings.keys.file}: {error}") from error
+
+    def _password(self, settings: config.Config) -> str:
+        file = self._tls_dir / config.LIMITS_PASSWORD
+        if settings.access.shared_limits is None or not file.exists():
+            return ""
+        try:
+            return config.read_bounded(file, _MAX_PASSWORD).decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise config.ConfigError(f"{file} is not text in UTF-8") from None
 
     def fingerprint(self) -> object:
         """Identity, time and size of every file. Kubernetes swaps a symlink: other files are then behind the names."""

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelward.sidecar import log
 from modelward.sidecar.config import Config, ConfigError
@@ -23,6 +23,9 @@ from modelward.sidecar.protocol import Connection, Server
 from modelward.sidecar.record import AccessLog
 from modelward.sidecar.setup import Setup, Source
 from modelward.sidecar.upstream import Upstream
+
+if TYPE_CHECKING:
+    from modelward.sidecar.shared_limits import Counting
 
 _SWEEP_SECONDS = 0.5
 _FLUSH_SECONDS = 0.1
@@ -52,6 +55,7 @@ class Sidecar:
         self._model_ready = False
         self._keyring = KeyRing(self._key_withdrawn, self.instruments.key_fetches.add)
         self._keys_awaited = True
+        self._counting: Counting | None = None
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -80,6 +84,11 @@ class Sidecar:
         self._note(setup)
         self.instruments.watch(
             "modelward_issuer_keys_age_seconds", "Age of the oldest keys fetched by URL.", self._keyring.age
+        )
+        self.instruments.watch(
+            "modelward_rate_limits_shared",
+            "Whether rate limits are counted together with the other replicas (1) or alone, for now (0).",
+            lambda: None if self._counting is None else float(not self._counting.why),
         )
         self.instruments.watch(
             "modelward_connections", "Open client connections.", lambda: len(self.server.connections)
@@ -118,6 +127,7 @@ class Sidecar:
         self.server.abort()
         self._gateway.chain.upstream.close()
         self._keyring.close()
+        self._count_by(None)
         self.monitor.close()
         self._monitor_server.abort()
         for task in self._tasks:
@@ -153,6 +163,7 @@ class Sidecar:
             log.event("error", "a changed configuration is refused, the old one stays in force", why=str(error))
             return False
         previous = self._gateway.chain
+        chain.access.inherit(previous.access)
         self._gateway.chain = chain
         self.server.limits = setup.settings.limits
         if chain.upstream is not previous.upstream:
@@ -167,7 +178,27 @@ class Sidecar:
     def _chain(self, setup: Setup) -> Chain:
         access = setup.settings.access
         keys = partial(self._keyring.keys, fetching=access.key_fetching)
-        return Chain(setup.settings, setup.baseline, self._connect(setup.settings), keys, setup.keys)
+        counting = self._counting_of(setup)
+        return Chain(setup.settings, setup.baseline, self._connect(setup.settings), keys, setup.keys, counting)
+
+    def _counting_of(self, setup: Setup) -> "Counting | None":
+        """The common count of rate limits that a setup asks for: the one there is, if nothing about it has changed."""
+        settings, password = setup.settings.access.shared_limits, setup.limits_password
+        if settings is None:
+            return None
+        there = self._counting
+        if there is not None and (there.settings, there.password) == (settings, password):
+            return there
+        from modelward.sidecar.shared_limits import Counting  # noqa: PLC0415 - for those who ask for it
+
+        return Counting(settings, password, self.instruments.rate_limit_checks.add)
+
+    def _count_by(self, counting: "Counting | None") -> None:
+        if self._counting is not None and self._counting is not counting:
+            self._counting.close()
+        self._counting = counting
+        if counting is not None:
+            counting.start()
 
     def _key_withdrawn(self) -> None:
         self._gateway.chain.access.forget_tokens()
@@ -183,6 +214,7 @@ class Sidecar:
 
     def _note(self, setup: Setup) -> None:
         self._keyring.keep(setup.settings.access)
+        self._count_by(self._gateway.chain.access.counting)
         self.instruments.generation = setup.settings.binding.generation
         self.instruments.certificate_expires = setup.certificate_expires
 

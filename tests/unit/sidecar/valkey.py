@@ -1,0 +1,61 @@
+"""A real Valkey or Redis server, started for the tests on a port of its own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """The server; `stop` and `start` as often as wanted, at the same address."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        program = shutil.which("valkey-server") or shutil.which("redis-server")
+        if program is None:
+            pytest.fail("neither valkey-server nor redis-server is there: apt-get install redis-server")
+        self._program = program
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self._folder]
+        self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, "the server did not start within 20 seconds"
+                time.sleep(0.02)
+
+    def say(self, *words: str) -> bytes:
+        """Send one command; what it answers."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
+            client.sendall((" ".join(words) + "\r\n").encode())
+            return client.recv(1 << 20)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
