@@ -31,7 +31,7 @@ from modelward.controller.installation import Installation, Installed
 from modelward.controller.models import Models
 from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError
-from modelward.planner.access import AccessSettings, Egress, KeyFetching
+from modelward.planner.access import AccessSettings, Egress, KeyFetching, RateLimits
 from modelward.planner.names import KubeObject
 from modelward.privacy.keys import from_bytes
 from modelward.sidecar import config
@@ -316,6 +316,37 @@ async def test_fields_are_treated_by_keys_that_are_rotated_and_given_to_those_wh
     await controller.reconcile("treated")
     assert "pseudonym.keys" not in controller.made("treated")["Secret"]["data"]
     assert controller.server.kubectl("delete", *secret).ok
+
+
+async def test_the_password_of_the_common_count_goes_to_those_who_need_it_and_into_no_config(
+    controller: Controller,
+) -> None:
+    password = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "valkey", "namespace": SYSTEM},
+        "stringData": {"password": "canary-of-valkey"},
+    }
+    limits = RateLimits(address="redis://valkey.modelward-system.svc:6379", password_secret_name="valkey")
+    settings = AccessSettings(rate_limits=limits)
+    controller.installation = Installation(controller.cluster, SYSTEM, IMAGE, controller.clock, access=settings)
+    access = model("x")["spec"]["access"]
+    limited = [{"subjects": ["user:lee"], "rateLimit": {"requests": 10, "seconds": 60}}]
+    apply(controller.server, password, model("counts", access=access | {"rules": limited}), model("free"))
+    for name in ("counts", "free"):
+        await controller.reconcile(name)
+    counts, free = controller.made("counts"), controller.made("free")
+    assert base64.b64decode(counts["Secret"]["data"]["limits-password"]) == b"canary-of-valkey"
+    shared = json.loads(counts["ConfigMap"]["data"]["config.json"])["access"]["sharedLimits"]
+    assert (shared["address"], shared["model"], shared["replicas"]) == (limits.address, f"{PLACE}/counts", 2)
+    assert "limits-password" not in free["Secret"]["data"]
+    assert "sharedLimits" not in json.loads(free["ConfigMap"]["data"]["config.json"])["access"]
+    assert "canary-of-valkey" not in json.dumps([*counts.values(), *free.values()])
+    assert "canary-of-valkey" not in repr(controller.have())
+
+    assert controller.server.kubectl("delete", "secret", "valkey", "-n", SYSTEM).ok
+    await controller.reconcile("counts")
+    assert "limits-password" not in controller.made("counts")["Secret"]["data"]
 
 
 async def test_what_is_missing_is_named_and_nothing_is_half_made(controller: Controller) -> None:

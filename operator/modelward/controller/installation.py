@@ -6,6 +6,8 @@ All of it lives in the system namespace; nothing but leaves and public keys ever
 from __future__ import annotations
 
 import base64
+import binascii
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ from modelward.planner.pod_policy import identity_policies
 from modelward.planner.sidecar import CONFIG_KEY_KEY, FORMER_IMAGES_KEY, IMAGE_KEY, SETTINGS_NAME
 from modelward.privacy.keys import KEY_BYTES, KeyFileError, derive
 
+log = logging.getLogger("modelward.controller")
+
 AUTHORITY_SECRET = "modelward-ca"  # noqa: S105 - a name
 CONFIG_KEY_SECRET = "modelward-config-key"  # noqa: S105 - a name
 PSEUDONYM_SECRET = "modelward-pseudonym-keys"  # noqa: S105 - a name
@@ -44,6 +48,7 @@ class Installed:
     signing_key: Ed25519PrivateKey
     settings: Settings
     pseudonym_masters: Mapping[int, bytes] = field(repr=False)
+    limits_password: bytes = field(default=b"", repr=False)
 
 
 class Installation:
@@ -94,7 +99,8 @@ class Installation:
         settings = Settings(self._sidecar_image, base64.b64encode(public).decode(), former, access=access)
         await self._enforce_identity(settings)
         await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
-        return Installed(authority, signing_key, settings, await self._pseudonym_masters())
+        masters, password = await self._pseudonym_masters(), await self._limits_password()
+        return Installed(authority, signing_key, settings, masters, password)
 
     async def _authority(self) -> Authority:
         secret = await self._cluster.get("Secret", self.namespace, AUTHORITY_SECRET)
@@ -110,6 +116,18 @@ class Installation:
         if authority is not there:
             await self._update_secret(secret, {"next.crt": None, "next.key": None, **_authority_data(authority)})
         return authority
+
+    async def _limits_password(self) -> bytes:
+        """The password for the server that counts rate limits; without it every replica counts by itself."""
+        name = self._access.rate_limits.password_secret_name
+        if not name:
+            return b""
+        secret = await self._cluster.get("Secret", self.namespace, name)
+        try:
+            return base64.b64decode(((secret or {}).get("data") or {})["password"])
+        except (KeyError, binascii.Error):
+            log.warning("access.rateLimits.passwordSecretName: no `password` in Secret %s: limits are not shared", name)
+            return b""
 
     async def _signing_key(self) -> Ed25519PrivateKey:
         secret = await self._cluster.get("Secret", self.namespace, CONFIG_KEY_SECRET)

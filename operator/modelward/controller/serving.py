@@ -14,6 +14,7 @@ from modelward.controller.apply import ensure
 from modelward.controller.certificates import CertificateError, Pair, check_pair, issue, serves
 from modelward.controller.cluster import Cluster
 from modelward.controller.installation import Installed
+from modelward.planner.access import counts_together
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate, secret
@@ -79,8 +80,9 @@ async def serving_certificate(
         keeps = serves(in_place, installed.authority, names, now)
         pair = in_place if keeps else issue(installed.authority, names, now)
         authorities, told = installed.authority.bundle, "issued by modelward's own authority"
+    password = installed.limits_password if counts_together(md, installed.settings.access) else b""
     return Serving(
-        certificate=ServingCertificate(pair.chain, pair.key, authorities),
+        certificate=ServingCertificate(pair.chain, pair.key, authorities, password),
         there=there is not None,
         renews=there is not None and pair.chain != in_place.chain,
         told=f"{told}, valid until {rfc3339(pair.expires)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from msgspec import Meta
 from modelward import allowlist
 from modelward.api.modeldeployment import Issuer, ModelDeployment
 
+_REDIS = re.compile(r"rediss?://([!-.0-9;-?A-~]+@)?[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[0-9]{0,3})?")
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
@@ -49,6 +51,22 @@ class KeyFetching(_Part, frozen=True):
     egress: tuple[Egress, ...] = ()
 
 
+class RateLimits(_Part, frozen=True):
+    """Where all replicas of a model count its rate limits together.
+
+    Attributes:
+        address: of Valkey or Redis, as redis:// or rediss:// (TLS); empty: each replica counts by itself.
+        authorities: PEM bundle that is trusted there; empty: public authorities.
+        password_secret_name: Secret of the system namespace with the password under the key `password`; empty: none.
+        egress: where the pods of models with a rate limit may connect to for it.
+    """
+
+    address: str = ""
+    authorities: str = ""
+    password_secret_name: str = ""
+    egress: tuple[Egress, ...] = ()
+
+
 class ClusterIssuer(_Part, frozen=True):
     """Who issues service accounts' tokens in this cluster: the claim `iss`, and the keys (RFC 7517)."""
 
@@ -60,6 +78,7 @@ class AccessSettings(_Part, frozen=True):
     """All of it. `cluster` None: not known."""
 
     keys: KeyFetching = KeyFetching()
+    rate_limits: RateLimits = RateLimits()
     cluster: ClusterIssuer | None = None
 
 
@@ -80,9 +99,15 @@ def read_settings(text: str) -> AccessSettings:
     for index, address in enumerate(settings.keys.allow):
         if why := allowlist.problem(address, [address]):
             raise AccessSettingsError(f"access.keys.allow[{index}]: {why}")
-    for index, egress in enumerate(settings.keys.egress):
-        if bool(egress.cidr) == bool(egress.namespace):
-            raise AccessSettingsError(f"access.keys.egress[{index}]: give exactly one of cidr and namespace")
+    if settings.rate_limits.address and not _REDIS.fullmatch(settings.rate_limits.address):
+        raise AccessSettingsError(
+            "access.rateLimits.address: give redis://host:port or rediss://host:port (TLS); a password belongs into the"
+            " Secret that passwordSecretName names"
+        )
+    for what, ways in (("keys", settings.keys.egress), ("rateLimits", settings.rate_limits.egress)):
+        for index, egress in enumerate(ways):
+            if bool(egress.cidr) == bool(egress.namespace):
+                raise AccessSettingsError(f"access.{what}.egress[{index}]: give exactly one of cidr and namespace")
     return settings
 
 
@@ -93,10 +118,18 @@ def fetched(md: ModelDeployment) -> Iterator[tuple[str, Issuer]]:
             yield f"spec.access.issuers[{index}].jwksURI", issuer
 
 
+def counts_together(md: ModelDeployment, settings: AccessSettings) -> bool:
+    """Tell whether a model's replicas count its rate limits together."""
+    rules = md.spec.access.rules if md.spec.access else ()
+    return bool(settings.rate_limits.address) and any(rule.rate_limit for rule in rules)
+
+
 def egress_rules(md: ModelDeployment, settings: AccessSettings) -> list[dict[str, Any]]:
     """Return what a model's pods need to reach for access control, as a NetworkPolicy has it.
 
     The sidecar shares its pod's network with the model: what is opened for the one is open to the other. So nothing is
     opened for a model that does not need it.
     """
-    return [egress.rule() for egress in settings.keys.egress] if any(fetched(md)) else []
+    keys = settings.keys.egress if any(fetched(md)) else ()
+    counting = settings.rate_limits.egress if counts_together(md, settings) else ()
+    return [egress.rule() for egress in (*keys, *counting)]

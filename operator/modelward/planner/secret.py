@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.names import KubeObject, metadata
-from modelward.planner.sidecar import KEYS_FILE, serving_secret_name
+from modelward.planner.sidecar import KEYS_FILE, LIMITS_PASSWORD_KEY, serving_secret_name
 
 
 @dataclass(frozen=True, repr=False)
 class ServingCertificate:
     """A certificate chain with its key, and the authorities that a caller must trust; all PEM.
+
+    With them goes the password for the server that counts rate limits, where there is one.
 
     It has no representation: the key must not find its way into a log.
     """
@@ -20,6 +22,7 @@ class ServingCertificate:
     chain: bytes
     key: bytes
     authorities: bytes
+    limits_password: bytes = b""
 
 
 def secret(md: ModelDeployment, certificate: ServingCertificate, keys: bytes = b"") -> KubeObject:
@@ -27,6 +30,8 @@ def secret(md: ModelDeployment, certificate: ServingCertificate, keys: bytes = b
     data = {"ca.crt": certificate.authorities, "tls.crt": certificate.chain, "tls.key": certificate.key}
     if keys:
         data[KEYS_FILE] = keys
+    if certificate.limits_password:
+        data[LIMITS_PASSWORD_KEY] = certificate.limits_password
     return {
         "apiVersion": "v1",
         "kind": "Secret",

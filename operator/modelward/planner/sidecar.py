@@ -33,6 +33,8 @@ IMAGE_KEY = "image"
 FORMER_IMAGES_KEY = "formerImages"  # images that the sidecar had before, separated by spaces
 CONFIG_KEY_KEY = "configKey"  # base64 of the Ed25519 public key that signs sidecar configurations
 
+LIMITS_PASSWORD_KEY = "limits-password"  # noqa: S105 - a name: in the Secret with the serving certificate
+
 # Where Kubernetes mounts a service account's token into every container of a pod, the sidecar included.
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path, not a token
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from modelward import allowlist
 from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
 from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
-from modelward.planner.access import AccessSettings, ClusterIssuer, fetched
+from modelward.planner.access import AccessSettings, ClusterIssuer, counts_together, fetched
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar import KEYS_FILE
@@ -143,6 +143,13 @@ def _access(
     }
     if any(fetched(md)):  # the sidecar holds the list itself, whatever else changes about its configuration
         config["keyFetching"] = {"allow": list(settings.keys.allow), "authorities": settings.keys.authorities}
+    if counts_together(md, settings):
+        config["sharedLimits"] = {
+            "address": settings.rate_limits.address,
+            "authorities": settings.rate_limits.authorities,
+            "model": f"{namespace_of(md)}/{md.metadata.name}",
+            "replicas": max(md.spec.replicas, 1),
+        }
     return config
 
 

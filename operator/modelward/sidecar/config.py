@@ -113,14 +113,13 @@ class SharedLimits(Section, frozen=True):
 
     `address` is redis://[user@]host:port[/database], or rediss:// for TLS, where `authorities` (PEM; empty: public CAs)
     are trusted. `model`: what the counts are kept under. `replicas`: how many share a limit when the server is away.
-    `password`: whether the file `LIMITS_PASSWORD` is beside the serving certificate.
+    The password, if there is one, is in the file `LIMITS_PASSWORD` beside the serving certificate.
     """
 
     address: Text
     model: Text
     authorities: Annotated[str, Meta(max_length=256 << 10)] = ""
     replicas: Annotated[int, Meta(ge=1, le=100_000)] = 1
-    password: bool = False
 
 
 class Access(Section, frozen=True):

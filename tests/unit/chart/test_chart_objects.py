@@ -140,6 +140,13 @@ def test_addresses_of_keys_reach_the_controller_and_the_policy(render: Render) -
     parse(policy)
 
 
+def test_where_limits_are_counted_reaches_the_controller(render: Render) -> None:
+    objects = render("access.rateLimits.address=rediss://user@valkey.example:6380/2")
+    (container,) = of_kind(objects, "Deployment")["modelward-controller"]["spec"]["template"]["spec"]["containers"]
+    (variable,) = (one for one in container["env"] if one["name"] == "MODELWARD_ACCESS")
+    assert read_settings(variable["value"]).rate_limits.address == "rediss://user@valkey.example:6380/2"
+
+
 def test_authorities_survive_the_way_to_the_controller(render: Render) -> None:
     pem = Authority().pem
     objects = render(f"access.keys.authorities={pem}")

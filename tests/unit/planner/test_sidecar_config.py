@@ -18,6 +18,7 @@ from modelward.planner.access import (
     ClusterIssuer,
     Egress,
     KeyFetching,
+    RateLimits,
     egress_rules,
     read_settings,
 )
@@ -244,12 +245,40 @@ def test_the_way_out_is_opened_for_those_who_need_it_alone() -> None:
         ('{"keys": {"allow": ["http://a.example/"]}}', r"access\.keys\.allow\[0\]: keys are fetched over https"),
         ('{"keys": {"allow": ["https://a@b.example/"]}}', r"access\.keys\.allow\[0\]: write it plainly"),
         ('{"keys": {"egress": [{"port": 443}]}}', r"access\.keys\.egress\[0\]: give exactly one of cidr and namespace"),
+        ('{"rateLimits": {"address": "http://x"}}', r"access\.rateLimits\.address: give redis://"),
+        ('{"rateLimits": {"address": "redis://:secret@x:1"}}', r"access\.rateLimits\.address: give redis://"),
+        ('{"rateLimits": {"address": "redis://a:secret@x:1"}}', r"access\.rateLimits\.address: give redis://"),
+        ('{"rateLimits": {"egress": [{"port": 1}]}}', r"access\.rateLimits\.egress\[0\]"),
         ('{"keys": {"egress": [{"port": 0, "cidr": "10.0.0.0/8"}]}}', r"port"),
     ],
 )
 def test_settings_that_cannot_be_used_are_told_by_their_value(text: str, said: str) -> None:
     with pytest.raises(AccessSettingsError, match=said):
         read_settings(text)
+
+
+LIMITS = AccessSettings(
+    rate_limits=RateLimits(address="redis://valkey.modelward-system.svc", egress=(Egress(port=6379, namespace="m"),))
+)
+
+
+def _limited() -> ModelDeployment:
+    limit = {"requests": 10, "seconds": 60}
+    return _changed(lambda spec: (spec["access"]["rules"][0].update(rateLimit=limit), spec.update(replicas=3)))
+
+
+def test_limits_are_shared_by_those_who_have_one_where_there_is_a_server() -> None:
+    config = msgspec.convert(sidecar_config(_limited(), [], REFERENCES, access=LIMITS), Config)
+    shared = config.access.shared_limits
+    assert shared is not None
+    assert (shared.address, shared.model, shared.replicas) == ("redis://valkey.modelward-system.svc", "clinic/wdbc", 3)
+    assert "sharedLimits" not in sidecar_config(_limited(), [], REFERENCES)["access"]
+    assert egress_rules(_limited(), LIMITS)[0]["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "m"}}}
+    ]
+    free = _changed(lambda spec: [rule.pop("rateLimit", None) for rule in spec["access"]["rules"]])
+    assert "sharedLimits" not in sidecar_config(free, [], REFERENCES, access=LIMITS)["access"]
+    assert egress_rules(free, LIMITS) == []
 
 
 def test_settings_are_empty_where_none_are_given() -> None:

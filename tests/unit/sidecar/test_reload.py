@@ -71,6 +71,37 @@ def changed(running, **changes):
     return document
 
 
+def test_the_password_for_shared_limits_is_read_beside_the_certificate_and_noticed_when_it_changes(mounted):
+    shared = {"address": "redis://127.0.0.1:1", "model": "clinic/m"}
+    mounted.write(settings(access=settings()["access"] | {"sharedLimits": shared}))
+    source = mounted.source()
+    assert source.load(0).limits_password == ""
+    before = source.fingerprint()
+    (mounted.folder / "limits-password").write_bytes(b"s3cret-w\xc3\xb6rd\n")
+    assert source.fingerprint() != before
+    setup = source.load(0)
+    assert setup.limits_password == "s3cret-wörd"
+    assert "s3cret" not in repr(setup)
+    (mounted.folder / "limits-password").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="not text"):
+        source.load(0)
+
+
+def test_a_reload_forgets_no_count(running):
+    limited = token(sub="limited")
+    purposeless = {"bearer": limited}
+    assert [running.ask(infer(), **purposeless).status for _ in range(3)] == [200, 200, 429]
+    running.source._setup = running.setup(changed(running, generation=2))
+    assert running.call(running.sidecar.reload())
+    assert running.ask(infer(), **purposeless).status == 429  # the same rule: its window goes on
+    rules = settings()["access"]["rules"]
+    rules[1]["rateLimit"]["requests"] = 5
+    access = settings()["access"] | {"rules": rules}
+    running.source._setup = running.setup(changed(running, generation=3, access=access))
+    assert running.call(running.sidecar.reload())
+    assert running.ask(infer(), **purposeless).status == 200  # another rule: a window of its own
+
+
 @pytest.fixture
 def mounted(tmp_path) -> Mounted:
     return Mounted(tmp_path / "mounted")
