@@ -14,7 +14,16 @@ from urllib.parse import quote
 from modelward import __version__
 from modelward.cli.output import to_json, with_fix
 from modelward.rules.catalogue import Rule, catalogue
-from modelward.rules.check import REFERENCE, SCHEMA, TREATMENT, UNREADABLE, Checked, Finding, Level
+from modelward.rules.check import (
+    REFERENCE,
+    SCHEMA,
+    TREATMENT,
+    UNREACHABLE,
+    UNREADABLE,
+    Checked,
+    Finding,
+    Level,
+)
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS: dict[Level, str] = {
@@ -39,6 +48,11 @@ _OWN = {
         "A field can be treated as the policies ask",
         "A model is not Ready where a field cannot be treated: nothing is let through untreated.",
         "warning",
+    ),
+    UNREACHABLE: (
+        "Who is named can call",
+        "A subject that nobody can prove to be keeps out the very callers that it means to let in.",
+        "note",
     ),
     UNREADABLE: ("The file can be read", "What cannot be read cannot be judged.", "error"),
 }

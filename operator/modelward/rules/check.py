@@ -18,12 +18,14 @@ from modelward.api.printable import printable
 from modelward.api.references import references_of
 from modelward.api.validate import KIND_BY_NAME, Problem, SchemaError, canonical, is_ours, parse
 from modelward.privacy.effective import mistakes
+from modelward.rules.callers import unreachable
 from modelward.rules.excused import excused
 from modelward.rules.judge import Review, Violation, judge, judge_readiness, merged, policy_name, rule_problems
 
 Level = Literal["error", "violation", "warning", "audit", "excused", "note"]
 LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "excused", "note")
-SCHEMA, REFERENCE, UNREADABLE, TREATMENT = "SCHEMA", "REFERENCE", "UNREADABLE", "TREATMENT"
+SCHEMA, REFERENCE, UNREADABLE = "SCHEMA", "REFERENCE", "UNREADABLE"
+TREATMENT, UNREACHABLE = "TREATMENT", "UNREACHABLE"
 """What stands in a finding's `rule` where no rule of the catalogue is broken."""
 _MAX_NAME = 253
 _PARENTHESES = re.compile(r"^\(([^)]*)\)")
@@ -146,6 +148,7 @@ def check(documents: Sequence[Document], *, now: datetime | None = None) -> Chec
         governors = [policy for policy in policies if policy_name(policy) in verdict.policies]
         state.findings.extend(_impossible_treatments(document, review.object, governors))
         state.findings.extend(_missing_references(document, deployment, state.references))
+        state.findings.extend(_note(document, UNREACHABLE, *found) for found in unreachable(deployment))
     return Checked(tuple(state.findings), tuple(state.deployments), tuple(policies), tuple(passed), governing)
 
 
@@ -270,11 +273,8 @@ def _missing_references(
     if target is not None:
         wanted.append((target.kind, target.name, "spec.targetRef"))
     return [
-        Finding(
-            "note",
-            printable(document.source),
-            document.line(_path(where)),
-            who(document),
+        _note(
+            document,
             REFERENCE,
             where,
             f"{kind} {name} is not among these files: fine if the namespace has it",
@@ -282,3 +282,9 @@ def _missing_references(
         for kind, name, where in wanted
         if (kind, namespace, name) not in known
     ]
+
+
+def _note(document: Document, rule: str, field_: str, message: str) -> Finding:
+    return Finding(
+        "note", printable(document.source), document.line(_path(field_)), who(document), rule, field_, message
+    )

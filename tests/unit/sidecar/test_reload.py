@@ -414,6 +414,10 @@ def test_memory_and_what_is_imported_stay_small(process, mounted):
     code = "import sys, modelward.sidecar.main; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"pydantic", "kubernetes", "kopf", "click", "yaml", "cel_expr_python"} & set(loaded.split())
+    code = "import sys, modelward.sidecar.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    asked_for = {f"modelward.sidecar.{name}" for name in ("fetch", "remote_keys", "shared_limits")}
+    assert not asked_for & set(loaded.split())  # those who fetch keys, or share limits, load them
 
 
 def test_keys_come_with_the_certificate_and_are_those_that_the_configuration_names(mounted):

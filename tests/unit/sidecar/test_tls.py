@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import ssl
 import time
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
 
 import pytest
 from cryptography import x509
 
+from modelward.controller.certificates import issue, new_authority
 from modelward.sidecar.config import ConfigError, Tls
 from modelward.sidecar.tls import expires, server_context
 from tests.unit.sidecar.harness import infer, request, settings, token
@@ -124,6 +127,48 @@ def test_certificate_and_token_together_have_the_subjects_of_both(run, authority
         assert client.read().status == 200
         client.send(request(method="GET", target="/v2"))
         assert client.read().status == 200
+
+
+def test_each_kind_of_name_counts_letter_by_letter(run, authority, files, tmp_path):
+    names = ["san:app.clinic", "san:spiffe://clinic/app", "san:app@clinic.example"]
+    rules = [{"subjects": [name], "operations": ["Infer"]} for name in names]
+    running = run(
+        server_context(Tls(mode="MutualTLS", client_ca=authority.pem), *files), **mutual(authority, rules=rules)
+    )
+
+    def status(*wanted: x509.GeneralName) -> int:
+        client_side = authority.client_context()
+        client_side.load_cert_chain(*authority.issue(tmp_path, *wanted, name="client"))
+        return ask_once(running, client_side).status
+
+    assert status(x509.DNSName("app.clinic")) == 200
+    assert status(x509.UniformResourceIdentifier("spiffe://clinic/app")) == 200
+    assert status(x509.RFC822Name("app@clinic.example")) == 200
+    assert status(x509.DNSName("*.clinic")) == 403  # a name, not a pattern
+    assert status(x509.DNSName("APP.clinic")) == 403
+    assert status(x509.DNSName("app.clinic.")) == 403
+    assert status(x509.UniformResourceIdentifier("app.clinic")) == 200  # one namespace of names, whatever the kind
+    assert status(x509.IPAddress(IPv4Address("10.0.0.1"))) == 401  # an address is nobody
+    assert status(x509.DNSName("other"), x509.RFC822Name("app@clinic.example")) == 200
+
+
+def test_a_serving_certificate_of_modelwards_own_authority_is_no_callers(run, tmp_path):
+    """Every namespace has one in a Secret; the authority that issued it is what MutualTLS trusts by default."""
+    own = new_authority(datetime.now(UTC))
+    serving = issue(own, ["localhost", "triage.clinic.svc"], datetime.now(UTC))
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    certificate.write_bytes(serving.chain)
+    key.write_bytes(serving.key)
+    context = server_context(Tls(mode="MutualTLS", client_ca=own.bundle.decode()), certificate, key)
+    tls = {"mode": "MutualTLS", "clientCA": own.bundle.decode()}
+    rule = {"subjects": ["san:triage.clinic.svc"], "operations": ["Infer"]}
+    running = run(context, tls=tls, access={"issuers": [], "rules": [rule]})
+    client_side = ssl.create_default_context(cadata=own.bundle.decode())
+    client_side.load_cert_chain(certificate, key)
+    with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+        ask_once(running, client_side)
+    assert running.log() == []
+    assert running.model.asked == []
 
 
 def test_files_that_do_not_fit_are_told(authority, files, tmp_path):
