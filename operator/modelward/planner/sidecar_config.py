@@ -181,6 +181,11 @@ def _cluster_keys(issuer: Issuer, path: str, cluster: ClusterIssuer | None) -> d
         )
     if issuer.issuer != cluster.issuer:
         raise SidecarConfigError(f"{path}.issuer: this cluster's own issuer is {cluster.issuer}: write that")
+    if cluster.issuer in issuer.audiences:
+        raise SidecarConfigError(
+            f"{path}.audiences: {cluster.issuer} is the API server's own: whoever saw such a token at the model could"
+            " use it there; name an audience of the model's"
+        )
     return cluster.jwks
 
 

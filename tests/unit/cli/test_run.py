@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import socket
 import ssl
@@ -24,6 +25,7 @@ from modelward.cli.main import cli
 from modelward.logchain import verify
 from tests.corpus import good
 from tests.unit.sidecar.harness import KEY, fitted, jwk, token
+from tests.unit.sidecar.identity import IdentityProvider, ok
 
 ISSUER = "https://login.clinic.example"
 
@@ -152,6 +154,50 @@ def test_the_very_same_sidecar_runs_here(files: Path, model: str, plaintext: boo
     verdict = verify(out.encode().splitlines(), whole=True)
     assert (verdict.findings, verdict.records) == ([], 2)
     assert "Access log on standard output" in err
+
+
+def test_keys_by_url_are_fetched_here_as_well(files: Path, model: str) -> None:
+    provider = IdentityProvider(files, ok({"keys": [jwk(KEY)]}))
+    by_url = manifest()
+    issuer = by_url["spec"]["access"]["issuers"][0]
+    del issuer["jwksConfigMapName"]
+    issuer["jwksURI"] = provider.url
+    (files / "model.yaml").write_text(yaml.safe_dump(by_url))
+    authority = files / "idp-ca.pem"
+    authority.write_text(provider.authority.pem)
+    port, monitor = _free_port(), _free_port()
+    command = [sys.executable, "-m", "modelward.cli.main", "run", "-f", files / "model.yaml", "-f", files / "more.yaml"]
+    command += ["--upstream", model, "--plaintext"]
+    command += ["--listen", f"127.0.0.1:{port}", "--monitor", f"127.0.0.1:{monitor}"]
+    environment = os.environ | {"SSL_CERT_FILE": str(authority)}  # stands for the public authorities
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            for _ in range(300):
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/readyz", timeout=1):
+                        break
+                except OSError:
+                    time.sleep(0.1)
+            name = by_url["metadata"]["name"]
+            assert ask(f"http://127.0.0.1:{port}", name) == (200, {"outputs": [], "id": "7"})
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+            provider.close()
+    assert process.returncode == 0, err
+
+
+def test_service_accounts_are_the_clusters(files: Path) -> None:
+    accounts = manifest()
+    issuer = accounts["spec"]["access"]["issuers"][0]
+    del issuer["jwksConfigMapName"]
+    issuer["serviceAccounts"] = True
+    (files / "model.yaml").write_text(yaml.safe_dump(accounts))
+    result = run("-f", files)
+    assert result.exit_code == 2
+    assert "kubectl get --raw /openid/v1/jwks" in result.output
 
 
 def test_what_check_refuses_is_not_run(files: Path) -> None:

@@ -227,6 +227,13 @@ def test_another_issuer_does_not_become_the_clusters_by_saying_so() -> None:
     assert not config.access.issuers[0].cluster  # its keys are the owner's choice, whatever its name
 
 
+def test_tokens_for_the_api_server_are_not_asked_for() -> None:
+    own = "https://kubernetes.default.svc"
+    md = _with_issuer(issuer=own, audiences=["triage", own], serviceAccounts=True)
+    with pytest.raises(SidecarConfigError, match=r"issuers\[0\]\.audiences: https://kube.* is the API server's own"):
+        sidecar_config(md, [], REFERENCES, access=AccessSettings(cluster=CLUSTER))
+
+
 def test_the_way_out_is_opened_for_those_who_need_it_alone() -> None:
     settings = AccessSettings(keys=KEYS)
     assert egress_rules(parsed(supported()), settings) == []

@@ -84,6 +84,45 @@ def test_members_of_a_group_have_a_budget_each_and_so_has_each_issuer():
             judge.authorise(who, "Infer", None)
 
 
+SUBJECTS = ["*", "user:a", "user:b", "group:g", "serviceaccount:n/s", "san:x"]
+OPERATIONS = ["Infer", "Metadata", "Explain"]
+PURPOSES = ["care", "audit"]
+RULES = st.fixed_dictionaries(
+    {
+        "subjects": st.lists(st.sampled_from(SUBJECTS), min_size=1, max_size=3),
+        "operations": st.lists(st.sampled_from(OPERATIONS), min_size=1, max_size=3),
+        "purposes": st.lists(st.sampled_from(PURPOSES), max_size=2),
+    }
+)
+
+
+@given(
+    rules=st.lists(RULES, max_size=5),
+    asked=st.lists(
+        st.tuples(
+            st.frozensets(st.sampled_from(SUBJECTS[1:]), min_size=1),
+            st.sampled_from(OPERATIONS),
+            st.sampled_from([*PURPOSES, "other", None]),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_rules_say_what_they_say(rules, asked):
+    """Subject, operation and purpose, all three in one and the same rule; asked twice, since answers are remembered."""
+    judge = access(*rules)
+    for subjects, operation, purpose in asked:
+        who = Caller(name="user:a", issuer="i", subjects=subjects)
+        expected = any(
+            ("*" in rule["subjects"] or subjects & set(rule["subjects"]))
+            and operation in rule["operations"]
+            and (not rule["purposes"] or purpose in rule["purposes"])
+            for rule in rules
+        )
+        assert allowed(judge, who, operation, purpose) == expected
+        assert allowed(judge, who, operation, purpose) == expected
+
+
 def test_invented_purposes_do_not_fill_the_memory():
     judge = access({"subjects": ["user:a"], "operations": ["Infer"], "purposes": ["care"]})
     who = caller("user:a")
