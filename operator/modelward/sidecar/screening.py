@@ -59,6 +59,7 @@ class Screen:
             np.linalg.cholesky(detector.precision) / detector.scale[:, np.newaxis] / threshold, dtype=np.float64
         )
         self._offset = detector.centre @ self._matrix
+        self._affine = np.vstack([self._matrix, -self._offset])  # the same for a row with a 1 behind it
 
     @classmethod
     def build(
@@ -117,12 +118,16 @@ class Screen:
 
     def score(self, tensors: Sequence[Tensor]) -> float:
         """The greatest score of the rows; 1.0 is the threshold."""
+        if self._whole is not None:
+            data = next(tensor.data for tensor in tensors if tensor.spec.name == self._whole)
+            if len(data) == len(self._sources):
+                # One row is the common case. `dot`, unlike the operators, looks at no floating-point flags, so an
+                # overflow is an infinite score and no warning: that spares switching the warnings off and on again.
+                row = np.array([*data, 1.0], dtype=np.float64).dot(self._affine)
+                return math.sqrt(row.dot(row))
         rows = self._rows(tensors)
         with np.errstate(over="ignore", invalid="ignore"):  # the score is then infinite or none: anomalous
             distance = rows @ self._matrix - self._offset
-            if len(distance) == 1:
-                row = distance[0]
-                return math.sqrt(row.dot(row))
             return math.sqrt(np.einsum("ij,ij->i", distance, distance).max())
 
     def _rows(self, tensors: Sequence[Tensor]) -> np.ndarray:

@@ -48,7 +48,8 @@ class TensorSpec:
     far as they are named: the declared names, the input's own name for a single one, none otherwise.
     """
 
-    __slots__ = ("_bounds", "_flat", "columns", "datatype", "name", "numeric", "shape", "width")
+    __slots__ = ("_bounds", "_flat", "_seen_count", "_seen_shape", "columns", "datatype", "name", "numeric", "shape",
+                 "width")  # fmt: skip
 
     def __init__(self, declared: config.TensorDeclaration) -> None:
         self.name = declared.name
@@ -62,6 +63,8 @@ class TensorSpec:
         # Columns name the last axis; of a row with several axes they name nothing here.
         named = declared.columns if len(declared.columns) == self.width else []
         self.columns = named or ([self.name] if self.width == 1 else [])
+        self._seen_shape: list[int] = []  # the last shape that fitted, and its number of elements
+        self._seen_count = 0
 
     def read(self, raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Tensor:
         """Read `data`, flat or nested, that is said to have `shape`.
@@ -87,12 +90,15 @@ class TensorSpec:
         return Tensor(self, list(shape), data)
 
     def _check_shape(self, shape: Sequence[int]) -> int:
+        if shape == self._seen_shape:  # callers mostly send one row after the other
+            return self._seen_count
         declared = self.shape
         if len(shape) != len(declared) or any(want not in (-1, got) for want, got in zip(declared, shape, strict=True)):
             raise self.refuse(f"the shape must be {declared} (-1 stands for any length), not {list(shape)[:MAX_RANK]}.")
         count = math.prod(shape)
         if min(shape) < 1 or count > MAX_ELEMENTS:
             raise self.refuse(f"each axis must be at least 1 long, with at most {MAX_ELEMENTS} elements in all.")
+        self._seen_shape, self._seen_count = list(shape), count
         return count
 
     def _read_nested(self, raw: bytes | msgspec.Raw, shape: Sequence[int]) -> list[Any]:
