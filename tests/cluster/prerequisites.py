@@ -5,6 +5,7 @@ On Debian, as root, what is missing is installed and started. Elsewhere the comm
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
@@ -69,6 +70,17 @@ def ensure_debootstrap() -> None:
     _ensure_programs({"debootstrap": "debootstrap"})
 
 
+def ensure_valkey() -> str:
+    """A server that counts shared rate limits, Valkey or Redis; where its program is.
+
+    Raises:
+        PrerequisiteError: neither is there, and it is not for this script to install one.
+    """
+    if not (shutil.which("valkey-server") or shutil.which("redis-server")):
+        _ensure_programs({"redis-server": "redis-server"})
+    return shutil.which("valkey-server") or shutil.which("redis-server") or ""
+
+
 def docker_answers() -> bool:
     """Whether the Docker daemon answers."""
     return succeeds(["docker", "version", "--format", "{{.Server.Version}}"], timeout=20)
@@ -101,7 +113,7 @@ def bounding_set(status: str) -> int:
 
 
 def _ensure_programs(packages: dict[str, str]) -> None:
-    missing = sorted({package for program, package in packages.items() if shutil.which(program) is None})
+    missing = _missing(packages)
     if not missing:
         return
     command = f"apt-get install {' '.join(missing)}"
@@ -109,9 +121,18 @@ def _ensure_programs(packages: dict[str, str]) -> None:
         raise PrerequisiteError(f"missing: {', '.join(missing)}; on Debian, `{command}` would install it")
     if os.geteuid() != 0:
         raise PrerequisiteError(f"missing: {', '.join(missing)}; install with `sudo {command}`")
-    print(f"installing from Debian: {', '.join(missing)}", file=sys.stderr)
-    run(["apt-get", "update", "-qq"])
-    run(["apt-get", "install", "-y", "-qq", *missing], env={"DEBIAN_FRONTEND": "noninteractive"})
+    with (cache.folder() / "apt.lock").open("w") as lock:  # tests that run side by side may lack the same
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = _missing(packages)
+        if not missing:
+            return
+        print(f"installing from Debian: {', '.join(missing)}", file=sys.stderr)
+        run(["apt-get", "update", "-qq"])
+        run(["apt-get", "install", "-y", "-qq", *missing], env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def _missing(packages: dict[str, str]) -> list[str]:
+    return sorted({package for program, package in packages.items() if shutil.which(program) is None})
 
 
 def _on_debian() -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import versions
-from tests.cluster.prerequisites import bounding_set, go_version
+from tests.cluster.commands import PrerequisiteError
+from tests.cluster.prerequisites import bounding_set, ensure_valkey, go_version
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,6 +30,22 @@ def test_go_versions(text: str, version: tuple[int, ...]) -> None:
 
 def test_a_go_that_cannot_be_read_is_too_old() -> None:
     assert go_version("gibberish") < versions.GO_AT_LEAST
+
+
+def test_a_server_that_counts_is_found_or_the_command_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"redis-server": "/usr/bin/redis-server"}
+    monkeypatch.setattr("shutil.which", there.get)
+    assert ensure_valkey() == "/usr/bin/redis-server"
+    there["valkey-server"] = "/usr/bin/valkey-server"
+    assert ensure_valkey() == "/usr/bin/valkey-server"
+    there.clear()
+    monkeypatch.setattr("tests.cluster.prerequisites._on_debian", lambda: False)
+    with pytest.raises(PrerequisiteError, match="apt-get install redis-server"):
+        ensure_valkey()
+    monkeypatch.setattr("tests.cluster.prerequisites._on_debian", lambda: True)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(PrerequisiteError, match="sudo apt-get install redis-server"):
+        ensure_valkey()
 
 
 def test_capability_sets() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.cluster.commands import PrerequisiteError
+from tests.cluster.prerequisites import ensure_valkey
 
 
 def _free_port() -> int:
@@ -22,10 +24,10 @@ class Server:
     """The server; `stop` and `start` as often as wanted, at the same address."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        program = shutil.which("valkey-server") or shutil.which("redis-server")
-        if program is None:
-            pytest.fail("neither valkey-server nor redis-server is there: apt-get install redis-server")
-        self._program = program
+        try:
+            self._program = ensure_valkey()
+        except PrerequisiteError as error:
+            pytest.fail(str(error))
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
