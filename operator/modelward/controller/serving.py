@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.references import CLIENT_CA_KEY
+from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY
 from modelward.controller.apply import ensure
 from modelward.controller.certificates import CertificateError, Pair, check_pair, issue, serves
 from modelward.controller.cluster import Cluster
@@ -32,6 +32,7 @@ class Serving:
         renews: whether it takes the place of another.
         told: issuer and end, for people.
         keys: the keys of pseudonyms that are in place.
+        baseline: the one that is in place, where it came from a Secret.
     """
 
     certificate: ServingCertificate
@@ -39,10 +40,11 @@ class Serving:
     renews: bool
     told: str
     keys: bytes = field(repr=False)
+    baseline: bytes | None = field(repr=False)
 
     async def write(self, cluster: Cluster, md: ModelDeployment) -> None:
-        """Put it in place, alone; the keys that what runs was given stay."""
-        await ensure(cluster, secret(md, self.certificate, self.keys))
+        """Put it in place, alone; the keys and the baseline that what runs was given stay."""
+        await ensure(cluster, secret(md, self.certificate, self.keys, self.baseline))
 
 
 async def serving_certificate(
@@ -87,6 +89,7 @@ async def serving_certificate(
         renews=there is not None and pair.chain != in_place.chain,
         told=f"{told}, valid until {rfc3339(pair.expires)}",
         keys=_decoded(data.get(KEYS_FILE, "")),
+        baseline=_decoded(data[BASELINE_KEY]) if BASELINE_KEY in data else None,
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import baseline_reference
@@ -88,8 +88,13 @@ def plan(
     # The way in is closed and the pods' volumes are there before the first pod is.
     closed = network_policy(md, settings.monitoring_namespaces, egress_rules(md, settings.access))
     beside = (
-        secret(md, material.certificate, material.keys if "keys" in config else b""),
-        config_map(md, config, _baseline(md, references), material.sign),
+        secret(
+            md,
+            material.certificate,
+            material.keys if "keys" in config else b"",
+            _baseline(md, references, "Secret"),
+        ),
+        config_map(md, config, _baseline(md, references, "ConfigMap"), material.sign),
         service(md, withheld=withheld),
     )
     if md.spec.model is None:  # what else a workload needs it has already
@@ -112,7 +117,10 @@ def runtime(md: ModelDeployment, settings: Settings) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _baseline(md: ModelDeployment, references: References) -> bytes | None:
+def _baseline(md: ModelDeployment, references: References, kind: Literal["ConfigMap", "Secret"]) -> bytes | None:
+    """The baseline, where it is kept in an object of this kind: it is copied into one of the same."""
     baseline = md.spec.monitoring.baseline if md.spec.monitoring else None
     reference = baseline_reference(baseline) if baseline else None
-    return references.content(reference.kind, reference.name, reference.key) if reference else None
+    if reference is None or reference.kind != kind:
+        return None
+    return references.content(reference.kind, reference.name, reference.key)

@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass
 
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import BASELINE_KEY
 from modelward.planner.names import KubeObject, metadata
 from modelward.planner.sidecar import KEYS_FILE, LIMITS_PASSWORD_KEY, serving_secret_name
 
@@ -25,11 +26,22 @@ class ServingCertificate:
     limits_password: bytes = b""
 
 
-def secret(md: ModelDeployment, certificate: ServingCertificate, keys: bytes = b"") -> KubeObject:
-    """Return the Secret with a model's serving certificate, and the keys of its pseudonyms where it makes any."""
+def secret(
+    md: ModelDeployment, certificate: ServingCertificate, keys: bytes = b"", baseline: bytes | None = None
+) -> KubeObject:
+    """Return the Secret with a model's serving certificate, and whatever else only its sidecar may read.
+
+    Args:
+        md: the ModelDeployment.
+        certificate: what is served with.
+        keys: the keys of its pseudonyms, where it makes any.
+        baseline: what its inputs are screened by, where that is kept in a Secret.
+    """
     data = {"ca.crt": certificate.authorities, "tls.crt": certificate.chain, "tls.key": certificate.key}
     if keys:
         data[KEYS_FILE] = keys
+    if baseline is not None:
+        data[BASELINE_KEY] = baseline
     if certificate.limits_password:
         data[LIMITS_PASSWORD_KEY] = certificate.limits_password
     return {

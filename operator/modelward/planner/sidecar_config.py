@@ -211,6 +211,8 @@ def _screening(md: ModelDeployment, policies: Sequence[Policy], references: Refe
         if content is None:
             raise SidecarConfigError(f"{reference.field}: no {BASELINE_KEY} in {reference.kind} {reference.name}")
         screening["baseline"] = {"file": BASELINE_KEY, "sha256": hashlib.sha256(content).hexdigest()}
+        if reference.kind == "Secret":  # what somebody keeps in a Secret is not copied into a ConfigMap
+            screening["baseline"]["secret"] = True
     return screening
 
 

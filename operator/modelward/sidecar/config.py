@@ -145,10 +145,14 @@ class TensorDeclaration(Section, frozen=True):
 
 
 class BaselineFile(Section, frozen=True):
-    """Where the baseline is, beside `config.json`, and its digest: the signature covers it through this."""
+    """Where the baseline is, and its digest: the signature covers it through this.
+
+    It lies beside `config.json`, or, where it came from a Secret (`secret`), beside the serving certificate.
+    """
 
     file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    secret: bool = False
 
 
 class KeyFile(Section, frozen=True):
@@ -279,9 +283,11 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def read_signed(
-    directory: Path, public_key: bytes, namespace: str, name: str, running_generation: int
+    directory: Path, secrets: Path, public_key: bytes, namespace: str, name: str, running_generation: int
 ) -> tuple[Config, bytes | None]:
     """The configuration in `directory` and its baseline's bytes, once signature, binding and digests hold.
+
+    A baseline that came from a Secret is read from `secrets`.
 
     Raises:
         ConfigError: any of them does not.
@@ -293,7 +299,7 @@ def read_signed(
     baseline = config.screening.baseline
     if baseline is None:
         return config, None
-    content = read_bounded(directory / baseline.file, MAX_BASELINE_BYTES)
+    content = read_bounded((secrets if baseline.secret else directory) / baseline.file, MAX_BASELINE_BYTES)
     check_digest(baseline, content)
     return config, content
 

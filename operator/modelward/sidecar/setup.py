@@ -59,7 +59,7 @@ class SignedFiles:
     def load(self, running_generation: int) -> Setup:
         """Read, verify and check everything."""
         settings, baseline = config.read_signed(
-            self._config_dir, self._public_key, self._namespace, self._name, running_generation
+            self._config_dir, self._tls_dir, self._public_key, self._namespace, self._name, running_generation
         )
         setup = with_tls(settings, baseline, self._certificate, self._keys(settings))
         return replace(setup, limits_password=self._password(settings))

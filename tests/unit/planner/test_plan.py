@@ -5,11 +5,13 @@ MODELWARD_WRITE_GOLDEN=1 writes the outputs anew; read the difference before you
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from modelward.planner.plan import Material, Plan, Settings, plan
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.service import WITHHELD_LABEL
+from tests.unit.planner.test_sidecar_config import parsed, supported
 
 CASES = sorted((Path(__file__).parents[2] / "data" / "plan").iterdir())
 MATERIAL = Material(
@@ -145,3 +148,24 @@ def test_the_keys_of_pseudonyms_are_in_the_secret_where_they_are_needed() -> Non
         made = plan(md, [asked], References.among(objects, "clinic"), material, SETTINGS)
         (secret,) = (item for item in made.objects if item["kind"] == "Secret")
         assert ("pseudonym.keys" in secret["data"]) is given
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+def test_a_baseline_is_copied_into_an_object_of_the_kind_it_comes_from(kind: str) -> None:
+    manifest = supported()
+    content = base64.b64encode(b"baseline").decode()
+    field, key = ("configMapName", "binaryData") if kind == "ConfigMap" else ("secretName", "data")
+    manifest["spec"]["monitoring"]["baseline"] = {field: "wdbc-baseline"}
+    objects = [
+        {"kind": "ConfigMap", "metadata": {"name": "clinic-jwks", "namespace": "clinic"}, "data": {"jwks.json": "{}"}},
+        {"kind": kind, "metadata": {"name": "wdbc-baseline", "namespace": "clinic"}, key: {"baseline.npz": content}},
+    ]
+    references = replace(References.among(objects, "clinic"), client_authorities="authorities")
+    result = plan(parsed(manifest), [], references, MATERIAL, SETTINGS)
+    (config,) = (item for item in result.objects if item["kind"] == "ConfigMap")
+    (secret,) = (item for item in result.objects if item["kind"] == "Secret")
+    assert (config.get("binaryData", {}).get("baseline.npz"), secret["data"].get("baseline.npz")) == (
+        (content, None) if kind == "ConfigMap" else (None, content)
+    )
+    named = json.loads(config["data"]["config.json"])["screening"]["baseline"]
+    assert named.get("secret", False) == (kind == "Secret")

@@ -24,7 +24,7 @@ def write(folder, document, *, signature=None, baseline=None):
 
 
 def read(folder, generation=0):
-    return read_signed(folder, PUBLIC, "clinic", "m", generation)
+    return read_signed(folder, folder / "secrets", PUBLIC, "clinic", "m", generation)
 
 
 def test_a_signed_configuration_is_read_with_its_baseline(tmp_path):
@@ -73,6 +73,17 @@ def test_a_baseline_that_is_another_is_refused(tmp_path):
     (tmp_path / "baseline.npz").unlink()
     with pytest.raises(ConfigError, match="cannot read"):
         read(tmp_path)
+
+
+def test_a_baseline_from_a_secret_is_read_from_where_secrets_are(tmp_path):
+    document = settings()
+    document["screening"]["baseline"]["secret"] = True
+    write(tmp_path, document, baseline=b"of somebody who may write ConfigMaps")
+    with pytest.raises(ConfigError, match="cannot read"):
+        read(tmp_path)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "baseline.npz").write_bytes(fitted())
+    assert read(tmp_path)[1] == fitted()
 
 
 @pytest.mark.parametrize(
