@@ -6,7 +6,7 @@ SHELL := /bin/bash
 UV := .venv/bin/uv
 PY := .venv/bin/python
 RUNS := 20000
-EXTRAS := controller admission sidecar jobs he
+EXTRAS := controller admission sidecar otlp jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
 
@@ -99,7 +99,8 @@ generate: setup ## crds/, the chart's copy of them, its ValidatingAdmissionPolic
 
 lock: export CMAKE_TOOLCHAIN_FILE := $(CURDIR)/requirements/seal.cmake
 lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashes, no addresses
-	for extra in $(EXTRAS); do $(COMPILE) pyproject.toml --extra $$extra -o requirements/$$extra.txt; done
+	for extra in $(filter-out sidecar otlp,$(EXTRAS)); do $(COMPILE) pyproject.toml --extra $$extra -o requirements/$$extra.txt; done
+	$(COMPILE) pyproject.toml --extra sidecar --extra otlp -o requirements/sidecar.txt
 	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt

@@ -14,7 +14,7 @@ from modelward.logchain import Linker
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.record import AccessLog, Recorder
+from modelward.sidecar.record import AccessLog, FileTarget, Recorder
 
 LINES, ROUNDS = 10_000, 7
 
@@ -40,7 +40,7 @@ def best(work, lines: int = LINES) -> float:
 def main() -> None:
     one, recorder, linker = exchange(), Recorder(), Linker()
     target = os.open("/dev/null", os.O_WRONLY)
-    log = AccessLog(target, Instruments().telemetry, max_pending=10 * LINES)
+    log = AccessLog(FileTarget(target), Instruments().telemetry, max_pending=10 * LINES)
 
     def append() -> None:
         for _ in range(LINES):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from modelward.cli.main import cli
 from modelward.logchain import Linker, split, verify
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.record import AccessLog, Record
+from modelward.sidecar.record import AccessLog, FileTarget, Record
 
 
 def a_log(records: int = 10) -> list[bytes]:
@@ -91,7 +91,7 @@ def drops_and_failures() -> bytes:
     """A pipe that fills: some records are dropped; then everything flows again."""
     count = Instruments().telemetry
     reading, writing = os.pipe()
-    log = AccessLog(writing, count, max_pending=1000)
+    log = AccessLog(FileTarget(writing), count, max_pending=1000)
     log.begin(pod="p")
     for _ in range(5):
         for each in range(600):
@@ -144,7 +144,7 @@ def test_wherever_a_sink_fails_the_log_tells_what_is_missing(room):
         sink = Torn(patch)
         sink.room = list(room)
         count = Instruments().telemetry
-        log = AccessLog(-1, count)
+        log = AccessLog(FileTarget(-1), count)
         log.begin(pod="p")
         for batch in range(8):
             for each in range(4):

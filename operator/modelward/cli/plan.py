@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from modelward.api.manifest import ManifestError
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import references_of
 from modelward.cli.files import read_paths
 from modelward.cli.output import to_json, to_yaml
-from modelward.planner.access import AccessSettings, ClusterIssuer, KeyFetching, fetched
+from modelward.planner.access import AccessSettings, ClusterIssuer, trusting
 from modelward.planner.names import namespace_of
 from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
@@ -114,10 +115,9 @@ def _target(md: ModelDeployment, objects: list[dict[str, Any]], settings: Settin
 
 def _access(md: ModelDeployment) -> AccessSettings:
     """What an installation that lets this model in knows of its issuers."""
-    keys = KeyFetching(allow=tuple(str(issuer.jwks_uri) for _, issuer in fetched(md)))
     issuers = md.spec.access.issuers if md.spec.access else ()
     own = (ClusterIssuer(issuer=one.issuer, jwks={"keys": _OF_THE_CLUSTER}) for one in issuers if one.service_accounts)
-    return AccessSettings(keys=keys, cluster=next(own, None))
+    return msgspec.structs.replace(trusting(md), cluster=next(own, None))
 
 
 def _shown(item: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from modelward.api.references import BASELINE_KEY, baseline_reference, reference
 from modelward.api.validate import canonical
 from modelward.cli.files import read_paths
 from modelward.cli.findings import as_table
-from modelward.planner.access import AccessSettings, KeyFetching, fetched
+from modelward.planner.access import trusting
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References, hierarchies_among
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
@@ -216,9 +216,8 @@ def _settings(md: ModelDeployment, policies: Sequence[dict[str, Any]], reference
         port = 0
     if url.scheme != "http" or url.hostname not in _LOOPBACK or not port or url.path.strip("/") or url.query:
         raise RunError(f"--upstream {upstream}: give http://127.0.0.1:<port>; the model is asked in plain HTTP")
-    # On this machine its user decides what may be fetched, and has decided by the manifest.
-    keys = KeyFetching(allow=tuple(str(issuer.jwks_uri) for _, issuer in fetched(md)))
-    document = sidecar_config(md, policies, references, port, access=AccessSettings(keys=keys))
+    # On this machine its user decides where to connect to, and has decided by the manifest.
+    document = sidecar_config(md, policies, references, port, access=trusting(md))
     document["upstream"] |= {"host": url.hostname, "port": port}
     return config.parse(json.dumps(document).encode())
 

@@ -1,4 +1,7 @@
-"""What an installation decides about access for all its models: the chart's values `access`, and the cluster's keys."""
+"""What an installation decides for all its models about access and about the places that sidecars may connect to.
+
+The chart's values `access` and `telemetry`, and the cluster's keys.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +40,13 @@ class Egress(_Part, frozen=True):
         return {"to": [peer], "ports": [{"protocol": "TCP", "port": self.port}]}
 
 
-class KeyFetching(_Part, frozen=True):
-    """How issuers' keys are fetched by URL.
+class Destinations(_Part, frozen=True):
+    """Where sidecars may connect to for one purpose.
 
     Attributes:
-        allow: addresses that may be asked, see `modelward.allowlist`.
+        allow: addresses, see `modelward.allowlist`.
         authorities: PEM bundle that is trusted there; empty: public authorities.
-        egress: where the pods of models with such an issuer may connect to for it.
+        egress: where the pods of models that ask for it may connect to for it.
     """
 
     allow: tuple[str, ...] = ()
@@ -67,6 +70,14 @@ class RateLimits(_Part, frozen=True):
     egress: tuple[Egress, ...] = ()
 
 
+class KeyFetching(Destinations, frozen=True):
+    """How issuers' keys are fetched by URL."""
+
+
+class Collectors(Destinations, frozen=True):
+    """Which OpenTelemetry collectors may be sent to. http:// is possible: the records are then in the clear."""
+
+
 class ClusterIssuer(_Part, frozen=True):
     """Who issues service accounts' tokens in this cluster: the claim `iss`, and the keys (RFC 7517)."""
 
@@ -79,6 +90,7 @@ class AccessSettings(_Part, frozen=True):
 
     keys: KeyFetching = KeyFetching()
     rate_limits: RateLimits = RateLimits()
+    telemetry: Collectors = Collectors()
     cluster: ClusterIssuer | None = None
 
 
@@ -87,7 +99,7 @@ class AccessSettingsError(Exception):
 
 
 def read_settings(text: str) -> AccessSettings:
-    """Read the chart's values `access` from JSON; an empty text is the defaults.
+    """Read the chart's values `access`, with `telemetry` among them, from JSON; an empty text is the defaults.
 
     Raises:
         AccessSettingsError: they cannot be used.
@@ -99,15 +111,22 @@ def read_settings(text: str) -> AccessSettings:
     for index, address in enumerate(settings.keys.allow):
         if why := allowlist.problem(address, [address]):
             raise AccessSettingsError(f"access.keys.allow[{index}]: {why}")
+    for index, address in enumerate(settings.telemetry.allow):
+        if why := allowlist.problem(address, [address], plain=True):
+            raise AccessSettingsError(f"telemetry.allow[{index}]: {why}")
     if settings.rate_limits.address and not _REDIS.fullmatch(settings.rate_limits.address):
         raise AccessSettingsError(
             "access.rateLimits.address: give redis://host:port or rediss://host:port (TLS); a password belongs into the"
             " Secret that passwordSecretName names"
         )
-    for what, ways in (("keys", settings.keys.egress), ("rateLimits", settings.rate_limits.egress)):
+    for what, ways in (
+        ("access.keys", settings.keys.egress),
+        ("access.rateLimits", settings.rate_limits.egress),
+        ("telemetry", settings.telemetry.egress),
+    ):
         for index, egress in enumerate(ways):
             if bool(egress.cidr) == bool(egress.namespace):
-                raise AccessSettingsError(f"access.{what}.egress[{index}]: give exactly one of cidr and namespace")
+                raise AccessSettingsError(f"{what}.egress[{index}]: give exactly one of cidr and namespace")
     return settings
 
 
@@ -124,12 +143,28 @@ def counts_together(md: ModelDeployment, settings: AccessSettings) -> bool:
     return bool(settings.rate_limits.address) and any(rule.rate_limit for rule in rules)
 
 
+def collector_of(md: ModelDeployment) -> str:
+    """Return the OpenTelemetry collector that a model's sidecar sends to; nothing where there is none."""
+    telemetry = md.spec.monitoring.telemetry if md.spec.monitoring else None
+    return telemetry.otlp_endpoint or "" if telemetry else ""
+
+
+def trusting(md: ModelDeployment) -> AccessSettings:
+    """Return the settings of an installation that lets a model's sidecar connect wherever the manifest says."""
+    collector = collector_of(md)
+    return AccessSettings(
+        keys=KeyFetching(allow=tuple(str(issuer.jwks_uri) for _, issuer in fetched(md))),
+        telemetry=Collectors(allow=(collector,) if collector else ()),
+    )
+
+
 def egress_rules(md: ModelDeployment, settings: AccessSettings) -> list[dict[str, Any]]:
-    """Return what a model's pods need to reach for access control, as a NetworkPolicy has it.
+    """Return what a model's pods need to reach for access control and telemetry, as a NetworkPolicy has it.
 
     The sidecar shares its pod's network with the model: what is opened for the one is open to the other. So nothing is
     opened for a model that does not need it.
     """
     keys = settings.keys.egress if any(fetched(md)) else ()
     counting = settings.rate_limits.egress if counts_together(md, settings) else ()
-    return [egress.rule() for egress in (*keys, *counting)]
+    collector = settings.telemetry.egress if collector_of(md) else ()
+    return [egress.rule() for egress in dict.fromkeys((*keys, *counting, *collector))]

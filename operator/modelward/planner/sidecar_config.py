@@ -15,7 +15,14 @@ from typing import Any, Literal
 from modelward import allowlist
 from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
 from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
-from modelward.planner.access import AccessSettings, ClusterIssuer, counts_together, fetched
+from modelward.planner.access import (
+    AccessSettings,
+    ClusterIssuer,
+    Collectors,
+    collector_of,
+    counts_together,
+    fetched,
+)
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar import KEYS_FILE
@@ -82,6 +89,8 @@ def sidecar_config(
         config["fields"] = treated
     if needs_keys(treated) and keys:
         config["keys"] = {"file": KEYS_FILE, "sha256": hashlib.sha256(keys).hexdigest()}
+    if collector_of(md):
+        config["telemetry"] = _telemetry(md, (access or AccessSettings()).telemetry)
     schema = md.spec.schema_
     if schema and schema.inputs:
         config["inputs"] = [_tensor(tensor) for tensor in schema.inputs]
@@ -171,6 +180,20 @@ def _issuer(issuer: Issuer, path: str, references: References, settings: AccessS
     if not isinstance(jwks, dict):
         raise SidecarConfigError(f"{path}.jwksConfigMapName: {JWKS_KEY} in ConfigMap {name} is not a JSON Web Key Set")
     return {**config, "jwks": jwks}
+
+
+def _telemetry(md: ModelDeployment, collectors: Collectors) -> dict[str, Any]:
+    endpoint = collector_of(md)
+    why = allowlist.problem(endpoint, collectors.allow, "the chart's value telemetry.allow", plain=True)
+    if why:
+        raise AddressNotAllowedError(f"spec.monitoring.telemetry.otlpEndpoint: {why}")
+    telemetry = md.spec.monitoring.telemetry if md.spec.monitoring else None
+    return {
+        "endpoint": endpoint,
+        "allow": list(collectors.allow),  # the sidecar holds the list itself
+        "authorities": collectors.authorities,
+        "accessLog": telemetry.access_log if telemetry else "Stdout",
+    }
 
 
 def _cluster_keys(issuer: Issuer, path: str, cluster: ClusterIssuer | None) -> dict[str, Any]:
@@ -269,12 +292,10 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
         if not md.spec.schema_ or not md.spec.schema_.inputs:
             yield f"spec.monitoring.detectors[{index}] without spec.schema.inputs"
     telemetry = monitoring.telemetry
-    if telemetry and telemetry.otlp_endpoint:
-        yield "spec.monitoring.telemetry.otlpEndpoint"
     if telemetry and telemetry.lineage_endpoint:
         yield "spec.monitoring.telemetry.lineageEndpoint"
-    if telemetry and telemetry.access_log == "OTLP":
-        yield "spec.monitoring.telemetry.accessLog OTLP"
+    if telemetry and telemetry.access_log == "OTLP" and not telemetry.otlp_endpoint:
+        yield "spec.monitoring.telemetry.accessLog OTLP without otlpEndpoint"
 
 
 def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:

@@ -170,7 +170,9 @@ class Access:
         """What the request is for: the token's claim, or the header where the policy lets it count."""
         if caller.purpose is not None or not self._purpose_header:
             return caller.purpose
-        return purpose_from_header(header)
+        stated = purpose_from_header(header)
+        # Anybody may write anything there: what no rule names counts for nothing, and is not recorded either.
+        return stated if stated in self._known_purposes else None
 
     def authorise(self, caller: Caller, operation: str, purpose: str | None) -> Ticket | None:
         """Return when a rule allows the operation and its rate limit holds; with a ticket while that is being asked.

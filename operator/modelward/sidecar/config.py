@@ -178,6 +178,18 @@ class Screening(Section, frozen=True):
     on_detector_error: Literal["Block", "Pass"] = "Block"
 
 
+class Telemetry(Section, frozen=True):
+    """An OpenTelemetry collector (OTLP over HTTP), and whether the access log goes there as well.
+
+    `endpoint` is what `/v1/traces` is appended to; `allow` and `authorities` as in `KeyFetching`.
+    """
+
+    endpoint: Text
+    allow: Annotated[list[Text], Meta(max_length=64)] = []
+    authorities: Annotated[str, Meta(max_length=256 << 10)] = ""
+    access_log: Literal["Stdout", "OTLP"] = "Stdout"
+
+
 class Limits(Section, frozen=True):
     """Everything is bounded; these are the bounds. Bytes, counts, and seconds."""
 
@@ -216,6 +228,7 @@ class Config(Section, frozen=True):
     fields: Annotated[dict[Text, Treatment], Meta(max_length=2048)] = {}
     keys: KeyFile | None = None
     screening: Screening = Screening()
+    telemetry: Telemetry | None = None
     limits: Limits = Limits()
 
 

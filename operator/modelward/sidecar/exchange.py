@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.problems import STATUS_LINES, Refusal, document
+from modelward.sidecar.tracing import Trace
 
 
 class Response(NamedTuple):
@@ -102,6 +103,8 @@ class Exchange:
         "status",
         "streamed",
         "target",
+        "trace",
+        "treated",
         "upstream_started",
         "upstream_time",
         "verdict",
@@ -124,11 +127,13 @@ class Exchange:
         self.refusal: Refusal | None = None
         # For the application and the record.
         self.state: object = None
+        self.trace: Trace | None = None
         self.caller: Caller | None = None
         self.operation = ""
         self.model: str | None = None
         self.purpose: str | None = None
         self.fields: tuple[str, ...] = ()
+        self.treated: tuple[str, ...] = ()  # field:treatment
         self.rows = 0
         self.verdict = ""
         self.reason = ""

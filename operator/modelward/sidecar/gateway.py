@@ -22,15 +22,16 @@ from modelward.sidecar.record import AccessLog, Recorder
 from modelward.sidecar.routes import Route, Router
 from modelward.sidecar.schema import Outputs, Schema
 from modelward.sidecar.screening import Screen
+from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.tensors import Tensor
 from modelward.sidecar.ticket import Held, Ticket
+from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
     from modelward.sidecar.shared_limits import Counting
 
-_PASSED_ON = (b"traceparent", b"tracestate")
 _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
 
 
@@ -58,6 +59,7 @@ class Chain:
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
         declared = self.schema.declared
+        self.treated = tuple(f"{name}:{one.treatment}" for name, one in settings.fields.items())
         self.treatments = Treatments.build(settings, declared, pseudonyms)
         self.answers: Answers | None = None
         if self.treatments is not None:
@@ -92,6 +94,7 @@ class Gateway:
         self._instruments = instruments
         self._log = access_log
         self._recorder = Recorder()
+        self.tracing: Tracing | None = None  # where spans go, if anywhere
 
     def admit(self, exchange: Exchange) -> None:
         """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
@@ -138,6 +141,7 @@ class Gateway:
     def _payload(self, exchange: Exchange, work: _Work) -> bytes:
         """The request for the model, once the body has passed."""
         chain = work.chain
+        exchange.trace = trace_of(exchange.header, own=self.tracing is not None)
         if not work.route.has_body:
             return _request(b"GET", exchange, chain.authority, None)
         body = exchange.body
@@ -147,6 +151,7 @@ class Gateway:
             exchange.rows = checked.rows
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
+            exchange.treated = chain.treated
             if chain.answers is not None:
                 work.tensors = checked.tensors
         if chain.screen is not None:
@@ -180,7 +185,15 @@ class Gateway:
             exchange.reason = exchange.refusal.reason
         self._instruments.finished(exchange, overhead)
         upstream_us, overhead_us = round(exchange.upstream_time * 1e6), round(overhead * 1e6)
-        self._log.append(self._recorder.record(exchange, time.time(), upstream_us, overhead_us))
+        now = time.time()
+        record = self._recorder.record(exchange, now, upstream_us, overhead_us)
+        self._log.append(record)
+        if self.tracing is not None:
+            trace = exchange.trace
+            if trace is None or not trace.span:  # it did not get to the model, or began when nobody traced
+                trace = trace_of(exchange.header, own=True)
+                assert trace is not None  # noqa: S101 - it is our own
+            self.tracing.append(Finished(trace, record, int(now * 1e9)))
 
 
 def _answer(work: _Work, body: bytes) -> bytes:
@@ -227,10 +240,8 @@ def _request(method: bytes, exchange: Exchange, authority: bytes, body: bytes | 
         b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n"
         % (method, exchange.target, authority, exchange.id.encode())
     ]
-    for name in _PASSED_ON:
-        value = exchange.header.get(name)
-        if value is not None:
-            parts.append(b"%b: %b\r\n" % (name, value))
+    if exchange.trace is not None:
+        parts.append(exchange.trace.header())
     if body is None:
         parts.append(b"\r\n")
     else:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange
-from modelward.sidecar.metrics import Counter, Gauge, Histogram, exposition
+from modelward.sidecar.metrics import Counter, Gauge, Histogram, Sample, exposition
 from modelward.sidecar.problems import TABLE
 from modelward.sidecar.record import SINK
 from modelward.sidecar.screening import DETECTORS
+from modelward.sidecar.telemetry import METRICS, TRACES
 
 _DENIALS = ("unauthenticated", "forbidden", "rate-limited")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -43,9 +44,9 @@ class Instruments:
         self.upstream = Histogram("modelward_upstream_seconds", "Time in the model server.")
         self.telemetry = Counter(
             "modelward_telemetry_total",
-            "Records, by what became of them.",
+            "Records, by what became of them; of otlp-metrics: exports.",
             ("sink", "outcome"),
-            [(SINK, outcome) for outcome in ("sent", "dropped", "failed")],
+            [(sink, outcome) for sink in (SINK, TRACES, METRICS) for outcome in ("sent", "dropped", "failed")],
         )
         self.reloads = Counter(
             "modelward_configuration_reloads_total",
@@ -102,19 +103,24 @@ class Instruments:
 
     def exposition(self) -> bytes:
         """The metrics as Prometheus reads them."""
-        return exposition(
-            (
-                self.requests,
-                self.denied,
-                self.anomalies,
-                self.overhead,
-                self.upstream,
-                self.telemetry,
-                self.reloads,
-                self.key_fetches,
-                self.rate_limit_checks,
-                *self._gauges,
-            )
+        return exposition(self._all())
+
+    def samples(self) -> list[Sample]:
+        """The metrics at this moment."""
+        return [metric.sample() for metric in self._all()]
+
+    def _all(self) -> tuple[Counter | Gauge | Histogram, ...]:
+        return (
+            self.requests,
+            self.denied,
+            self.anomalies,
+            self.overhead,
+            self.upstream,
+            self.telemetry,
+            self.reloads,
+            self.key_fetches,
+            self.rate_limit_checks,
+            *self._gauges,
         )
 
     def _expiry(self) -> float | None:

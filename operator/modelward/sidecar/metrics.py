@@ -7,6 +7,7 @@ label values come from tables in the code.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 # Seconds. Overhead is tens of microseconds, the model's own time milliseconds to seconds.
 BUCKETS = (
@@ -30,6 +31,16 @@ BUCKETS = (
 )
 
 
+class Sample(NamedTuple):
+    """A metric at one moment: its points with their labels or, of a histogram, counts by bucket and the sum."""
+
+    name: str
+    text: str
+    kind: str
+    points: list[tuple[dict[str, str], float]]
+    buckets: tuple[list[int], float] = ([], 0.0)
+
+
 class Counter:
     """Counts, by label values. Series named by `known` are there from the start, at zero."""
 
@@ -49,6 +60,11 @@ class Counter:
         """What the series has counted."""
         return self._values.get(labels, 0)
 
+    def sample(self) -> Sample:
+        """What it has counted."""
+        points = [(dict(zip(self._labels, values, strict=True)), count) for values, count in self._values.items()]
+        return Sample(self.name, self.text, "counter", points)
+
     def lines(self) -> Iterator[str]:
         """The exposition."""
         yield f"# HELP {self.name} {self.text}\n# TYPE {self.name} counter\n"
@@ -65,6 +81,11 @@ class Gauge:
         self.text = text
         self._read = read
         self._kind = kind
+
+    def sample(self) -> Sample:
+        """Its value now."""
+        value = self._read()
+        return Sample(self.name, self.text, self._kind, [] if value is None else [({}, value)])
 
     def lines(self) -> Iterator[str]:
         """The exposition."""
@@ -86,6 +107,10 @@ class Histogram:
         """Count one duration."""
         self._counts[bisect_left(BUCKETS, seconds)] += 1
         self._sum += seconds
+
+    def sample(self) -> Sample:
+        """What it has counted."""
+        return Sample(self.name, self.text, "histogram", [], (list(self._counts), self._sum))
 
     def lines(self) -> Iterator[str]:
         """The exposition, buckets cumulative as the format asks."""

@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -40,6 +40,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     operation: str = ""
     model: str = ""
     fields: tuple[str, ...] = ()
+    treated: tuple[str, ...] = ()
     rows: int = 0
     verdict: str = ""
     reason: str = ""
@@ -70,6 +71,7 @@ class Recorder:
             exchange.operation,
             exchange.model or "",
             exchange.fields,
+            exchange.treated,
             exchange.rows,
             exchange.verdict,
             exchange.reason,
@@ -81,31 +83,83 @@ class Recorder:
         )
 
 
+class Target(Protocol):
+    """Where the log goes. Used by the thread that writes, but for `enforce` and `close`."""
+
+    def put(self, lines: list[bytes]) -> bool:
+        """Write lines; whether all of them were."""
+
+    def enforce(self) -> None:
+        """Cut off what takes too long; called some ten times a second."""
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+
+    def finish(self) -> None:
+        """The last line was put."""
+
+
+class FileTarget:
+    """A file descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._torn = False  # part of a line may have been written
+
+    def put(self, lines: list[bytes]) -> bool:
+        """Write lines; after a torn one on a line of their own."""
+        content = b"\n".join([*([b""] if self._torn else []), *lines, b""])
+        view = memoryview(content)
+        try:
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+        except OSError:
+            self._torn = self._torn or len(view) < len(content)
+            return False
+        self._torn = False
+        return True
+
+    def enforce(self) -> None:
+        """Nothing: a pipe that nobody reads may be read again."""
+
+    def close(self) -> None:
+        """Nothing to be done."""
+
+    def finish(self) -> None:
+        """Nothing: it is not ours to close."""
+
+
 class AccessLog:
-    """Writes to the file descriptor `target`; `count` is `modelward_telemetry_total{sink,outcome}`.
+    """Writes to `target`; `count` is `modelward_telemetry_total{sink,outcome}`.
 
     `begin` once, before the first record; `flush` is to be called on the event loop, some ten times a second; `close`
     at the end.
     """
 
-    def __init__(self, target: int, count: Counter, max_pending: int = MAX_PENDING) -> None:
-        self._target = target
+    def __init__(self, target: Target, count: Counter, max_pending: int = MAX_PENDING) -> None:
+        self._first = self._target = target
         self._count = count
         self._max_pending = max_pending
         self._lines: list[bytes] = []
         self._handed = 0  # lines with the thread
         self._dropped = 0  # since the thread was last told
         self._notes: list[bytes] = []
-        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[_Batch | Target | None] = queue.SimpleQueue()
         self._written: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
-        self._writer = _ChainWriter(target)
+        self._who: dict[str, str | int] = {}
         self._thread = threading.Thread(target=self._write_batches, name="access-log", daemon=True)
         self._thread.start()
 
     def begin(self, **who: str | int) -> None:
         """Say whose log this is: the first line of the chain."""
-        self._writer.who = who
+        self._who = who
         self._batches.put(_Batch([], [], 0))
+
+    def redirect(self, target: Target) -> None:
+        """From here on, write there: the log ends where it was, and begins anew."""
+        self.flush()
+        self._target = target
+        self._batches.put(target)
 
     def note(self, what: str, **facts: str | int) -> None:
         """Put in a line that is no record, such as a change of the configuration."""
@@ -121,6 +175,7 @@ class AccessLog:
 
     def flush(self) -> None:
         """Hand what has gathered to the thread, and count what it has done."""
+        self._target.enforce()
         while not self._written.empty():
             lines, written = self._written.get()
             self._handed -= lines
@@ -136,17 +191,27 @@ class AccessLog:
         self.flush()
         self._batches.put(_Batch([], [], self._dropped))
         self._batches.put(None)
+        self._target.close()
         self._thread.join(_CLOSE_SECONDS)
         self.flush()
         self._count.add(SINK, "failed", amount=self._handed)
         self._handed = 0
 
     def _write_batches(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            written = self._writer.write(batch)
-            if batch.lines:
-                self._written.put((len(batch.lines), written))
-        self._writer.write(_Batch([_told("end", {})], [], 0))
+        writer: _ChainWriter | None = None
+        target = self._first
+        while (given := self._batches.get()) is not None:
+            if writer is None:
+                writer = _ChainWriter(target, self._who)
+            if isinstance(given, _Batch):
+                written = writer.write(given)
+                if given.lines:
+                    self._written.put((len(given.lines), written))
+            else:
+                writer.end()
+                writer = _ChainWriter(given, self._who)
+        if writer is not None:
+            writer.end()
 
 
 class _Batch(NamedTuple):
@@ -160,15 +225,13 @@ class _Batch(NamedTuple):
 class _ChainWriter:
     """Links lines and writes them; what cannot be written, or was dropped, is told of by a line of its own."""
 
-    def __init__(self, target: int) -> None:
-        self.who: dict[str, str | int] = {}
+    def __init__(self, target: Target, who: dict[str, str | int]) -> None:
         self._target = target
+        self._start: dict[str, str | int] = {**who, "random": os.urandom(16).hex(), "format": FORMAT}
         self._linker = Linker()
-        self._good: tuple[int, bytes] | None = None  # the last line known to be written whole; None: not even the first
+        self._good: tuple[int, bytes] | None = None  # the last line known to be written; None: not even the first
         self._failed = 0  # records since then
-        self._torn = False  # part of a line may have been written
-        self._random = os.urandom(16).hex()
-        self._again = False
+        self._unsure = False  # of what was written since then
 
     def write(self, batch: _Batch) -> bool:
         """Write a batch; whether all of it was written."""
@@ -176,10 +239,8 @@ class _ChainWriter:
         linked: list[bytes] = []
         if self._good is None:
             linker = self._linker = Linker()
-            start = {**self.who, "random": self._random, "format": FORMAT} | ({"again": True} if self._again else {})
-            linked = linker.link([_told("start", start)])
-            self._again = True
-        if self._failed or self._torn:
+            linked = linker.link([_told("start", {**self._start, "again": True} if self._unsure else self._start)])
+        if self._unsure:
             if self._good is None:
                 linked += linker.link([_told("gap", {"failed": self._failed})])
             else:
@@ -189,21 +250,17 @@ class _ChainWriter:
         linked += linker.link(batch.lines)
         if batch.dropped:
             linked += linker.link([_told("gap", {"dropped": batch.dropped})])
-        if not self._put(b"\n".join([*([b""] if self._torn else []), *linked, b""])):
+        if not self._target.put(linked):
             self._failed += len(batch.lines)
+            self._unsure = True
             return False
-        self._good, self._failed, self._torn = (linker.seq, linker.chain), 0, False
+        self._good, self._failed, self._unsure = (linker.seq, linker.chain), 0, False
         return True
 
-    def _put(self, content: bytes) -> bool:
-        view = memoryview(content)
-        try:
-            while view:
-                view = view[os.write(self._target, view) :]
-        except OSError:
-            self._torn = self._torn or len(view) < len(content)
-            return False
-        return True
+    def end(self) -> None:
+        """Write the last line."""
+        self.write(_Batch([_told("end", {})], [], 0))
+        self._target.finish()
 
 
 def _told(what: str, facts: dict[str, str | int]) -> bytes:

@@ -301,6 +301,9 @@ def _refuse_binary(request: _V2) -> None:
             raise Refusal("schema-violation", "The binary tensor extension is not supported; send `data` as JSON.")
 
 
+_ENUM = "Invalid enum value"
+
+
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes | Raw, where: str = "The body") -> T:
     try:
         try:
@@ -308,8 +311,11 @@ def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes | Raw, where: str = 
         except msgspec.ValidationError as error:
             _ANY_DECODER.decode(body)  # reading ends at the first misfit: is the rest JSON at all?
             refuse_repeated(bytes(body), 0)
-            # msgspec names types, fields and positions; it goes to the caller alone, who sent them.
-            detail = f"{where} does not fit the inference protocol: {str(error)[:256]}."
+            # msgspec names types, fields and positions; of values, those alone that are to be one of a few.
+            what, at, place = str(error).rpartition(" - at ")
+            if what.startswith(_ENUM):
+                what = _ENUM
+            detail = f"{where} does not fit the inference protocol: {f'{what}{at}{place}'[:256]}."
             raise Refusal("schema-violation", detail) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal("malformed-json", f"{where} cannot be read as JSON (UTF-8, RFC 8259).") from None

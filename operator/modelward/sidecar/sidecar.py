@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import signal
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +18,8 @@ from modelward.sidecar.listener import Listener
 from modelward.sidecar.monitor import Monitor
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.protocol import Connection, Server
-from modelward.sidecar.record import AccessLog
+from modelward.sidecar.record import AccessLog, FileTarget
+from modelward.sidecar.reporting import Reporting
 from modelward.sidecar.setup import Setup, Source
 from modelward.sidecar.upstream import Upstream
 
@@ -50,7 +49,8 @@ class Sidecar:
         self._source = source
         self._fingerprint = source.fingerprint()
         self._addresses = (listen, monitor)
-        self._access_log = AccessLog(access_log, self.instruments.telemetry)
+        self._output = FileTarget(access_log)
+        self._access_log = AccessLog(self._output, self.instruments.telemetry)
         self._tasks: list[asyncio.Task[None]] = []
         self._model_ready = False
         self._keyring = KeyRing(self._key_withdrawn, self.instruments.key_fetches.add)
@@ -71,8 +71,10 @@ class Sidecar:
         chain = self._chain(setup)
         self._gateway = Gateway(chain, self.instruments, self._access_log)
         bound = setup.settings.binding
-        pod = os.environ.get("MODELWARD_POD") or socket.gethostname()
-        self._access_log.begin(pod=pod, namespace=bound.namespace, model=bound.name, generation=bound.generation)
+        self._reporting = Reporting(self._access_log, self._output, self.instruments, bound)
+        self._reporting.take(setup.settings.telemetry)
+        self._gateway.tracing = self._reporting.tracing
+        self._access_log.begin(**self._reporting.who)
         limits = setup.settings.limits
         self.server = Server(self._gateway, limits, loop.time)
         self._monitor_server = Server(Monitor(self.instruments, self.not_ready), limits, loop.time)
@@ -100,7 +102,7 @@ class Sidecar:
         )
         self._tasks = [
             asyncio.create_task(_every(_SWEEP_SECONDS, self._sweep)),
-            asyncio.create_task(_every(_FLUSH_SECONDS, self._access_log.flush)),
+            asyncio.create_task(_every(_FLUSH_SECONDS, self._reporting.flush)),
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._probe()),
         ]
@@ -133,7 +135,7 @@ class Sidecar:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._access_log.close()
+        self._reporting.close()
         await asyncio.sleep(0)
 
     async def _drained(self) -> None:
@@ -158,6 +160,7 @@ class Sidecar:
         try:
             setup = self._source.load(self._gateway.chain.settings.binding.generation)
             chain = self._chain(setup)
+            self._reporting.take(setup.settings.telemetry)
         except ConfigError as error:
             self.instruments.reloads.add("refused")
             log.event("error", "a changed configuration is refused, the old one stays in force", why=str(error))
@@ -165,6 +168,7 @@ class Sidecar:
         previous = self._gateway.chain
         chain.access.inherit(previous.access)
         self._gateway.chain = chain
+        self._gateway.tracing = self._reporting.tracing
         self.server.limits = setup.settings.limits
         if chain.upstream is not previous.upstream:
             previous.upstream.close()

@@ -147,6 +147,19 @@ def test_where_limits_are_counted_reaches_the_controller(render: Render) -> None
     assert read_settings(variable["value"]).rate_limits.address == "rediss://user@valkey.example:6380/2"
 
 
+def test_collectors_reach_the_controller(render: Render) -> None:
+    objects = render(
+        "telemetry.allow[0]=https://otel.example:4318/",
+        "telemetry.egress[0].namespace=observability",
+        "telemetry.egress[0].port=4318",
+    )
+    (container,) = of_kind(objects, "Deployment")["modelward-controller"]["spec"]["template"]["spec"]["containers"]
+    (variable,) = (one for one in container["env"] if one["name"] == "MODELWARD_ACCESS")
+    telemetry = read_settings(variable["value"]).telemetry
+    assert telemetry.allow == ("https://otel.example:4318/",)
+    assert telemetry.egress[0].namespace == "observability"
+
+
 def test_authorities_survive_the_way_to_the_controller(render: Render) -> None:
     pem = Authority().pem
     objects = render(f"access.keys.authorities={pem}")

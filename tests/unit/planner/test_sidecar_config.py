@@ -16,6 +16,7 @@ from modelward.planner.access import (
     AccessSettings,
     AccessSettingsError,
     ClusterIssuer,
+    Collectors,
     Egress,
     KeyFetching,
     RateLimits,
@@ -82,9 +83,8 @@ UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("one detector at most", lambda s: s["monitoring"]["detectors"].append({"type": "Mahalanobis"})),
     ("baseline.dataset", lambda s: s["monitoring"].update(baseline={"dataset": "s3://x"})),
     ("without spec.monitoring.baseline", lambda s: s["monitoring"].pop("baseline")),
-    ("otlpEndpoint", lambda s: s["monitoring"].update(telemetry={"otlpEndpoint": "http://x.example"})),
     ("lineageEndpoint", lambda s: s["monitoring"].update(telemetry={"lineageEndpoint": "http://x.example"})),
-    ("accessLog OTLP", lambda s: s["monitoring"].update(telemetry={"accessLog": "OTLP"})),
+    ("accessLog OTLP without otlpEndpoint", lambda s: s["monitoring"].update(telemetry={"accessLog": "OTLP"})),
 ]
 
 
@@ -249,8 +249,10 @@ def test_the_way_out_is_opened_for_those_who_need_it_alone() -> None:
     [
         ("{", "access: "),
         ('{"keyz": {}}', "keyz"),
-        ('{"keys": {"allow": ["http://a.example/"]}}', r"access\.keys\.allow\[0\]: keys are fetched over https"),
+        ('{"keys": {"allow": ["http://a.example/"]}}', r"access\.keys\.allow\[0\]: only https:// is connected to"),
         ('{"keys": {"allow": ["https://a@b.example/"]}}', r"access\.keys\.allow\[0\]: write it plainly"),
+        ('{"telemetry": {"allow": ["grpc://a.example/"]}}', r"telemetry\.allow\[0\]: only https:// is connected to"),
+        ('{"telemetry": {"egress": [{"port": 443}]}}', r"telemetry\.egress\[0\]: give exactly one"),
         ('{"keys": {"egress": [{"port": 443}]}}', r"access\.keys\.egress\[0\]: give exactly one of cidr and namespace"),
         ('{"rateLimits": {"address": "http://x"}}', r"access\.rateLimits\.address: give redis://"),
         ('{"rateLimits": {"address": "redis://:secret@x:1"}}', r"access\.rateLimits\.address: give redis://"),
@@ -290,3 +292,42 @@ def test_limits_are_shared_by_those_who_have_one_where_there_is_a_server() -> No
 
 def test_settings_are_empty_where_none_are_given() -> None:
     assert read_settings("") == read_settings("{}") == AccessSettings()
+
+
+COLLECTORS = Collectors(
+    allow=("https://otel.example:4318/",), authorities="PEM", egress=(Egress(port=4318, namespace="observability"),)
+)
+
+
+def _with_telemetry(**telemetry: str) -> ModelDeployment:
+    return _changed(lambda spec: spec["monitoring"].update(telemetry=telemetry))
+
+
+def test_a_collector_comes_with_the_list_of_the_installation() -> None:
+    md = _with_telemetry(otlpEndpoint="https://otel.example:4318", accessLog="OTLP")
+    assert unsupported(md, []) == []
+    settings = AccessSettings(telemetry=COLLECTORS)
+    config = msgspec.convert(sidecar_config(md, [], REFERENCES, access=settings), Config)
+    assert config.telemetry is not None
+    assert (config.telemetry.endpoint, config.telemetry.access_log) == ("https://otel.example:4318", "OTLP")
+    assert (config.telemetry.allow, config.telemetry.authorities) == (["https://otel.example:4318/"], "PEM")
+    assert (
+        msgspec.convert(sidecar_config(parsed(supported()), [], REFERENCES, access=settings), Config).telemetry is None
+    )
+
+
+@pytest.mark.parametrize("endpoint", ["http://169.254.169.254", "https://otel.example:4318.evil.example"])
+def test_a_collector_that_is_not_on_the_list_is_told_by_its_field(endpoint: str) -> None:
+    with pytest.raises(SidecarConfigError, match=r"^spec\.monitoring\.telemetry\.otlpEndpoint: ") as error:
+        sidecar_config(
+            _with_telemetry(otlpEndpoint=endpoint), [], REFERENCES, access=AccessSettings(telemetry=COLLECTORS)
+        )
+    assert error.value.reason == "AddressNotAllowed"
+
+
+def test_the_way_to_the_collector_is_opened_for_those_who_send_alone() -> None:
+    settings = AccessSettings(keys=KEYS, telemetry=COLLECTORS)
+    assert egress_rules(parsed(supported()), settings) == []
+    assert egress_rules(_with_telemetry(otlpEndpoint="https://otel.example:4318"), settings) == [
+        Egress(port=4318, namespace="observability").rule()
+    ]

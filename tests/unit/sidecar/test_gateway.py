@@ -20,7 +20,9 @@ def test_an_allowed_request_is_answered_by_the_model(running):
 
 
 def test_nothing_of_the_client_goes_to_the_model_but_path_body_and_trace(running):
-    running.ask(infer(), header={"cookie": "a=b", "x-forwarded-for": "1.2.3.4", "traceparent": "00-aa-bb-01"})
+    running.ask(
+        infer(), header={"cookie": "a=b", "x-forwarded-for": "1.2.3.4", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    )
     (asked,) = running.model.asked
     assert set(asked.header) == {"host", "x-request-id", "traceparent", "content-type", "content-length"}
 

@@ -15,7 +15,7 @@ from modelward.sidecar.exchange import Exchange, Response, refused, render
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.metrics import Counter, Gauge, Histogram, exposition
 from modelward.sidecar.problems import BY_SLUG, TABLE, Refusal
-from modelward.sidecar.record import AccessLog, Recorder
+from modelward.sidecar.record import AccessLog, FileTarget, Recorder
 from modelward.sidecar.routes import Router
 
 SIDECAR = Path(__file__).parents[3] / "operator" / "modelward" / "sidecar"
@@ -146,7 +146,7 @@ def test_a_line_is_one_json_object_whatever_a_name_holds(tmp_path):
     instruments = Instruments()
     path = tmp_path / "log"
     target = os.open(path, os.O_WRONLY | os.O_CREAT)
-    log = AccessLog(target, instruments.telemetry)
+    log = AccessLog(FileTarget(target), instruments.telemetry)
     name = 'user:"}\n\r\u2028\x00{"status":200}\x1b[31m'
     caller = Caller(name=name, issuer="i", subjects=frozenset())
     log.append(Recorder().record(exchange(caller=caller), 0.0, 1, 2))
@@ -164,7 +164,7 @@ def test_every_request_is_counted_once_when_the_sink_stands_still():
     """A pipe that nobody reads: the list fills, the rest is dropped, and nothing blocks."""
     instruments = Instruments()
     reading, writing = os.pipe()
-    log = AccessLog(writing, instruments.telemetry, max_pending=500)
+    log = AccessLog(FileTarget(writing), instruments.telemetry, max_pending=500)
     for _ in range(20):
         for _ in range(1000):
             log.append(Recorder().record(exchange(), 0.0, 0, 0))
@@ -184,7 +184,7 @@ def test_every_request_is_counted_once_when_the_sink_stands_still():
 def test_a_sink_that_fails_is_counted(tmp_path):
     instruments = Instruments()
     target = os.open("/dev/full", os.O_WRONLY)
-    log = AccessLog(target, instruments.telemetry)
+    log = AccessLog(FileTarget(target), instruments.telemetry)
     for _ in range(3):
         log.append(Recorder().record(exchange(), 0.0, 0, 0))
     log.close()

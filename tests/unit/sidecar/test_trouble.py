@@ -171,8 +171,8 @@ def test_a_full_queue_is_503_and_the_rest_is_served(run):
 def test_a_dead_sink_of_the_access_log_fails_no_request(run, tmp_path):
     running: Running = run()
     full = os.open("/dev/full", os.O_WRONLY)
-    writer = running.sidecar._access_log._writer
-    writer._target, before = full, writer._target
+    output = running.sidecar._output
+    output.descriptor, before = full, output.descriptor
     try:
         for _ in range(5):
             assert running.ask(infer()).status == 200
@@ -182,7 +182,7 @@ def test_a_dead_sink_of_the_access_log_fails_no_request(run, tmp_path):
             time.sleep(0.05)
         assert running.metric('modelward_telemetry_total{sink="access-log",outcome="failed"}') == 5
     finally:
-        writer._target = before
+        output.descriptor = before
         os.close(full)
     assert running.ask(infer()).status == 200
     assert len(running.log(1)) == 1
