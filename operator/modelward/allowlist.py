@@ -23,7 +23,7 @@ def problem(
         address: whole.
         allowed: addresses, and beginnings that end in a slash.
         place: where the list is kept.
-        plain: http:// will do, where the list says so.
+        plain: it is the base that paths are appended to after a slash, and http:// will do where the list says so.
     """
     if not address.startswith(("https://", "http://") if plain else "https://"):
         return "only https:// is connected to"
@@ -31,6 +31,7 @@ def problem(
     path = rest.partition("/")[2].partition("?")[0]
     if not _PLAIN.fullmatch(rest) or _STEPS_OUT.search(path) or "#" in address:
         return "write it plainly: a host in lower case, no user, no fragment, no `..` in the path"
-    if any(address == one or (one.endswith("/") and f"{address}/".startswith(one)) for one in allowed):
+    whole = f"{address}/" if plain else address
+    if any(address == one or (one.endswith("/") and whole.startswith(one)) for one in allowed):
         return ""
     return f"it is not among the addresses that this installation allows ({place})"
