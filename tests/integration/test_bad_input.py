@@ -108,6 +108,11 @@ TEXTS: dict[str, tuple[str, str, str]] = {
     "another kind": (HEAD.replace("Deployment", "Deploymant") + "spec: {}\n", "ModelDeploymant", "give one of"),
     "no name": (HEAD.replace("name: odd", "labels: {a: b}") + "spec: {}\n", "name", "required, and not there"),
     "a bad name": (HEAD.replace("odd", "Not_A_Name") + "spec: {}\n", "metadata.name", "lower-case letters"),
+    "a name that is no Service's": (
+        HEAD.replace("odd", "3d") + "spec: {model: {image: x}}\n",
+        "begins with a letter",
+        "begins with a letter",
+    ),
     "a long name": (HEAD.replace("odd", "x" * 51) + "spec: {model: {image: x}}\n", "50 characters", "50 characters"),
 }
 
@@ -161,6 +166,14 @@ def test_merge_keys_and_anchors_are_read_as_kubectl_reads_them(apiserver: ApiSer
             {"exceptions": [{"reason": "r", "approvedBy": "a", "expires": "2030-02-30T00:00:00Z"}]},
             "spec.exceptions[0].expires",
             "date-time",
+        ),
+        *(  # of the format by the API server's lights, and not by CEL's, which would fail on it at each admission
+            (
+                {"exceptions": [{"reason": "r", "approvedBy": "a", "expires": expires}]},
+                "spec.exceptions[0].expires",
+                "should match",
+            )
+            for expires in ("2030-01-01t00:00:00z", "2030-01-01T00:00:00+25:00")
         ),
         (
             {

@@ -29,7 +29,13 @@ Purpose = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-
 RuleId = Annotated[str, Field(max_length=32, pattern=r"^[A-Z][A-Z0-9]{1,15}-[0-9]{3}$")]
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]
-Timestamp = Annotated[str, Field(max_length=64), WithJsonSchema({"type": "string", "format": "date-time"})]
+TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$"
+"""A date-time of RFC 3339 as CEL reads it: the format alone lets `t`, `z` and an hour 25 in, and CEL fails on them."""
+Timestamp = Annotated[
+    str,
+    Field(max_length=64),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIME_PATTERN}),
+]
 Quantity = Annotated[
     int | str,
     WithJsonSchema(

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelward.api.base import API_VERSION, GROUP, Resource
+from modelward.api.base import API_VERSION, GROUP, TIME_PATTERN, Resource
 from modelward.api.crd import KINDS, Kind, schema_of
 from modelward.api.expression import CelError, Expression
 from modelward.api.manifest import FieldPath, dotted
@@ -22,8 +22,6 @@ from modelward.api.printable import printable
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 _RULES, _KEYS = "x-kubernetes-validations", "x-kubernetes-list-map-keys"
 _MAX_PROBLEMS = 64
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-"""A date-time of RFC 3339."""
 _FIELDS_BELOW = "an object: its fields go below it, indented"
 _WANTED = {
     "model_type": _FIELDS_BELOW,
@@ -242,7 +240,7 @@ def _repeated(items: list[Any], keys: Sequence[str], path: FieldPath) -> Iterato
 
 
 def _is_time(text: str) -> bool:
-    if not _TIME.fullmatch(text):
+    if not re.fullmatch(TIME_PATTERN, text):
         return False
     try:
         datetime.fromisoformat(text)

@@ -108,7 +108,7 @@ def _bounds(node: dict[str, Any]) -> Iterator[str]:
             yield f"up to {most:,}{unit}"
         elif least is not None:
             yield f"{'above' if node.get('exclusiveMinimum') else 'from'} {least:,}{unit}"
-    if "pattern" in node and not node.get("x-kubernetes-int-or-string"):
+    if "pattern" in node and "format" not in node and not node.get("x-kubernetes-int-or-string"):
         yield f"matching `{node['pattern']}`"
     if node.get("format") == "date-time":
         yield "RFC 3339"

@@ -69,6 +69,12 @@ def test_a_name_that_cannot_become_a_label_is_refused() -> None:
         parse({**good(), "metadata": {"name": "a.b"}})
 
 
+def test_a_name_that_no_service_may_have_is_refused() -> None:
+    """Before Kubernetes 1.34 a Service's name begins with a letter: all but the Service would be made."""
+    with pytest.raises(SchemaError, match=r"begins with a letter"):
+        parse({**good(), "metadata": {"name": "3d-scan"}})
+
+
 def test_metadata_of_the_api_server_is_kept() -> None:
     manifest = good()
     manifest["metadata"].update(
@@ -88,6 +94,8 @@ def test_metadata_of_the_api_server_is_kept() -> None:
         ("2027-03-31", False),
         ("2027-02-30T00:00:00Z", False),
         ("2027-03-31T00:00:00", False),
+        ("2027-03-31t00:00:00z", False),
+        ("2027-03-31T00:00:00+25:00", False),
         ("soon", False),
     ],
 )
