@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.api.manifest import MAX_BYTES
@@ -187,16 +187,11 @@ def test_a_manifest_cannot_steer_the_terminal(tmp_path: Path) -> None:
             assert all(character.isprintable() or character == "\n" for character in told)
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@FUZZ
 @given(raw=st.binary(max_size=300))
 def test_any_bytes_are_judged_or_refused(raw: bytes) -> None:
     assert check("-", stdin=raw).exit_code in (0, 1, 2)
 
 
-@FUZZ
 @given(text=st.text("{}[]&*!|>'\"%@`:-?<#, \n\tab1\x1bé", max_size=120))
 def test_any_spec_text_is_judged_or_refused(text: str) -> None:
     result = check("-", stdin=f"{MODEL}spec: {text}".encode())
@@ -219,7 +214,6 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
-@FUZZ
 @given(where=st.sampled_from(PATHS), value=ODD, output=st.sampled_from(["table", "json", "sarif", "junit"]))
 def test_a_manifest_with_something_odd_anywhere_is_judged_or_refused(
     where: tuple[Manifest, tuple[str | int, ...]], value: Any, output: str
