@@ -150,8 +150,8 @@ def _with_name_rule(schema: Schema, kind: Kind) -> Schema:
     rule = {
         "rule": "size(self.metadata.name) <= 50 && !self.metadata.name.contains('.')"
         " && !['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'].exists(d, self.metadata.name.startsWith(d))",
-        "message": "metadata.name may have 50 characters at most and no dot, and begins with a letter: it becomes a label,"
-        " part of names, and the name of a Service",
+        "message": "metadata.name may have 50 characters at most and no dot, and begins with a letter: it becomes a"
+        " label, part of names, and the name of a Service",
     }
     return {**schema, "x-kubernetes-validations": [rule]}
 
