@@ -213,6 +213,9 @@ async def test_exceptions_are_projected_warned_of_and_told_when_they_end(
     (active,) = place.get("datapolicy", "lenient", "-n", PLACE)["status"]["activeExceptions"]
     assert (active["reason"], active["approvedBy"], active["names"]) == ("old", "lee", ["legacy"])
     assert '{policy="DataPolicy/policed/lenient"}' in policies.metrics()["modelward_exceptions_active"][1]
+    cluster.forget()
+    await policies.reconcile("DataPolicy", PLACE, "lenient")
+    assert cluster.writes == []
     for ahead, reason in ((timedelta(days=1, seconds=2), "ExceptionEnding"), (timedelta(days=9), "ExceptionExpired")):
         assert events(place, reason) == []
         clock.ahead = ahead

@@ -43,8 +43,11 @@ def _transformations_problem(text: str) -> str | None:
     if "\\u" in text:
         return r"has \u escapes: write the characters themselves, so that readers see what programs see"
     try:
-        steps = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        # Numbers are read as floats, of which none is too long: none belongs here, and that is told of below.
+        steps = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_int=float)
+    except RecursionError:
+        return "is nested too deeply"
+    except ValueError as error:
         return f"is not JSON: {str(error)[:120]}"
     if not isinstance(steps, list) or not steps:
         return 'is not a list of at least one {"what": ..., "how": ..., "why": ...}'

@@ -280,7 +280,12 @@ class Models:
         if wanted == before:
             return
         dropped = {key: None for key in before if key not in wanted}
-        await self._cluster.merge(raw, {"status": {**dropped, **wanted}}, "status")
+        try:
+            await self._cluster.merge(raw, {"status": {**dropped, **wanted}}, "status")
+        except ApiError as error:
+            if error.status == 404:  # deleted meanwhile
+                raise GoneError from error
+            raise
         for kind, reason, message in _news(before, wanted):
             await self._recorder.record(raw, kind, reason, message)
 

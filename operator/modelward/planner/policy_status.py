@@ -112,7 +112,8 @@ def active_exceptions(policy: KubeObject, now: datetime) -> list[dict[str, Any]]
     for exception in policy["spec"].get("exceptions", ()):
         if (ends := _ends(exception)) > now:
             kept = {key: exception[key] for key in _PROJECTED if key in exception}
-            active.append({**kept, "endsSoon": True} if ends - ENDS_SOON <= now else kept)
+            # Said either way: the API server fills the default in, and the status would seem to have changed.
+            active.append({**kept, "endsSoon": ends - ENDS_SOON <= now})
     return active
 
 
@@ -155,7 +156,8 @@ def _idle(policy: KubeObject, exception: Mapping[str, Any]) -> str:
 def _ready(policy: KubeObject, found: Examined, active: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
     if found.invalid:
         return "False", "InvalidRule", "; ".join(found.invalid[:5])
-    excused = f", {len(active)} exception(s) count now" if active else ""
+    count = sum(not _idle(policy, exception) for exception in active)
+    excused = f", {count} exception(s) count now" if count else ""
     return "True", "InForce", f"enforcement {policy['spec'].get('enforcement', 'Enforce')}{excused}"
 
 

@@ -76,6 +76,12 @@ def test_a_warning_comes_before_the_end_and_each_is_told_once() -> None:
     assert reasons(item, ends + timedelta(minutes=1)) == []
 
 
+def test_a_status_is_what_the_api_server_makes_of_it() -> None:
+    """With a default left to the API server the status would be written anew at every look."""
+    told = policy_status(policy("2026-04-01T12:00:00Z", "2026-03-02T12:00:00Z"), Examined(name=NAME), NOW)
+    assert PolicyStatus.model_validate(told).model_dump(by_alias=True, exclude_none=True) == told
+
+
 def test_an_exception_that_is_taken_out_has_not_expired() -> None:
     item = policy("2026-04-01T12:00:00Z")
     item["status"] = status(item)
@@ -132,5 +138,6 @@ def test_an_exception_that_excuses_nothing_is_told_of(kind: str, change: dict[st
     assert ("ExceptionsIdle" in conditions(found)) == bool(told)
     assert reasons(item) == (["ExceptionsIdle"] if told else [])
     assert told in next((one["message"] for one in found["conditions"] if one["type"] == "ExceptionsIdle"), "")
+    assert ("1 exception(s) count now" in found["conditions"][0]["message"]) != bool(told)
     item["status"] = found
     assert reasons(item) == []
