@@ -6,6 +6,7 @@ SHELL := /bin/bash
 UV := .venv/bin/uv
 PY := .venv/bin/python
 RUNS := 20000
+MINUTES := 10
 EXTRAS := controller admission sidecar otlp jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
@@ -48,6 +49,9 @@ bench-admission: setup ## What the webhook and the backstop cost, on a real API 
 
 bench-sidecar: .venv/.bench ## The sidecar beside Envoy, nginx and HAProxy: CPU a request, latency, memory
 	$(PY) -m tests.bench.sidecar --out docs/benchmarks/sidecar.md
+
+soak-sink: setup ## A dead collector and a dead log reader, 1,000 requests/s for MINUTES=10: none fails, memory stays, sums fit
+	$(PY) -m tests.bench.dead_sink --minutes $(MINUTES)
 
 ##@ The cluster
 cluster: ## A kind cluster named modelward; from an empty machine in about 25 minutes, then in seconds
@@ -105,4 +109,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt
 
-.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz bench-admission bench-sidecar test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz bench-admission bench-sidecar soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httptools
 import jwt
@@ -214,8 +215,11 @@ def payload(token: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def prepare(folder: Path, model_port: int) -> tuple[list[str], bytes, Path]:
-    """Files for a sidecar with everything on; its arguments, a request that passes, and the authority's certificate."""
+def prepare(folder: Path, model_port: int, **sections: Any) -> tuple[list[str], bytes, Path]:
+    """Files for a sidecar with everything on; its arguments, a request that passes, and the authority's certificate.
+
+    `sections`: further ones of the configuration.
+    """
     config_dir, tls_dir = folder / "config", folder / "tls"
     config_dir.mkdir()
     tls_dir.mkdir()
@@ -259,6 +263,7 @@ def prepare(folder: Path, model_port: int) -> tuple[list[str], bytes, Path]:
                 "detectors": [{"type": "Mahalanobis"}],
             },
         }
+        | sections
     ).encode()
     (config_dir / "config.json").write_bytes(document)
     (config_dir / "config.sig").write_bytes(base64.b64encode(signer.sign(document)))

@@ -17,6 +17,7 @@ from modelward.sidecar.config import ConfigError, Telemetry
 
 PLACE = "the chart's value telemetry.allow"
 SECONDS = 10.0  # for one request and its answer
+_HURRY_SECONDS = 2.0  # at the end
 _CONNECT_SECONDS = 3.0
 _ANSWER_BYTES = 64 << 10
 _AGAIN = frozenset((429, 502, 503, 504))  # as the OTLP specification has it
@@ -45,6 +46,7 @@ class Collector:
         self._path = parts.path.rstrip("/")
         self._context = _context(settings.authorities) if parts.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
+        self._seconds = SECONDS
         self._ends = float("inf")
 
     def post(self, signal: str, body: bytes) -> None:
@@ -53,7 +55,7 @@ class Collector:
         Raises:
             UndeliveredError: it was not taken.
         """
-        self._ends = time.monotonic() + SECONDS
+        self._ends = time.monotonic() + self._seconds
         try:
             status = self._post(f"{self._path}/v1/{signal}", body)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -69,6 +71,11 @@ class Collector:
         """Cut off a request that has taken too long; called from another thread."""
         if time.monotonic() >= self._ends:
             self.abort()
+
+    def hurry(self) -> None:
+        """Give requests, the one under way as well, less time; called from another thread."""
+        self._seconds = _HURRY_SECONDS
+        self._ends = min(self._ends, time.monotonic() + _HURRY_SECONDS)
 
     def abort(self) -> None:
         """Cut off whatever is under way; called from another thread."""
@@ -105,7 +112,7 @@ class Collector:
             )
         self._connection = connection
         connection.connect()
-        connection.sock.settimeout(SECONDS)
+        connection.sock.settimeout(self._seconds)
         return connection
 
 

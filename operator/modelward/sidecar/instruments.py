@@ -13,6 +13,7 @@ from modelward.sidecar.screening import DETECTORS
 from modelward.sidecar.telemetry import METRICS, TRACES
 
 _DENIALS = ("unauthenticated", "forbidden", "rate-limited")
+OUTCOMES = ("sent", "dropped", "failed")  # of a record, on its way to a sink
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -46,7 +47,7 @@ class Instruments:
             "modelward_telemetry_total",
             "Records, by what became of them; of otlp-metrics: exports.",
             ("sink", "outcome"),
-            [(sink, outcome) for sink in (SINK, TRACES, METRICS) for outcome in ("sent", "dropped", "failed")],
+            [(sink, outcome) for sink in (SINK, TRACES, METRICS) for outcome in OUTCOMES],
         )
         self.reloads = Counter(
             "modelward_configuration_reloads_total",

@@ -13,6 +13,7 @@ does little else: a thread that computes fights the event loop for the interpret
 import os
 import queue
 import threading
+import time
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -192,7 +193,10 @@ class AccessLog:
         self._batches.put(_Batch([], [], self._dropped))
         self._batches.put(None)
         self._target.close()
-        self._thread.join(_CLOSE_SECONDS)
+        until = time.monotonic() + _CLOSE_SECONDS
+        while self._thread.is_alive() and time.monotonic() < until:
+            self._thread.join(0.05)
+            self._target.enforce()
         self.flush()
         self._count.add(SINK, "failed", amount=self._handed)
         self._handed = 0

@@ -3,10 +3,11 @@
 import os
 import socket
 
+from modelward.sidecar import log
 from modelward.sidecar.config import Binding, Telemetry
-from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.record import AccessLog, FileTarget
-from modelward.sidecar.telemetry import CollectorTarget, Courier, Tracing
+from modelward.sidecar.instruments import OUTCOMES, Instruments
+from modelward.sidecar.record import SINK, AccessLog, FileTarget
+from modelward.sidecar.telemetry import METRICS, TRACES, CollectorTarget, Courier, Tracing
 
 
 class Reporting:
@@ -57,7 +58,17 @@ class Reporting:
 
     def close(self) -> None:
         """Write and send what is left, within a short time."""
+        under_way = [*self._retired, *([self.tracing] if self.tracing else [])]
+        for tracing in under_way:
+            tracing.hurry()
         self._access_log.close()
-        for tracing in [*self._retired, *([self.tracing] if self.tracing else [])]:
+        for tracing in under_way:
             tracing.close()
         self._retired, self.tracing = [], None
+        log.event("info", "what became of records", **self._totals())
+
+    def _totals(self) -> dict[str, dict[str, int]]:
+        """By sink and outcome; the last that can be told of them, since nobody reads metrics any more."""
+        count = self._instruments.telemetry
+        sinks = (SINK, TRACES, METRICS)
+        return {sink: {outcome: int(count.value(sink, outcome)) for outcome in OUTCOMES} for sink in sinks}

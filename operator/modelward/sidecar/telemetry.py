@@ -47,12 +47,15 @@ class Courier:
         self.collector: Collector = Collector(settings)
         self.encoder: Encoder = Encoder(who)
         self._closing = threading.Event()
+        self._given_up = False  # at the end, once is enough
         self._silent = ""  # why nothing is delivered, once it was told
 
     def deliver(self, signal: str, body: bytes) -> bool:
         """Whether the collector took it."""
         from modelward.sidecar.collector import UndeliveredError  # noqa: PLC0415
 
+        if self._given_up:
+            return False
         # A collector that did not answer the last time is tried once, not waited for again and again.
         waits = () if self._silent or self._closing.is_set() else _RETRY_SECONDS
         for wait in (*waits, None):
@@ -70,11 +73,13 @@ class Courier:
         if why != self._silent:
             log.event("error", "the collector does not take telemetry", why=why)
         self._silent = why
+        self._given_up = self._closing.is_set()
         return False
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Wait no longer than a moment any more."""
         self._closing.set()
+        self.collector.hurry()
 
 
 class Tracing:
@@ -134,6 +139,10 @@ class Tracing:
         self._measuring = True
         self._jobs.put(self._samples())
 
+    def hurry(self) -> None:
+        """The end is near: wait no longer than a moment for the collector."""
+        self._courier.close()
+
     def retire(self) -> None:
         """Send what is left, and end."""
         self._hand_over(time.monotonic())
@@ -147,7 +156,7 @@ class Tracing:
     def close(self) -> None:
         """Send what is left, within a short time; what is still unsent then has failed."""
         self._measure(time.monotonic())
-        self._courier.close()
+        self.hurry()
         self.retire()
         until = time.monotonic() + _CLOSE_SECONDS
         while self._thread.is_alive() and time.monotonic() < until:

@@ -35,8 +35,11 @@ class Trace(NamedTuple):
 
 def trace_of(header: dict[bytes, bytes], *, own: bool) -> Trace | None:
     """The trace that a request belongs to. `own`: with a span of ours in it, begun here if need be."""
+    parent = header.get(b"traceparent")
+    if parent is None and not own:
+        return None
     span = os.urandom(8).hex().encode() if own else b""
-    found = _PARENT.fullmatch(header.get(b"traceparent", b""))
+    found = _PARENT.fullmatch(parent or b"")
     if found is None or (found[1] == b"00" and found[5] is not None):
         return Trace(os.urandom(16).hex().encode(), b"", _SAMPLED, b"", span) if own else None
     # Version 00 is what we write, and of the flags the ones that it knows.

@@ -362,7 +362,9 @@ def test_sigterm_drains_what_is_under_way_and_exits_0(process, mounted):
     start, line, end = [json.loads(each) for each in out.splitlines()]
     assert (start["start"]["model"], end["end"]) == ("m", {})
     assert line["status"] == 200
-    assert all(json.loads(each)["level"] == "info" for each in err.splitlines())
+    told = [json.loads(each) for each in err.splitlines()]
+    assert all(each["level"] == "info" for each in told)
+    assert told[-1]["access-log"] == {"sent": 1, "dropped": 0, "failed": 0}
 
 
 def test_a_second_signal_does_not_wait(process, mounted):
