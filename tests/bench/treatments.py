@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from modelward.privacy.keys import derive
 from modelward.sidecar import config
+from modelward.sidecar.binary import Body
 from modelward.sidecar.schema import Schema
 from modelward.sidecar.treatment import Treatments
 
@@ -80,7 +81,7 @@ def main() -> int:
         assert treatments is not None
         times = []
         for rows, number in ((1, 5_000), (64, 100)):
-            tensors = schema.check(body(rows)).tensors
+            tensors = schema.check(Body(body(rows))).tensors
             raw = [list(tensor.data) for tensor in tensors]
 
             def restored(tensors: Any = tensors, raw: Any = raw) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from modelward.sidecar.binary import Body
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.schema import Schema
 from tests.conformance.corpora import files
@@ -19,7 +20,7 @@ REPEATED = {"y_object_duplicated_key", "y_object_duplicated_key_and_value"}
 
 def told(content: bytes) -> Refusal:
     with pytest.raises(Refusal) as refused:
-        Schema("v2", None, "Reject").check(content)
+        Schema("v2", None, "Reject").check(Body(content))
     return refused.value
 
 

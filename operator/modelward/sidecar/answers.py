@@ -4,6 +4,7 @@ A value that was sent to the model treated and comes back as it was sent passes:
 Anything else of that field is treated. Where that cannot be done, nothing of it is told.
 """
 
+import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from modelward.privacy.keys import Keys
 from modelward.privacy.spec import Treatment
 from modelward.privacy.tokens import TokenError
 from modelward.privacy.values import TreatmentError
-from modelward.sidecar import config
+from modelward.sidecar import binary, config
+from modelward.sidecar.binary import Body
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.repeated import refuse_repeated
 from modelward.sidecar.tensors import Tensor
@@ -40,33 +42,47 @@ class Answers:
             targets(settings.fields, tensor.name, tensor.columns) for tensor in settings.outputs
         )
 
-    def treat(self, body: bytes, tensors: Sequence[Tensor]) -> bytes:
-        """The answer `body`, treated; the same bytes where no field of it is. `tensors` are those of the request.
+    def treat(self, body: Body, tensors: Sequence[Tensor]) -> Body:
+        """The answer `body`, treated; the very same where no field of it is. `tensors` are those of the request.
 
         Raises:
             Refusal: 502; the answer is not JSON, or not of the protocol.
         """
         sent = _Echo(tensors, self._inputs).values
         try:
-            answer = _DECODER.decode(body)
+            content, trailer = body.split()
+            answer = _DECODER.decode(content)
             if not isinstance(answer, dict):
                 raise _unfit()
             by_name = self._v2 and "outputs" in answer  # an explanation may have another form
-            refuse_repeated(body, len(answer) + sum(map(len, answer["outputs"])) if by_name else 0)
-            changed = self._outputs(answer, sent) if by_name else self._walk(answer, sent, _MAX_DEPTH)
-        except (Refusal, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+            refuse_repeated(content, len(answer) + sum(map(len, answer["outputs"])) if by_name else 0)
+            rest: list[bytes | memoryview] = []
+            changed = self._outputs(answer, trailer, sent, rest) if by_name else self._walk(answer, sent, _MAX_DEPTH)
+            if trailer is not None:
+                trailer.end()
+            return Body.of(_ENCODER.encode(answer), rest) if changed else body
+        except (
+            Refusal, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, ValueError,
+            AttributeError, binary.UnfitError,
+        ):  # fmt: skip
             raise _unfit() from None
-        return _ENCODER.encode(answer) if changed else body
 
     # --- V2: outputs by name, their columns as they are declared
 
-    def _outputs(self, answer: dict[str, Any], sent: _Sent) -> bool:
+    def _outputs(
+        self, answer: dict[str, Any], trailer: binary.Trailer | None, sent: _Sent, rest: list[bytes | memoryview]
+    ) -> bool:
+        """Whether anything was treated; `rest` gets the data of the outputs that are kept and came as bytes."""
         changed = False
         kept = []
         for part in (answer, *answer["outputs"]):
             if part.get("parameters"):
                 changed |= self._walk(part["parameters"], sent, _MAX_DEPTH)
         for output in answer["outputs"]:
+            size = binary.size_of(output.get("parameters"), trailer)
+            raw = None if size is None or trailer is None else trailer.take(size)
+            if raw is not None and "data" in output:
+                raise _unfit()
             columns = self._columns.get(output["name"], ())
             found = targets(self._fields, output["name"], columns)
             if any(target.offset is None and target.treatment.treatment == "Drop" for target in found):
@@ -74,13 +90,19 @@ class Answers:
                 continue
             kept.append(output)
             if found:
-                data = _flat(output["data"])
+                data = _flat(output["data"]) if raw is None else _from_bytes(output, raw)
                 for offset, field, treatment in found:
                     window = slice(offset or 0, None, 1 if offset is None else len(columns))
                     values = data[window]
                     data[window] = [self._value(treatment, field, output["datatype"], one, sent) for one in values]
-                output["data"] = data
                 changed = True
+                if raw is None:
+                    output["data"] = data
+                else:
+                    raw = memoryview(binary.to_bytes(output["datatype"], data))
+                    output["parameters"][binary.SIZE] = len(raw)
+            if raw is not None:
+                rest.append(raw)
         answer["outputs"] = kept
         return changed
 
@@ -158,6 +180,14 @@ def _flat(data: Any) -> list[Any]:
             return flat
         flat = [element for row in flat for element in row]
     raise _unfit()
+
+
+def _from_bytes(output: Mapping[str, Any], raw: memoryview) -> list[Any]:
+    count = math.prod(output["shape"])
+    if output["datatype"] == "BYTES":
+        return binary.texts(raw, count)
+    elements: list[Any] = binary.numbers(output["datatype"], raw, count).tolist()
+    return elements
 
 
 def _unfit() -> Refusal:

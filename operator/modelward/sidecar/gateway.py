@@ -10,9 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modelward.privacy.keys import Keys as PseudonymKeys
-from modelward.sidecar import config, log
+from modelward.sidecar import binary, config, log
 from modelward.sidecar.access import Access
 from modelward.sidecar.answers import Answers
+from modelward.sidecar.binary import Body
 from modelward.sidecar.events import EventScreen
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.instruments import Instruments
@@ -115,7 +116,7 @@ class Gateway:
         exchange.purpose = access.purpose(caller, header.get(b"x-modelward-purpose"))
         ticket = access.authorise(caller, route.operation, exchange.purpose)
         if route.has_body:
-            _check_media(header)
+            _check_media(header, route)
         exchange.state = _Work(chain, route, ticket)
 
     def respond(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
@@ -145,7 +146,8 @@ class Gateway:
         if not work.route.has_body:
             return _request(b"GET", exchange, chain.authority, None)
         body = exchange.body
-        checked = chain.schema.check(body[0] if len(body) == 1 else b"".join(body))
+        content = body[0] if len(body) == 1 else b"".join(body)
+        checked = chain.schema.check(Body(content, exchange.header.get(binary.HEADER)))
         if chain.schema.declared is not None:
             exchange.fields = tuple(tensor.spec.name for tensor in checked.tensors)
             exchange.rows = checked.rows
@@ -170,7 +172,7 @@ class Gateway:
             outcome = _checked(outcome, work)
         elif isinstance(outcome, Stream):
             if work.chain.outputs is not None or work.chain.answers is not None:
-                outcome.screen = EventScreen(partial(_answer, work))
+                outcome.screen = EventScreen(partial(_event, work))
             outcome.headers += work.flag
         reply(outcome)
 
@@ -196,7 +198,7 @@ class Gateway:
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
 
 
-def _answer(work: _Work, body: bytes) -> bytes:
+def _answer(work: _Work, body: Body) -> Body:
     """An answer that fits the declared outputs, its fields treated; raises Refusal."""
     chain = work.chain
     answers = chain.answers
@@ -208,33 +210,52 @@ def _answer(work: _Work, body: bytes) -> bytes:
     return body if answers is None else answers.treat(body, work.tensors)
 
 
+def _event(work: _Work, data: bytes) -> bytes:
+    return _answer(work, Body(data)).content
+
+
 def _checked(response: Response, work: _Work) -> Outcome:
     """The model's answer as the caller may have it."""
-    body = response.body
+    headers, content = response.headers, response.body
     if work.route.has_body and response.status == 200:
+        body = Body(content, binary.header_value(headers))
         try:
-            body = _answer(work, body)
+            passed = _answer(work, body)
         except Refusal as refusal:
             return refusal
-    if work.flag or body is not response.body:
-        return Response(response.status, response.headers + work.flag, body)
+        if passed is not body:
+            content = passed.content
+            if body.json_length is not None:
+                headers = binary.with_header_value(headers, passed.json_length or b"%d" % len(content))
+    if work.flag or content is not response.body:
+        return Response(response.status, headers + work.flag, content)
     return response
 
 
-def _check_media(header: dict[bytes, bytes]) -> None:
+def _check_media(header: dict[bytes, bytes], route: Route) -> None:
     media, _, parameters = header.get(b"content-type", b"").partition(b";")
-    if media.strip().lower() != b"application/json" or parameters.strip().lower() not in _UTF8:
-        raise Refusal("unsupported-media-type", "Send the body as `Content-Type: application/json`, in UTF-8.")
-    if (
-        header.get(b"content-encoding", b"identity").lower() != b"identity"
-        or b"inference-header-content-length" in header
-    ):
-        raise Refusal(
-            "unsupported-media-type", "Send the body as plain JSON, neither compressed nor with binary tensors."
+    media = media.strip().lower()
+    if binary.HEADER in header:
+        if not route.binary:
+            raise _unsupported("Binary tensors are for `infer` of the protocol V2; send the body as JSON here.")
+        if media not in (binary.MEDIA, b""):  # Triton's own client says nothing
+            raise _unsupported("Send a body with binary tensors as `Content-Type: application/octet-stream`.")
+    elif media != b"application/json" or parameters.strip().lower() not in _UTF8:
+        raise _unsupported(
+            "Send the body as `Content-Type: application/json`, in UTF-8; one with binary tensors needs the header "
+            "Inference-Header-Content-Length."
+            if media == binary.MEDIA and route.binary
+            else "Send the body as `Content-Type: application/json`, in UTF-8."
         )
+    if header.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise _unsupported("Send the body plain, not compressed.")
 
 
-def _request(method: bytes, exchange: Exchange, authority: bytes, body: bytes | None) -> bytes:
+def _unsupported(detail: str) -> Refusal:
+    return Refusal("unsupported-media-type", detail)
+
+
+def _request(method: bytes, exchange: Exchange, authority: bytes, body: Body | None) -> bytes:
     """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to."""
     parts = [
         b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n"
@@ -244,9 +265,15 @@ def _request(method: bytes, exchange: Exchange, authority: bytes, body: bytes | 
         parts.append(exchange.trace.header())
     if body is None:
         parts.append(b"\r\n")
+    elif body.json_length is None:
+        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body.content))
+        parts.append(body.content)
     else:
-        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
-        parts.append(body)
+        parts.append(
+            b"content-type: application/octet-stream\r\ninference-header-content-length: %b\r\n"
+            b"content-length: %d\r\n\r\n" % (body.json_length, len(body.content))
+        )
+        parts.append(body.content)
     return b"".join(parts)
 
 

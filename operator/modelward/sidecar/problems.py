@@ -58,14 +58,15 @@ TABLE = (
     Problem(
         "unsupported-media-type",
         415,
-        "The body must be plain JSON",
-        "the body is not `application/json`, or is compressed",
+        "The body must be JSON, or JSON and binary tensors",
+        "the body is neither `application/json` nor, for V2's `infer`, of binary tensors with the header "
+        "`Inference-Header-Content-Length`; or it is compressed",
     ),
     Problem(
         "schema-violation",
         422,
         "The body does not fit the model's schema",
-        "an input is missing, undeclared, or of the wrong type, shape or range",
+        "an input is missing, undeclared, or of the wrong type, shape, range or number of bytes",
     ),
     Problem(
         "rate-limited",

@@ -17,7 +17,7 @@ from modelward.sidecar.problems import Refusal
 
 _SINGLE = frozenset(
     (b"host", b"authorization", b"content-type", b"content-length", b"content-encoding", b"expect",
-     b"transfer-encoding", b"x-modelward-purpose")
+     b"inference-header-content-length", b"transfer-encoding", b"x-modelward-purpose")
 )  # fmt: skip
 _FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"authorization"))
 

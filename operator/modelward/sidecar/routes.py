@@ -35,13 +35,14 @@ _READING = (b"GET", b"HEAD")
 class Route(NamedTuple):
     """A path that is open: what it does, the model it names (if any), and whether it carries a body to check.
 
-    `streams`: its answer may come as a stream of events.
+    `streams`: its answer may come as a stream of events. `binary`: tensors may come and go as bytes.
     """
 
     operation: Operation
     model: str | None
     has_body: bool
     streams: bool = False
+    binary: bool = False
 
 
 class Router:
@@ -80,4 +81,5 @@ class Router:
         if model is not None and model != self._model:  # whatever else the server has loaded is not what was declared
             raise Refusal("not-found", f"The model here is {self._model}.")
         has_body = operation is not None
-        return Route(operation or "Metadata", model, has_body, streams=(match[2] or b"") in _STREAMED)
+        action = match[2] or b""
+        return Route(operation or "Metadata", model, has_body, streams=action in _STREAMED, binary=action == b"/infer")

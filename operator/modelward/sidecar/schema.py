@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from modelward.sidecar import config
+from modelward.sidecar import binary, config
+from modelward.sidecar.binary import Body
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.repeated import refuse_repeated
 from modelward.sidecar.tensors import MAX_RANK, Tensor, TensorSpec, quote
@@ -21,7 +22,6 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Parameter = bool | int | float | Annotated[str, Meta(max_length=1024)] | None
 Parameters = Annotated[dict[Name, Parameter], Meta(max_length=32)]
 T = TypeVar("T")
-_BINARY = ("binary_data_size", "binary_data", "binary_data_output")
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -32,12 +32,12 @@ class _V2Tensor(_Strict):
     name: Name
     shape: Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(min_length=1, max_length=MAX_RANK)]
     datatype: config.Datatype
-    data: Any  # Raw when read, the checked list when written
+    data: Any = UNSET  # Raw when read, the checked list when written; neither where the data come as bytes
     parameters: Parameters | UnsetType = UNSET
 
 
 class _V2TensorRead(_V2Tensor):
-    data: Raw
+    data: Raw = Raw()
 
 
 class _V2Wanted(_Strict):
@@ -79,7 +79,7 @@ class Checked:
 
     __slots__ = ("_write", "tensors")
 
-    def __init__(self, tensors: list[Tensor], write: Callable[[list[Tensor]], bytes]) -> None:
+    def __init__(self, tensors: list[Tensor], write: Callable[[list[Tensor]], Body]) -> None:
         self.tensors = tensors
         self._write = write
 
@@ -91,7 +91,7 @@ class Checked:
         tensor = self.tensors[0]
         return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
 
-    def encode(self) -> bytes:
+    def encode(self) -> Body:
         """The body for the model."""
         return self._write(self.tensors)
 
@@ -114,15 +114,16 @@ class Schema:
         self.treated: frozenset[str] = frozenset()  # fields that may not go past their treatment as parameters
         self.check = self._check_v2 if protocol == "v2" else self._check_v1
 
-    check: Callable[[bytes], Checked]
+    check: Callable[[Body], Checked]
     """Check a body: raises Refusal (400 not JSON, 422 does not fit)."""
 
     # --- V2: {"inputs": [{"name", "shape", "datatype", "data"}]}
 
-    def _check_v2(self, body: bytes) -> Checked:
-        request = _decode(_V2_DECODER, body)
-        refuse_repeated(body, _members(request, *request.inputs, *(request.outputs or ())))
-        _refuse_binary(request)
+    def _check_v2(self, body: Body) -> Checked:
+        content, trailer = (body.content, None) if body.json_length is None else body.split()
+        request = _decode(_V2_DECODER, content)
+        refuse_repeated(content, _members(request, *request.inputs, *(request.outputs or ())))
+        _refuse_reserved(request)
         if self.treated:
             self._refuse_treated(request, *request.inputs, *(request.outputs or ()))
         kept: list[_V2Tensor] = []
@@ -132,30 +133,40 @@ class Schema:
             if entry.name in seen:
                 raise Refusal("schema-violation", f"Input {quote(entry.name)} comes twice.")
             seen.add(entry.name)
+            raw = _raw(entry, trailer) if trailer is not None or entry.parameters or not entry.data else None
             spec = self._spec(entry)
             if spec is None:
                 continue
             if entry.datatype != spec.datatype:
                 raise spec.refuse(f"the datatype must be {spec.datatype}, not {entry.datatype}.")
-            tensors.append(spec.read(entry.data, entry.shape))
+            tensors.append(spec.read(entry.data, entry.shape) if raw is None else spec.read_bytes(raw, entry.shape))
             kept.append(entry)
+        if trailer is not None:
+            trailer.end()
         self._refuse_missing(seen)
 
-        def write(tensors: list[Tensor]) -> bytes:
-            inputs = [
-                _V2Tensor(
-                    name=entry.name,
-                    shape=entry.shape,
-                    datatype=entry.datatype,
-                    data=tensor.data,
-                    parameters=entry.parameters,
+        def write(tensors: list[Tensor]) -> Body:
+            rest: list[bytes | memoryview] = []
+            inputs = []
+            for entry, tensor in zip(kept, tensors, strict=True):
+                if not tensor.kept:
+                    continue
+                data: Any = UNSET
+                parameters = entry.parameters
+                if tensor.binary:
+                    rest.append(tensor.to_bytes())
+                    parameters = dict(parameters or {}) | {binary.SIZE: len(rest[-1])}
+                else:
+                    data = tensor.data
+                inputs.append(
+                    _V2Tensor(
+                        name=entry.name, shape=entry.shape, datatype=entry.datatype, data=data, parameters=parameters
+                    )
                 )
-                for entry, tensor in zip(kept, tensors, strict=True)
-                if tensor.kept
-            ]
-            return _ENCODER.encode(
+            head = _ENCODER.encode(
                 _V2(inputs=inputs, id=request.id, parameters=request.parameters, outputs=request.outputs)
             )
+            return Body.of(head, rest) if rest else Body(head)
 
         return Checked(tensors, write)
 
@@ -172,29 +183,29 @@ class Schema:
 
     # --- V1: {"instances": [row, ...]}, a row being an array, or an object of input names where there are several
 
-    def _check_v1(self, body: bytes) -> Checked:
-        request = _decode(_V1_DECODER, body)
+    def _check_v1(self, body: Body) -> Checked:
+        request = _decode(_V1_DECODER, body.content)
         if self.treated:
             self._refuse_treated(request)
         if self.declared is None:
-            refuse_repeated(body, _members(request))
+            refuse_repeated(body.content, _members(request))
             rows = [_decode_any(row) for row in request.instances]
-            return Checked([], lambda _: _ENCODER.encode(_v1(request, rows)))
+            return Checked([], lambda _: Body(_ENCODER.encode(_v1(request, rows))))
         as_objects = bytes(request.instances[0])[:1] == b"{"
         specs = list(self.declared.values())
         if not as_objects and len(specs) != 1:
             raise Refusal("schema-violation", f"Each instance must be an object with the inputs {self._names()}.")
         columns = self._v1_columns(request.instances) if as_objects else {specs[0].name: request.instances}
-        refuse_repeated(body, _members(request) + (sum(map(len, columns.values())) if as_objects else 0))
+        refuse_repeated(body.content, _members(request) + (sum(map(len, columns.values())) if as_objects else 0))
         tensors = [_read_rows(spec, columns[spec.name]) for spec in specs if spec.name in columns]
 
-        def write(tensors: list[Tensor]) -> bytes:
+        def write(tensors: list[Tensor]) -> Body:
             rows = [_nest(tensor) for tensor in tensors if tensor.kept]
             names = [tensor.spec.name for tensor in tensors if tensor.kept]
             instances = (
                 [dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)] if as_objects else rows[0]
             )
-            return _ENCODER.encode(_v1(request, instances))
+            return Body(_ENCODER.encode(_v1(request, instances)))
 
         return Checked(tensors, write)
 
@@ -262,20 +273,27 @@ class Outputs:
     def __init__(self, outputs: list[config.TensorDeclaration]) -> None:
         self._declared = {declared.name: TensorSpec(declared) for declared in outputs}
 
-    def check(self, body: bytes) -> None:
+    def check(self, body: Body) -> None:
         """Return when each output in the answer `body` is declared and fits; a declared one may be absent.
 
         Raises:
             Refusal: 502; the caller is not told what did not fit.
         """
         try:
-            answer = _decode(_ANSWER_DECODER, body)
-            refuse_repeated(body, _members(answer, *answer.outputs))
+            content, trailer = (body.content, None) if body.json_length is None else body.split()
+            answer = _decode(_ANSWER_DECODER, content)
+            refuse_repeated(content, _members(answer, *answer.outputs))
             for entry in answer.outputs:
                 spec = self._declared.get(entry.name)
                 if spec is None or entry.datatype != spec.datatype:
                     raise _unfit()
-                spec.read(entry.data, entry.shape)
+                raw = _raw(entry, trailer)
+                if raw is None:
+                    spec.read(entry.data, entry.shape)
+                else:
+                    spec.read_bytes(raw, entry.shape)
+            if trailer is not None:
+                trailer.end()
         except Refusal:
             raise _unfit() from None
 
@@ -290,15 +308,29 @@ def _members(*parts: _Strict) -> int:
     for part in parts:
         for name in part.__struct_fields__:
             value = getattr(part, name)
-            if value is not UNSET:
+            if value is not UNSET and (name != "data" or value):  # no data: they come as bytes
                 count += 1 + (len(value) if name == "parameters" and value else 0)
     return count
 
 
-def _refuse_binary(request: _V2) -> None:
-    for part in (request, *request.inputs, *(request.outputs or ())):
-        if part.parameters and any(name in part.parameters for name in _BINARY):
-            raise Refusal("schema-violation", "The binary tensor extension is not supported; send `data` as JSON.")
+def _raw(entry: _V2TensorRead, trailer: binary.Trailer | None) -> memoryview | None:
+    """The bytes of a tensor whose data come after the JSON part; None when they are in it."""
+    size = binary.size_of(entry.parameters, trailer)
+    if (size is None) != bool(entry.data):
+        wanted = f"needs `data`, or the parameter `{binary.SIZE}`" if size is None else "has its data twice"
+        raise Refusal("schema-violation", f"Tensor {quote(entry.name)} {wanted}.")
+    return None if size is None or trailer is None else trailer.take(size)
+
+
+def _refuse_reserved(request: _V2) -> None:
+    if request.parameters:
+        binary.refuse_reserved(request.parameters, "binary_data_output")
+    for tensor in request.inputs:
+        if tensor.parameters:
+            binary.refuse_reserved(tensor.parameters, binary.SIZE)
+    for wanted in request.outputs or ():
+        if wanted.parameters:
+            binary.refuse_reserved(wanted.parameters, "binary_data")
 
 
 _ENUM = "Invalid enum value"

@@ -46,6 +46,7 @@ class Screen:
         self._on_anomaly = screening.on_anomaly
         self._on_error = screening.on_detector_error
         self._sources = _locate(baseline, declared)
+        self._names = frozenset(at.name for at in self._sources)
         # The whole of one input, in order, is the common case, and needs no copying about.
         self._whole = _whole_input(self._sources, declared)
         try:
@@ -119,11 +120,11 @@ class Screen:
     def score(self, tensors: Sequence[Tensor]) -> float:
         """The greatest score of the rows; 1.0 is the threshold."""
         if self._whole is not None:
-            data = next(tensor.data for tensor in tensors if tensor.spec.name == self._whole)
-            if len(data) == len(self._sources):
+            tensor = next(tensor for tensor in tensors if tensor.spec.name == self._whole)
+            if len(tensor) == len(self._sources):
                 # One row is the common case. `dot`, unlike the operators, looks at no floating-point flags, so an
                 # overflow is an infinite score and no warning: that spares switching the warnings off and on again.
-                row = np.array([*data, 1.0], dtype=np.float64).dot(self._affine)
+                row = np.array([*tensor.data, 1.0], dtype=np.float64).dot(self._affine)
                 return math.sqrt(row.dot(row))
         rows = self._rows(tensors)
         with np.errstate(over="ignore", invalid="ignore"):  # the score is then infinite or none: anomalous
@@ -132,10 +133,11 @@ class Screen:
 
     def _rows(self, tensors: Sequence[Tensor]) -> np.ndarray:
         if self._whole is not None:
-            data = next(tensor.data for tensor in tensors if tensor.spec.name == self._whole)
-            return np.array(data, dtype=np.float64).reshape(-1, len(self._sources))
+            numbers = next(tensor.numbers() for tensor in tensors if tensor.spec.name == self._whole)
+            return numbers.reshape(-1, len(self._sources))
         by_name = {tensor.spec.name: tensor for tensor in tensors}
-        columns = [by_name[at.name].data[at.offset :: by_name[at.name].spec.width] for at in self._sources]
+        inputs = {name: (by_name[name].numbers(), by_name[name].spec.width) for name in self._names}
+        columns = [inputs[at.name][0][at.offset :: inputs[at.name][1]] for at in self._sources]
         lengths = {len(column) for column in columns}
         if len(lengths) != 1:
             raise Refusal("schema-violation", "The inputs must have the same number of rows.")

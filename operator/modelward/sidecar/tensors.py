@@ -1,21 +1,23 @@
 """Declared input tensors, compiled: each knows how to read its data strictly and what to say when it does not fit.
 
 Reading is typed from the first byte (msgspec): a boolean is not an integer, `1e999` is not a number, and a bound is
-checked where the number is read. What a caller sent never appears in a message, only where it stood.
+checked where the number is read. Data that come as bytes are held to the same, as arrays. What a caller sent never
+appears in a message, only where it stood.
 """
 
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from modelward.privacy import sanitise
 from modelward.privacy.values import TreatmentError
-from modelward.sidecar import config
+from modelward.sidecar import binary, config
 from modelward.sidecar.problems import Refusal
 
 MAX_RANK = 8
@@ -32,13 +34,62 @@ _WANTED = re.compile(r"Expected `(\w+)`(?:, got `(\w+)`| (<=|>=) ([^ ]+))")
 class Tensor:
     """One input of one request: what was declared, the shape that came, and the data flattened in row-major order.
 
-    `kept` False: the model does not get it.
+    `kept` False: the model does not get it. `binary`: it came as bytes, and goes on as bytes.
     """
 
     spec: "TensorSpec"
     shape: list[int]
     data: list[Any]
     kept: bool = True
+    binary: ClassVar[bool] = False
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def numbers(self) -> np.ndarray:
+        """The elements as float64, to be read only."""
+        return np.array(self.data, dtype=np.float64)
+
+    def to_bytes(self) -> bytes | memoryview:
+        """The elements as bytes; raises Refusal (422) when a treatment has made one that does not fit."""
+        try:
+            return binary.to_bytes(self.spec.datatype, self.data)
+        except binary.UnfitError as error:
+            raise self.spec.refuse(str(error)) from None
+
+
+class BytesTensor(Tensor):
+    """One that came as bytes: they are what counts until the first look at `data`, the list from then on."""
+
+    __slots__ = ("_elements", "_list", "_raw")
+    binary = True
+
+    def __init__(self, spec: "TensorSpec", shape: list[int], elements: list[str] | np.ndarray, raw: memoryview) -> None:
+        self.spec = spec
+        self.shape = shape
+        self.kept = True
+        self._elements = elements
+        self._list: list[Any] = []
+        self._raw: memoryview | None = raw
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    @property
+    def data(self) -> list[Any]:  # type: ignore[override] # who changes the list changes the tensor, as with the other
+        """The elements, flattened in row-major order."""
+        if self._raw is not None:
+            self._raw = None
+            self._list = self._elements if isinstance(self._elements, list) else self._elements.tolist()
+        return self._list
+
+    def numbers(self) -> np.ndarray:
+        """The elements as float64, to be read only."""
+        return np.asarray(self._elements if self._raw is not None else self._list, dtype=np.float64)
+
+    def to_bytes(self) -> bytes | memoryview:
+        """The bytes that came, if nobody has looked at the list."""
+        return self._raw if self._raw is not None else Tensor.to_bytes(self)
 
 
 class TensorSpec:
@@ -48,15 +99,16 @@ class TensorSpec:
     far as they are named: the declared names, the input's own name for a single one, none otherwise.
     """
 
-    __slots__ = ("_bounds", "_flat", "_seen_count", "_seen_shape", "columns", "datatype", "name", "numeric", "shape",
-                 "width")  # fmt: skip
+    __slots__ = ("_flat", "_high", "_low", "_seen_count", "_seen_shape", "_unchecked", "columns", "datatype", "name",
+                 "numeric", "shape", "width")  # fmt: skip
 
     def __init__(self, declared: config.TensorDeclaration) -> None:
         self.name = declared.name
         self.datatype = declared.datatype
         self.shape = declared.shape
         self.numeric = declared.datatype not in ("BOOL", "BYTES")
-        element, self._bounds = _element_type(declared)
+        self._low, self._high = _bounds(declared)
+        element, self._unchecked = _element_type(declared.datatype, self._low, self._high)
         self._flat: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
         inner = declared.shape[1:] if declared.shape[0] == -1 else declared.shape
         self.width = math.prod(inner) if -1 not in inner else -1
@@ -83,11 +135,50 @@ class TensorSpec:
             raise Refusal("malformed-json", f"Input {quote(self.name)}: `data` cannot be read.") from None
         if len(data) != count:
             raise self.refuse(f"`data` has {len(data)} elements and the shape {list(shape)} asks for {count}.")
-        if self._bounds is not None:
+        if self._unchecked:
             self._check_bounds(data)
         if self.datatype == "BYTES":
             data = self._sanitised(data)
         return Tensor(self, list(shape), data)
+
+    def read_bytes(self, raw: memoryview, shape: Sequence[int]) -> Tensor:
+        """Read the elements from their bytes, said to have `shape`; held to all that `read` holds them to.
+
+        Raises:
+            Refusal: 422, as `read` does.
+        """
+        count = self._check_shape(shape)
+        try:
+            if self.datatype == "BYTES":
+                return self._read_texts(binary.texts(raw, count), raw, shape)
+            array = binary.numbers(self.datatype, raw, count)
+        except binary.UnfitError as error:
+            raise self.refuse(str(error)) from None
+        if self.numeric:
+            self._check_range(array)
+        return BytesTensor(self, list(shape), array, raw)
+
+    def _read_texts(self, texts: list[str], raw: memoryview, shape: Sequence[int]) -> Tensor:
+        sanitised = self._sanitised(texts)
+        tensor = BytesTensor(self, list(shape), sanitised, raw)
+        if sanitised != texts:
+            tensor.data  # noqa: B018 - the list is what counts
+        return tensor
+
+    def _check_range(self, array: np.ndarray) -> None:
+        """Hold all elements to the bounds by their extremes; NaN makes both of them NaN."""
+        if array.dtype.kind == "f":
+            wide = array.astype(np.float32) if array.dtype.itemsize == 2 else array  # halves are slow to compare
+            low, high = float(wide.min()), float(wide.max())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise self.refuse(f"element [{int(np.argmin(np.isfinite(array)))}] must be a finite number.")
+            array = wide.astype(np.float64, copy=False)  # in which the bounds are given
+        else:
+            low, high = int(array.min()), int(array.max())
+        if low < self._low:
+            raise self.refuse(f"element [{int(np.argmax(array < self._low))}] must be at least {self._low}.")
+        if high > self._high:
+            raise self.refuse(f"element [{int(np.argmax(array > self._high))}] must be at most {self._high}.")
 
     def _check_shape(self, shape: Sequence[int]) -> int:
         if shape == self._seen_shape:  # callers mostly send one row after the other
@@ -121,7 +212,7 @@ class TensorSpec:
 
     def _check_bounds(self, data: list[Any]) -> None:
         """Hold whole numbers to bounds beyond 64 signed bits, which msgspec cannot."""
-        low, high = self._bounds  # type: ignore[misc]
+        low, high = self._low, self._high
         for index, value in enumerate(data):
             if not low <= value <= high:
                 raise self.refuse(f"element [{index}] must be between {low} and {high}.")
@@ -152,8 +243,8 @@ def _is_nested(error: msgspec.ValidationError) -> bool:
     return str(error).endswith(", got `array` - at `$[0]`")
 
 
-def _element_type(declared: config.TensorDeclaration) -> tuple[Any, tuple[float, float] | None]:
-    """The msgspec type of one element, and bounds still to be checked by hand where msgspec cannot hold them."""
+def _bounds(declared: config.TensorDeclaration) -> tuple[float, float]:
+    """The least and the greatest that an element may be: whole numbers where the datatype is of those."""
     low = -math.inf if declared.minimum is None else declared.minimum
     high = math.inf if declared.maximum is None else declared.maximum
     if declared.datatype in _INTEGER_BITS:
@@ -161,15 +252,20 @@ def _element_type(declared: config.TensorDeclaration) -> tuple[Any, tuple[float,
         unsigned = declared.datatype.startswith("U")
         low = max(low, 0 if unsigned else -(1 << (bits - 1)))
         high = min(high, (1 << bits) - 1 if unsigned else (1 << (bits - 1)) - 1)
-        whole = (math.ceil(low), math.floor(high))
-        if abs(whole[0]) <= _INT64_MAX and abs(whole[1]) <= _INT64_MAX:
-            return Annotated[int, Meta(ge=whole[0], le=whole[1])], None
-        return int, whole
-    if declared.datatype in _FLOAT_MAX:
-        largest = _FLOAT_MAX[declared.datatype]
-        low, high = max(low, -largest), min(high, largest)
-        return Annotated[float, Meta(ge=_if_finite(low), le=_if_finite(high))], None
-    return (bool if declared.datatype == "BOOL" else str), None
+        return math.ceil(low), math.floor(high)
+    largest = _FLOAT_MAX.get(declared.datatype, math.inf)
+    return max(low, -largest), min(high, largest)
+
+
+def _element_type(datatype: config.Datatype, low: float, high: float) -> tuple[Any, bool]:
+    """The msgspec type of one element, and whether its bounds are still to be checked: msgspec cannot hold them all."""
+    if datatype in _INTEGER_BITS:
+        if abs(low) <= _INT64_MAX and abs(high) <= _INT64_MAX:
+            return Annotated[int, Meta(ge=low, le=high)], False
+        return int, True
+    if datatype in _FLOAT_MAX:
+        return Annotated[float, Meta(ge=_if_finite(low), le=_if_finite(high))], False
+    return (bool if datatype == "BOOL" else str), False
 
 
 def _if_finite(bound: float) -> float | None:

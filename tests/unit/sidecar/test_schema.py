@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.sidecar import config
+from modelward.sidecar.binary import Body
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.schema import Outputs, Schema
 
@@ -32,12 +33,12 @@ def body(data: Any = (1, 2, 3), **fields: Any) -> bytes:
 
 
 def forwarded(schema: Schema, content: bytes) -> Any:
-    return json.loads(schema.check(content).encode())
+    return json.loads(schema.check(Body(content)).encode().content)
 
 
 def refusal(schema: Schema, content: bytes) -> Refusal:
     with pytest.raises(Refusal) as refused:
-        schema.check(content)
+        schema.check(Body(content))
     assert refused.value.problem.status in (400, 422)
     return refused.value
 
@@ -75,14 +76,22 @@ def test_flat_and_nested_data_are_the_same(data):
         (body(name=""), "name"),
         (body(extra=1), "unknown field"),
         (body(parameters={"a": [1]}), "parameters"),
-        (body(parameters={"binary_data_size": 24}), "binary tensor"),
+        (body(parameters={"binary_data_size": 24}), "needs the binary tensor data"),
+        (body(parameters={"binary_data": True}), "`binary_data` cannot be used here"),
+        (body(parameters={"shared_memory_region": "r"}), "`shared_memory_region` cannot be used here"),
         (b'{"inputs": []}', "inputs"),
         (b"{}", "inputs"),
         (b"[]", "object"),
         (b'{"inputs": [{"name": "x"}]}', "missing required field"),
+        (b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP64"}]}', "needs `data`"),
         (json.dumps({"inputs": json.loads(body())["inputs"] * 2}).encode(), "comes twice"),
         (json.dumps(json.loads(body()) | {"more": 1}).encode(), "unknown field"),
-        (body().replace(b"{", b'{"parameters": {"binary_data_output": true}, ', 1), "binary tensor"),
+        (body().replace(b"{", b'{"parameters": {"binary_data_output": 1}, ', 1), "must be true or false"),
+        (body().replace(b"{", b'{"parameters": {"binary_data_size": 1}, ', 1), "cannot be used here"),
+        (
+            body().replace(b"{", b'{"outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}], ', 1),
+            "`shared_memory_region` cannot be used here",
+        ),
     ],
 )
 def test_what_does_not_fit_is_422_with_the_place(content, told):
@@ -158,7 +167,7 @@ REPEATED = (
 @pytest.mark.parametrize("content", REPEATED)
 def test_a_name_that_comes_twice_is_refused(content):
     with pytest.raises(Refusal) as refused:
-        v2().check(content)
+        v2().check(Body(content))
     assert refused.value.problem.slug == "malformed-json"
     assert "two members of one name" in refused.value.detail
 
@@ -166,7 +175,7 @@ def test_a_name_that_comes_twice_is_refused(content):
 def test_a_name_that_comes_twice_is_refused_in_what_is_dropped_too():
     extra = b'{"inputs": [{"name": "y", "shape": [1], "datatype": "BYTES", "data": [{"a": 1, "a": 2}]}, '
     with pytest.raises(Refusal, match="malformed-json"):
-        v2(undeclared="Drop").check(body().replace(b'{"inputs": [', extra, 1))
+        v2(undeclared="Drop").check(Body(body().replace(b'{"inputs": [', extra, 1)))
 
 
 @pytest.mark.parametrize(
@@ -180,26 +189,26 @@ def test_a_name_that_comes_twice_is_refused_in_what_is_dropped_too():
 @pytest.mark.parametrize("known", [True, False])
 def test_a_name_that_comes_twice_is_refused_in_v1(content, known):
     with pytest.raises(Refusal, match="malformed-json"):
-        Schema("v1", [declared()] if known else None, "Reject").check(content)
+        Schema("v1", [declared()] if known else None, "Reject").check(Body(content))
 
 
 def test_an_answer_that_names_its_outputs_twice_does_not_pass():
     outputs = Outputs([config.TensorDeclaration("y", "INT64", [1])])
     one = b'"outputs": [{"name": "y", "shape": [1], "datatype": "INT64", "data": [1]}]'
-    outputs.check(b"{" + one + b"}")
+    outputs.check(Body(b"{" + one + b"}"))
     with pytest.raises(Refusal, match="bad-upstream"):
-        outputs.check(b'{"outputs": [{"name": "secret"}], ' + one + b"}")
+        outputs.check(Body(b'{"outputs": [{"name": "secret"}], ' + one + b"}"))
     with pytest.raises(Refusal, match="bad-upstream"):
-        outputs.check(b"{" + one + b", " + one + b"}")
+        outputs.check(Body(b"{" + one + b", " + one + b"}"))
 
 
 def test_colons_in_strings_repeat_nothing():
     names = config.TensorDeclaration("n", "BYTES", [-1])
     times = {"inputs": [{"name": "n", "shape": [1], "datatype": "BYTES", "data": ["12:00:00 \u003a"]}], "id": "a:b"}
     content = json.dumps(times).encode()
-    assert json.loads(Schema("v2", [names], "Reject").check(content).encode()) == times
+    assert json.loads(Schema("v2", [names], "Reject").check(Body(content)).encode().content) == times
     assert Schema("v2", [names], "Reject").check(
-        content.replace(b'"id"', b'"parameters": {"n": ' + b"1" * 15 + b'}, "id"')
+        Body(content.replace(b'"id"', b'"parameters": {"n": ' + b"1" * 15 + b'}, "id"'))
     )
 
 
@@ -235,7 +244,7 @@ def test_v1_rows_and_objects():
     several = v1(declared(name="a", shape=[-1]), declared(name="b", shape=[-1, 2, 2], datatype="INT32"))
     rows = {"instances": [{"a": 1.5, "b": [[1, 2], [3, 4]]}, {"a": 2, "b": [[5, 6], [7, 8]]}]}
     assert forwarded(several, json.dumps(rows).encode()) == rows
-    assert several.check(json.dumps(rows).encode()).rows == 2
+    assert several.check(Body(json.dumps(rows).encode())).rows == 2
 
 
 @pytest.mark.parametrize(
@@ -268,9 +277,12 @@ def test_v1_drops_undeclared_fields_when_told():
 def test_outputs():
     outputs = Outputs([declared(name="y", shape=[-1, 1], datatype="INT64")])
     outputs.check(
-        b'{"model_name":"m","model_version":null,"id":"1","outputs":[{"name":"y","shape":[2,1],"datatype":"INT64","data":[1,2]}]}'
+        Body(
+            b'{"model_name":"m","model_version":null,"id":"1",'
+            b'"outputs":[{"name":"y","shape":[2,1],"datatype":"INT64","data":[1,2]}]}'
+        )
     )
-    outputs.check(b'{"outputs": []}')
+    outputs.check(Body(b'{"outputs": []}'))
     for bad in (
         b"{}",
         b"x",
@@ -278,7 +290,7 @@ def test_outputs():
         b'{"outputs":[],"debug":1}',
     ):
         with pytest.raises(Refusal) as refused:
-            outputs.check(bad)
+            outputs.check(Body(bad))
         assert (refused.value.problem.status, refused.value.reason) == (502, "upstream-schema")
 
 
@@ -305,7 +317,7 @@ def test_any_json_is_forwarded_as_checked_or_refused(document):
     content = json.dumps(document).encode()
     for schema in (v2(), v1(), Schema("v2", None, "Reject"), Schema("v1", None, "Drop")):
         try:
-            checked = schema.check(content)
+            checked = schema.check(Body(content))
         except Refusal as refused:
             if refused.problem.status not in (400, 422):
                 raise
@@ -318,7 +330,7 @@ def test_any_json_is_forwarded_as_checked_or_refused(document):
 def test_any_bytes_are_forwarded_as_checked_or_refused(content):
     for schema in (v2(), v1()):
         with pytest.raises(Refusal):
-            schema.check(content)
+            schema.check(Body(content))
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3))

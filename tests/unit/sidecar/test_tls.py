@@ -37,6 +37,23 @@ def test_tls_end_to_end_with_alpn(run, authority, files):
             assert client.read().status == 200
 
 
+@pytest.mark.parametrize(("offered", "chosen"), [(["http/1.1"], "http/1.1"), (["h2"], None), (["http/1.0"], None)])
+def test_http_1_1_is_all_that_is_offered(run, authority, files, offered, chosen):
+    """Who has only HTTP/2 is told so, in the words of HTTP/1.1, when it begins; nothing of it is forwarded."""
+    running = run(server_context(Tls(), *files))
+    context = authority.client_context()
+    context.set_alpn_protocols(offered)
+    with running.client(context) as client:
+        assert client.socket.selected_alpn_protocol() == chosen
+        if chosen is None:
+            client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+            answer = client.read()
+            assert answer.problem in ("bad-framing", "http-version-not-supported", "not-implemented")
+            assert answer.header["connection"] == "close"
+            assert client.closed()
+    assert running.model.asked == []
+
+
 def test_plaintext_gets_nothing_from_a_tls_listener(run, files):
     running = run(server_context(Tls(), *files))
     with running.client() as client:

@@ -21,6 +21,7 @@ from modelward.privacy.pseudonym import FORM, Pseudonymiser
 from modelward.privacy.tokens import Opener
 from modelward.sidecar import config
 from modelward.sidecar.answers import Answers
+from modelward.sidecar.binary import Body
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.schema import Schema
 from modelward.sidecar.screening import Screen
@@ -260,7 +261,7 @@ def test_detectors_see_what_the_model_sees() -> None:
     screen = Screen.build(screening, baseline.fit(rows, ["age", "radius", "salary"]).to_bytes(), schema.declared)
     assert treatments is not None
     assert screen is not None
-    checked = schema.check(json.dumps(body(x=[99.0, 50.0, 50.0])).encode())
+    checked = schema.check(Body(json.dumps(body(x=[99.0, 50.0, 50.0])).encode()))
     assert screen.judge(checked.tensors) is not None
     treatments.apply(checked.tensors)
     assert screen.judge(checked.tensors) is None
@@ -391,7 +392,7 @@ SECRET = "Grüße an Ada Lovelace 078-05-1120"
 def test_no_answer_lets_a_value_of_a_treated_field_through(field: str, data: list[Any], datatype: str) -> None:
     answer = {"outputs": [output(field, datatype, data)]}
     try:
-        treated = ANSWERS.treat(json.dumps(answer).encode(), [])
+        treated = ANSWERS.treat(Body(json.dumps(answer).encode()), []).content
     except Refusal:
         return
     for one in msgspec.json.decode(treated)["outputs"]:
@@ -401,7 +402,9 @@ def test_no_answer_lets_a_value_of_a_treated_field_through(field: str, data: lis
 @given(JSON)
 def test_an_explanation_in_any_form_tells_no_value_of_a_treated_field(content: Any) -> None:
     try:
-        treated = ANSWERS.treat(json.dumps({"explanation": content, "name": SECRET, "ssn": SECRET}).encode(), [])
+        treated = ANSWERS.treat(
+            Body(json.dumps({"explanation": content, "name": SECRET, "ssn": SECRET}).encode()), []
+        ).content
     except Refusal:
         return
     assert SECRET not in treated.decode()
@@ -413,9 +416,9 @@ def test_no_request_lets_a_value_of_a_treated_field_through(age: float, name: st
     schema = Schema("v2", PARSED.inputs, "Reject")
     treatments = Treatments.build(PARSED, schema.declared, KEYS)
     assert treatments is not None
-    checked = schema.check(json.dumps(body(x=[age, 1.0, 2.0], name=[name], ssn=[name])).encode())
+    checked = schema.check(Body(json.dumps(body(x=[age, 1.0, 2.0], name=[name], ssn=[name])).encode()))
     treatments.apply(checked.tensors)
-    sent = {one["name"]: one["data"] for one in json.loads(checked.encode())["inputs"]}
+    sent = {one["name"]: one["data"] for one in json.loads(checked.encode().content)["inputs"]}
     assert FORM.fullmatch(sent["name"][0])
     assert sent["x"][0] % 5 == 0
     assert sent["x"][2] == 0
