@@ -51,7 +51,7 @@ FIELD = st.fixed_dictionaries(
         "digits": st.integers(-3, 3),
         "keepLast": st.integers(0, 4),
     },
-)
+).filter(lambda one: one.get("treatment") != "Round" or "digits" in one)  # the API server's schema refuses others
 
 
 @given(st.lists(st.lists(FIELD, max_size=3, unique_by=lambda one: one["name"]), max_size=4), st.randoms())
