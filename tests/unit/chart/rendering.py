@@ -17,3 +17,8 @@ Objects = list[dict[str, Any]]
 def of_kind(objects: list[dict[str, Any]], *kinds: str) -> dict[str, dict[str, Any]]:
     """Return the objects of some kinds by name."""
     return {item["metadata"]["name"]: item for item in objects if item["kind"] in kinds}
+
+
+def hook_of(item: dict[str, Any]) -> str:
+    """Return the moment that Helm writes an object at; empty for those of the release itself."""
+    return str((item["metadata"].get("annotations") or {}).get("helm.sh/hook", ""))
