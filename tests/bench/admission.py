@@ -1,10 +1,12 @@
 """What admission costs, on a real etcd and kube-apiserver with the real admission server.
 
     make bench-admission            or: python -m tests.bench.admission [--rounds 5] [--seconds 4] [--reviews 100000]
+    python -m tests.bench.admission --footprint                     starts and memory alone, to the terminal
 
 Rates are of one run, side by side: each round measures the API server bare, with the ValidatingAdmissionPolicies
 alone, and with the webhook in front of them, and ratios are taken within a round. CPU time is the kernel's account of
-the processes. The table goes to the terminal and to docs/benchmarks/admission.md, whatever it says.
+the processes, whose bytecode is compiled beforehand as it is in the image. The table goes to the terminal and to
+docs/benchmarks/admission.md, whatever it says.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Options:
     seconds: float
     reviews: int
     starts: int
+    footprint: bool
     page: Path | None
 
 
@@ -48,9 +51,10 @@ def options() -> Options:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of creates")
     parser.add_argument("--reviews", type=int, default=100_000, help="before memory is read again")
     parser.add_argument("--starts", type=int, default=5, help="of the admission server; the median counts")
+    parser.add_argument("--footprint", action="store_true", help="starts and memory alone; writes no page")
     parser.add_argument("--page", type=Path, default=PAGE, help="where the table goes; `-` for nowhere")
     given = vars(parser.parse_args())
-    return Options(**{**given, "page": None if str(given["page"]) == "-" else given["page"]})
+    return Options(**{**given, "page": None if given["footprint"] or str(given["page"]) == "-" else given["page"]})
 
 
 def bin_dir() -> Path:
@@ -98,22 +102,40 @@ def starts(server: ApiServer, folder: Path, count: int, progress: Progress) -> l
     ]
 
 
+def _costs(
+    server: ApiServer, folder: Path, programs: Path, authority: Authority, chosen: Options, progress: Progress
+) -> list[Row]:
+    process = admission.start(server, folder)
+    try:
+        return creates.measure(server, process, programs, authority, chosen.rounds, chosen.seconds, progress)
+    finally:
+        process.kill()
+
+
+def _compiled(folder: Path) -> None:
+    """Have every process that is started from here on find its bytecode compiled, as those of the image do."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+    for module in ("modelward.admission.main", "tests.bench.kopf_peer"):
+        subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, check=True)
+
+
 def main() -> int:
     chosen = options()
     programs, authority = bin_dir(), Authority()
     folder = Path(tempfile.mkdtemp(prefix="modelward-bench-"))
     context = ssl.create_default_context(cadata=authority.pem.decode())
     rows: list[Row] = []
+    _compiled(folder / "bytecode")
     server = ready(programs, authority)
     try:
         with bar() as progress:
             rows += starts(server, folder, chosen.starts, progress)
-            process = admission.start(server, folder)
-            try:
-                rows += creates.measure(server, process, programs, authority, chosen.rounds, chosen.seconds, progress)
-            finally:
-                process.kill()
-            rows += reviews.measure(server, folder, authority, context, chosen.reviews, progress)
+            if chosen.footprint:
+                rows += reviews.footprint(server, folder, context, chosen.reviews, progress)
+            else:
+                rows += _costs(server, folder, programs, authority, chosen, progress)
+                rows += reviews.measure(server, folder, authority, context, chosen.reviews, progress)
     finally:
         server.stop()
         shutil.rmtree(server.folder, ignore_errors=True)

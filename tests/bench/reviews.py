@@ -106,7 +106,7 @@ def measure(
     bodies = {"no violation": review(good(), dry_run=True), f"{VIOLATIONS} violations": review(bad(), dry_run=True)}
     task = progress.add_task("reviews, CPU", total=2 * len(bodies))
     process = admission.start(server, folder)
-    rows = [Row("resident memory of a replica after its start, MiB", process.memory_mib(), "<= 64")]
+    before = process.memory_mib()
     ours, theirs = {}, {}
     try:
         url = f"https://127.0.0.1:{process.port}"
@@ -124,8 +124,7 @@ def measure(
     finally:
         peer.kill()
         peer.wait()
-    rows[0] = Row(rows[0].name, rows[0].value, rows[0].goal, rows[0].value <= 64)
-    rows.append(Row(f"resident memory after {count:,} reviews more, MiB", after, "<= 64", after <= 64))
+    rows = _memory(before, after, count)
     rows.append(Row("resident memory of kopf's server, MiB", memory))
     for name in bodies:
         rows.append(Row(f"CPU of a review, us: {name}", ours[name][0], note=f"{ours[name][1]:,.0f}/s on one core"))
@@ -134,6 +133,23 @@ def measure(
         )
         rows.append(Row(f"kopf's CPU over ours: {name}", theirs[name][0] / ours[name][0]))
     return rows
+
+
+def footprint(server: ApiServer, folder: Path, context: ssl.SSLContext, count: int, progress: Progress) -> list[Row]:
+    """Return the rows on memory alone."""
+    process = admission.start(server, folder)
+    try:
+        before = process.memory_mib()
+        return _memory(before, _soak(process, f"https://127.0.0.1:{process.port}", context, count, progress), count)
+    finally:
+        process.kill()
+
+
+def _memory(before: float, after: float, count: int) -> list[Row]:
+    return [
+        Row("resident memory of a replica after its start, MiB", before, "<= 64", before <= 64),
+        Row(f"resident memory after {count:,} reviews more, MiB", after, "<= 64", after <= 64),
+    ]
 
 
 def _soak(process: admission.Server, url: str, context: ssl.SSLContext, count: int, progress: Progress) -> float:

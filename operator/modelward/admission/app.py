@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-import httpx
-
 from modelward.admission.client import ApiError
 from modelward.admission.decide import NotReadyError, Surroundings, decide
 from modelward.admission.events import Event, events_of
@@ -87,7 +85,7 @@ class Webhook:
         except ReviewError as error:
             outcome = "malformed"
             await _respond(send, 400, "text/plain", f"{error}\n".encode())
-        except (NotReadyError, ApiError, httpx.HTTPError, OSError) as error:
+        except (NotReadyError, ApiError, OSError) as error:
             outcome = "unavailable"
             log.warning("review handed over to the ValidatingAdmissionPolicies: %s", error)
             await _respond(send, 503, "text/plain", b"not ready to judge\n")

@@ -81,7 +81,7 @@ class Caches:
         Raises:
             NotReadyError: a copy is not there yet, or too old to be trusted, or the namespace is not known.
             ApiError: the API server refused to tell of the namespace.
-            httpx.HTTPError: it did not answer.
+            OSError: it did not answer.
         """
         if not self.synced:
             raise NotReadyError("the copies of policies and namespaces are not there yet, or out of date")

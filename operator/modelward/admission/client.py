@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-import httpx
 import msgspec
+
+from modelward.admission.origin import Answer, Origin
 
 MAX_LINE = 8 * 1024 * 1024
 """Bytes of one event of a watch; objects have 1.5 MiB at most, and JSON escapes at most five-fold."""
 
-_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+MAX_PAGE = 64 * 1024 * 1024
+"""Bytes of one page of a list."""
+
 # A bookmark comes every minute: silence for longer means a connection that is dead and does not know it.
-_WATCH_TIMEOUT = httpx.Timeout(10.0, connect=5.0, read=100.0)
-_PAGE = 500
+_WATCH_SECONDS = 100.0
+_PAGE = 100
 _MERGE = "application/merge-patch+json"
+_JSON = "application/json"
 
 Object = dict[str, Any]
 Query = Mapping[str, str]
@@ -36,34 +41,30 @@ class GoneError(ApiError):
     """The version asked for is too old (410): list again."""
 
 
-class _Bearer(httpx.Auth):
-    """A service account's token, read anew for each request: the kubelet replaces it every hour."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._file.read_text().strip()}"
-        yield request
-
-
 class Client:
-    """A connection to the API server."""
+    """A connection to the API server, as a service account."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, origin: Origin, token: Path) -> None:
+        """Prepare.
+
+        Args:
+            origin: the API server.
+            token: file with the token, read anew for each request: the kubelet replaces it every hour.
+        """
+        self._origin = origin
+        self._token = token
 
     async def list(self, path: str, query: Query, accept: str) -> tuple[list[Object], str]:
         """Return all objects of a collection, and the version at which to begin watching.
 
         Raises:
             ApiError: the API server refused; `GoneError` when the list changed too much while it was read.
-            httpx.HTTPError: it did not answer.
+            OSError: it did not answer.
         """
         items: list[Object] = []
         pages = {**query, "limit": str(_PAGE)}
         while True:
-            page = _json(await self._http.get(path, params=pages, headers={"Accept": accept}))
+            page = await self._json("GET", f"{path}?{urlencode(pages)}", accept)
             items += page["items"]
             metadata = page["metadata"]
             if not metadata.get("continue"):
@@ -75,18 +76,15 @@ class Client:
 
         Raises:
             ApiError: as for `list`.
-            httpx.HTTPError: the connection broke.
+            OSError: the connection broke.
         """
-        request = self._http.build_request(
-            "GET", path, params={**query, "watch": "1"}, headers={"Accept": accept}, timeout=_WATCH_TIMEOUT
-        )
-        response = await self._http.send(request, stream=True)
-        try:
-            if response.status_code != 200:
-                await response.aread()
-                _json(response)
+        target = f"{path}?{urlencode({**query, 'watch': '1'})}"
+        async with self._origin.request("GET", target, self._headers(accept)) as answer:
+            if answer.status != 200:
+                await _document(answer)
+                raise ApiError(answer.status, "a watch that is none")
             yield "OPEN", {}
-            async for line in _lines(response):
+            async for line in _lines(answer):
                 event = _decoded(line)
                 kind, item = event.get("type"), event.get("object")
                 if not isinstance(kind, str) or not isinstance(item, dict):
@@ -94,30 +92,38 @@ class Client:
                 if kind == "ERROR":
                     raise _error(item.get("code"), item.get("message"))
                 yield kind, item
-        finally:
-            await response.aclose()
 
     async def create(self, path: str, item: Object) -> None:
         """Make an object.
 
         Raises:
             ApiError: refused; status 409 where it exists.
-            httpx.HTTPError: no answer.
+            OSError: no answer.
         """
-        _json(await self._http.post(path, content=msgspec.json.encode(item), headers=_JSON))
+        await self._json("POST", path, body=msgspec.json.encode(item), content_type=_JSON)
 
     async def merge(self, path: str, patch: Object) -> Object:
         """Change an object by a JSON merge patch (RFC 7386), and return it as it is then.
 
         Raises:
             ApiError: refused.
-            httpx.HTTPError: no answer.
+            OSError: no answer.
         """
-        headers = {"Content-Type": _MERGE}
-        return _json(await self._http.patch(path, content=msgspec.json.encode(patch), headers=headers))
+        return await self._json("PATCH", path, body=msgspec.json.encode(patch), content_type=_MERGE)
 
+    async def _json(
+        self, method: str, target: str, accept: str = _JSON, *, body: bytes = b"", content_type: str = ""
+    ) -> Object:
+        async with self._origin.request(method, target, self._headers(accept, content_type), body) as answer:
+            return await _document(answer)
 
-_JSON = {"Content-Type": "application/json"}
+    def _headers(self, accept: str, content_type: str = "") -> dict[str, str]:
+        headers = {
+            "authorization": f"Bearer {self._token.read_text().strip()}",
+            "accept": accept,
+            "user-agent": "modelward-admission",
+        }
+        return {**headers, "content-type": content_type} if content_type else headers
 
 
 @asynccontextmanager
@@ -129,21 +135,17 @@ async def connected(url: str, ca: Path, token: Path) -> AsyncIterator[Client]:
         ca: file with its certificate authorities.
         token: file with the service account's token.
     """
-    async with httpx.AsyncClient(
-        base_url=url,
-        verify=ssl.create_default_context(cafile=str(ca)),
-        auth=_Bearer(token),
-        timeout=_TIMEOUT,
-        trust_env=False,  # the API server is never behind a proxy
-        headers={"Accept": "application/json", "User-Agent": "modelward-admission"},
-    ) as http:
-        yield Client(http)
+    origin = Origin(url, ssl.create_default_context(cafile=str(ca)))
+    try:
+        yield Client(origin, token)
+    finally:
+        origin.close()
 
 
-def _json(response: httpx.Response) -> Object:
-    document = _decoded(response.content)
-    if not response.is_success:
-        raise _error(response.status_code, document.get("message"))
+async def _document(answer: Answer) -> Object:
+    document = _decoded(await answer.body(MAX_PAGE))
+    if not 200 <= answer.status < 300:
+        raise _error(answer.status, document.get("message"))
     return document
 
 
@@ -159,9 +161,9 @@ def _error(status: Any, message: Any) -> ApiError:
     return GoneError(410, text) if status == 410 else ApiError(status if isinstance(status, int) else 0, text)
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _lines(answer: Answer) -> AsyncIterator[bytes]:
     rest = b""
-    async for chunk in response.aiter_bytes():
+    async for chunk in answer.chunks(_WATCH_SECONDS):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if line:

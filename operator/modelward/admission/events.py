@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
-
 from modelward.admission.client import ApiError, Client, Object
 from modelward.admission.metrics import Metrics
 from modelward.admission.review import Decision, Request
@@ -178,7 +176,7 @@ class Recorder:
             self._filled.clear()
         try:
             await self._write(manifest(event))
-        except (ApiError, httpx.HTTPError, OSError) as error:
+        except (ApiError, OSError) as error:
             self._metrics.events["failed"] += 1
             log.warning("Event %s of %s not written: %s", event.reason, event.about.kind, error)
         else:

@@ -8,8 +8,6 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-import httpx
-
 from modelward.admission.client import ApiError, Client, GoneError
 
 T = TypeVar("T")
@@ -78,9 +76,9 @@ class Reflector(Generic[T]):
                 await self._watch(self._version or "")
             except GoneError:
                 self._version = None
-            except (ApiError, httpx.HTTPError, OSError, KeyError, TypeError) as error:
+            except (ApiError, OSError, KeyError, TypeError) as error:
                 log.warning("%s: %s: %s", self._path, type(error).__name__, error)
-                if not isinstance(error, httpx.HTTPError):
+                if not isinstance(error, OSError):
                     self._version = None  # an answer that was not understood: begin anew
             await self._wait(worked=self._clock() - begun)
 

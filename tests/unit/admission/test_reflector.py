@@ -5,12 +5,12 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from modelward.admission import client as client_module
-from modelward.admission.client import ApiError, Client, GoneError
+from modelward.admission.client import ApiError, GoneError
 from modelward.admission.reflector import STALE_SECONDS, Reflector
+from tests.unit.admission.http import Answer, Asked, serving
 
 PATH = "/api/v1/things"
 
@@ -30,22 +30,21 @@ class Server:
         self.lists, self.watches = lists, watches
         self.asked: list[dict[str, str]] = []
 
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        query = dict(request.url.params)
-        self.asked.append(query)
-        if "watch" in query:
+    async def __call__(self, request: Asked) -> Answer:
+        self.asked.append(request.query)
+        if "watch" in request.query:
             return self._watch(self.watches.pop(0) if self.watches else None)
         answer = self.lists.pop(0)
         if isinstance(answer, int):
-            return httpx.Response(answer, json={"message": "no"})
+            return answer, b'{"message": "no"}'
         if isinstance(answer, bytes):
-            return httpx.Response(200, content=answer)
+            return 200, answer
         items, metadata = answer
-        return httpx.Response(200, json={"items": items, "metadata": metadata})
+        return 200, json.dumps({"items": items, "metadata": metadata}).encode()
 
-    def _watch(self, script: Any) -> httpx.Response:
+    def _watch(self, script: Any) -> Answer:
         if isinstance(script, int):
-            return httpx.Response(script, json={"message": "no"})
+            return script, b'{"message": "no"}'
 
         async def stream() -> AsyncIterator[bytes]:
             for chunk in script or ():
@@ -53,12 +52,12 @@ class Server:
             if script is None:
                 await asyncio.sleep(3600)
 
-        return httpx.Response(200, content=stream())
+        return 200, stream()
 
 
 async def reflected(server: Server, until: Callable[[Reflector[Any]], bool], **more: Any) -> Reflector[Any]:
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server), base_url="http://api") as http:
-        reflector: Reflector[Any] = Reflector(Client(http), PATH, lambda item: item, **more)
+    async with serving(server) as client:
+        reflector: Reflector[Any] = Reflector(client, PATH, lambda item: item, **more)
         running = asyncio.ensure_future(reflector.run())
         try:
             async with asyncio.timeout(20):
@@ -142,32 +141,48 @@ async def test_a_copy_that_has_not_been_heard_of_is_not_trusted():
 
 async def test_a_line_without_end_is_not_kept(monkeypatch):
     monkeypatch.setattr(client_module, "MAX_LINE", 1000)
-    server = Server([], [[b"x" * 600, b"x" * 600]])
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server), base_url="http://api") as http:
+    async with serving(Server([], [[b"x" * 600, b"x" * 600]])) as client:
         with pytest.raises(ApiError, match="larger than"):
-            [event async for event in Client(http).watch(PATH, {}, "application/json")]
+            [event async for event in client.watch(PATH, {}, "application/json")]
+
+
+async def test_a_page_without_end_is_not_kept(monkeypatch):
+    monkeypatch.setattr(client_module, "MAX_PAGE", 1000)
+    async with serving(Server([([thing("a", more="x" * 1000)], {"resourceVersion": "1"})], [])) as client:
+        with pytest.raises(OSError, match="larger than 1000 bytes"):
+            await client.list(PATH, {}, "application/json")
 
 
 async def test_errors_carry_the_api_servers_words():
-    server = Server([403, 410], [])
-    async with httpx.AsyncClient(transport=httpx.MockTransport(server), base_url="http://api") as http:
+    async with serving(Server([403, 410], [])) as client:
         with pytest.raises(ApiError, match="403: no"):
-            await Client(http).list(PATH, {}, "application/json")
+            await client.list(PATH, {}, "application/json")
         with pytest.raises(GoneError):
-            await Client(http).list(PATH, {}, "application/json")
+            await client.list(PATH, {}, "application/json")
 
 
 async def test_the_token_is_read_anew_for_each_request(tmp_path):
     token = tmp_path / "token"
     seen = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request.headers["Authorization"])
-        return httpx.Response(200, json={"items": [], "metadata": {"resourceVersion": "1"}})
+    async def answer(request: Asked) -> Answer:
+        seen.append(request.headers["authorization"])
+        return 200, b'{"items": [], "metadata": {"resourceVersion": "1"}}'
 
-    transport = httpx.MockTransport(answer)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api", auth=client_module._Bearer(token)) as http:
+    async with serving(answer, token=token) as client:
         for value in ("one", "two\n"):
             token.write_text(value)
-            await Client(http).list(PATH, {}, "application/json")
+            await client.list(PATH, {}, "application/json")
     assert seen == ["Bearer one", "Bearer two"]
+
+
+async def test_a_selector_reaches_the_server_as_it_was_meant():
+    seen = []
+
+    async def answer(request: Asked) -> Answer:
+        seen.append((request.path, request.query))
+        return 200, b'{"items": [], "metadata": {"resourceVersion": "1"}}'
+
+    async with serving(answer) as client:
+        await client.list(PATH, {"fieldSelector": "metadata.name=a&b c"}, "application/json")
+    assert seen == [(PATH, {"fieldSelector": "metadata.name=a&b c", "limit": "100"})]
