@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -93,11 +94,13 @@ def soak(minutes: float, kind: str, access_log: str) -> bool:
             sent = WARM // CONNECTIONS * CONNECTIONS
             before, used = memory_mib(sidecar.pid), cpu_seconds(sidecar.pid)
             until = time.monotonic() + minutes * 60
-            worst = most = 0.0
+            slow: list[float] = []  # the p99 of each 10 s, in microseconds
+            most = 0.0
             while time.monotonic() < until:
                 measured = uvloop.run(pace(PORT, request, RATE, _CHUNK_SECONDS, CONNECTIONS, None))
                 sent += int(RATE * _CHUNK_SECONDS / CONNECTIONS) * CONNECTIONS
-                worst, most = max(worst, measured.p99), max(most, memory_mib(sidecar.pid))
+                slow.append(measured.p99)
+                most = max(most, memory_mib(sidecar.pid))
             used = cpu_seconds(sidecar.pid) - used
             sidecar.send_signal(signal.SIGTERM)
             code = sidecar.wait(40)
@@ -112,7 +115,8 @@ def soak(minutes: float, kind: str, access_log: str) -> bool:
         told = [json.loads(line) for line in errors.read().splitlines()]
     totals = next(line for line in told if line["message"] == "what became of records")
     sums = {name: sum(totals[name].values()) for name in ("access-log", *(["otlp-traces"] * (kind != "off")))}
-    print(f"sink {kind}, access log {access_log}: {sent} requests, all 200, worst p99 of 10 s {worst:.0f} us")
+    print(f"sink {kind}, access log {access_log}: {sent} requests, all 200")
+    print(f"p99 over 10 s: median {statistics.median(slow):.0f} us, worst {max(slow):.0f} us")
     print(f"CPU {used / (sent - WARM) * 1e6:.1f} us a request, all threads")
     print(
         f"RSS {at_start:.1f} MiB at start, {before:.1f} after {WARM} requests, {most:.1f} at most: +{most - before:.1f}"

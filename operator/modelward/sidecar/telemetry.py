@@ -6,6 +6,7 @@ what cannot be delivered has failed. `sent + dropped + failed == requests`.
 """
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ _EVERY_SECONDS = 1.0
 _METRICS_SECONDS = 15.0
 _RETRY_SECONDS = (0.5, 1.0, 2.0)
 _CLOSE_SECONDS = 3.0
+_TURN_SECONDS = 0.0005
 
 
 class Finished(NamedTuple):
@@ -44,6 +46,8 @@ class Courier:
         from modelward.sidecar.collector import Collector  # noqa: PLC0415
         from modelward.sidecar.otlp import Encoder  # noqa: PLC0415
 
+        # Encoding holds the interpreter: the event loop must not wait for it the 5 ms that threads take turns in.
+        sys.setswitchinterval(_TURN_SECONDS)
         self.collector: Collector = Collector(settings)
         self.encoder: Encoder = Encoder(who)
         self._closing = threading.Event()
