@@ -48,11 +48,17 @@ class _Answers(BaseHTTPRequestHandler):
         pass
 
 
+def collector(port: int, delay: float = 0) -> ThreadingHTTPServer:
+    """A collector that takes everything, after `delay` seconds."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Answers)
+    server.delay = delay
+    return server
+
+
 def sink(kind: str) -> int:
     """The port of a collector of this kind."""
     if kind in ("slow", "live"):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
-        server.delay = 5 if kind == "slow" else 0
+        server = collector(0, 5 if kind == "slow" else 0)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server.server_port
     silent = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -146,7 +152,10 @@ def main() -> None:
     parser.add_argument("--sink", choices=["hang", "slow", "refuse", "live", "off"], default="hang")
     parser.add_argument("--access-log", choices=["Stdout", "OTLP"], default="Stdout")
     parser.add_argument("--serve-model", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve-collector", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.serve_collector:
+        collector(args.serve_collector).serve_forever()
     if args.serve_model:
         uvloop.run(serve_model(MODEL))
         return

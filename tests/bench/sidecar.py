@@ -33,7 +33,7 @@ from rich.table import Table
 from tests.bench.load import cpu_seconds, drive, memory_mib, pace, prepare, serve_model, wait_until_ready
 from tests.bench.peers import Peer, peers
 
-MODEL, SIDECAR, MONITOR, FIRST_PEER = 18480, 18443, 18490, 18500
+MODEL, COLLECTOR, SIDECAR, MONITOR, FIRST_PEER = 18480, 18481, 18443, 18490, 18500
 CONNECTIONS = 16
 RATE, RATE_SECONDS = 1000, 8
 SIDECAR_NAME = "modelward, all checks on"
@@ -58,6 +58,7 @@ class Contender:
     tls: bool
     pid: int
     ready_seconds: float = 0.0
+    request: bytes = b""  # where it is not the one that all others get
     cpu: list[float] = field(default_factory=list)  # us a request, as fast as it goes
     cpu_paced: list[float] = field(default_factory=list)  # us a request, at RATE
     rate: list[float] = field(default_factory=list)
@@ -103,20 +104,31 @@ def measure(contenders: list[Contender], request: bytes, authority: Path, reques
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=len(contenders) * (rounds * 2 + 1))
         for contender in contenders:
-            uvloop.run(drive(contender.port, request, 2000, CONNECTIONS, context(contender)))
+            uvloop.run(drive(contender.port, contender.request or request, 2000, CONNECTIONS, context(contender)))
             contender.memory = (memory_mib(contender.pid), 0.0) if contender.pid else contender.memory
             progress.advance(task)
         for _ in range(rounds):
             for contender in contenders:
                 progress.update(task, description=contender.key)
                 before = cpu_seconds(contender.pid) if contender.pid else 0.0
-                closed = uvloop.run(drive(contender.port, request, requests, CONNECTIONS, context(contender)))
+                closed = uvloop.run(
+                    drive(contender.port, contender.request or request, requests, CONNECTIONS, context(contender))
+                )
                 used = cpu_seconds(contender.pid) - before if contender.pid else 0.0
                 contender.cpu.append(used / requests * 1e6)
                 contender.rate.append(closed.rate)
                 progress.advance(task)
                 before = cpu_seconds(contender.pid) if contender.pid else 0.0
-                paced = uvloop.run(pace(contender.port, request, RATE, RATE_SECONDS, CONNECTIONS, context(contender)))
+                paced = uvloop.run(
+                    pace(
+                        contender.port,
+                        contender.request or request,
+                        RATE,
+                        RATE_SECONDS,
+                        CONNECTIONS,
+                        context(contender),
+                    )
+                )
                 used = cpu_seconds(contender.pid) - before if contender.pid else 0.0
                 contender.cpu_paced.append(used / (RATE * RATE_SECONDS) * 1e6)
                 contender.p50.append(paced.p50)
@@ -125,6 +137,27 @@ def measure(contenders: list[Contender], request: bytes, authority: Path, reques
         for contender in contenders:
             if contender.pid:
                 contender.memory = (contender.memory[0], memory_mib(contender.pid))
+
+
+@contextlib.contextmanager
+def with_collector(folder: Path) -> Iterator[Contender]:
+    """The sidecar in plaintext, sending spans and metrics to a collector."""
+    url = f"http://127.0.0.1:{COLLECTOR}"
+    folder.mkdir()
+    arguments, request, _ = prepare(folder, MODEL, telemetry={"endpoint": url, "allow": [url]})
+    port, monitor = SIDECAR + 2, MONITOR + 2
+    listening = [f"--port={port}", f"--monitor-port={monitor}"]
+    collector = [sys.executable, "-m", "tests.bench.dead_sink", "--serve-collector", str(COLLECTOR)]
+    begun = time.perf_counter()
+    with (
+        started(collector),
+        started([sys.executable, "-c", _PLAINTEXT, *arguments, *listening], MODELWARD_NAMESPACE="bench") as process,
+    ):
+        wait_until_ready(monitor)
+        ready = time.perf_counter() - begun
+        yield Contender(
+            f"{SIDECAR_NAME}, and OTLP", port, tls=False, pid=process.pid, ready_seconds=ready, request=request
+        )
 
 
 def run(requests: int, rounds: int) -> tuple[list[Contender], list[str]]:
@@ -158,6 +191,7 @@ def run(requests: int, rounds: int) -> tuple[list[Contender], list[str]]:
             wait_until_ready(monitor)
             ready = time.perf_counter() - begun
             contenders.append(Contender(SIDECAR_NAME, port, tls, process.pid, ready))
+        contenders.append(stack.enter_context(with_collector(folder / "otlp")))
         measure(contenders, request, authority, requests, rounds)
     return contenders, missing
 
