@@ -165,6 +165,54 @@ def test_updates_are_judged_only_where_they_change_what_is_judged(apiserver: Api
     eventually(lambda: create(apiserver, model("probe"), dry_run=True).ok)
 
 
+def asked(server: Server) -> float:
+    """How many reviews reached the webhook, of whatever kind and outcome."""
+    counts = re.findall(r"^modelward_admission_reviews_total{.*} (\S+)$", server.health("/metrics").text, re.MULTILINE)
+    return sum(map(float, counts))
+
+
+def test_what_is_never_refused_is_not_asked_about(apiserver: ApiServer, server: Server):
+    """matchConditions and selectors, counted where the calls arrive: none is made and then answered with a yes."""
+    here = ("-n", SPACE)
+    assert create(
+        apiserver, model("quiet", metadata={**model("quiet")["metadata"], "finalizers": ["example.org/wait"]})
+    ).ok
+    before = asked(server)
+    for kind, manifest in (
+        ("pod", pod("not-in-scope", labels={})),
+        (
+            "pod",
+            {
+                **pod("system"),
+                "metadata": {"name": "system", "namespace": "kube-system", "labels": {**admission.NAMED}},
+            },
+        ),
+        ("configmap", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other", "namespace": SPACE}}),
+    ):
+        result = create(apiserver, manifest)
+        assert result.ok, (kind, result.stderr)
+    for change, *flags in (
+        ({"status": {"observedGeneration": 1}}, "--subresource=status"),
+        ({"metadata": {"finalizers": ["example.org/wait", "example.org/too"]}},),
+        ({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "1"}]}},),
+    ):
+        result = apiserver.kubectl(*here, "patch", "md", "quiet", "--type=merge", *flags, "-p", json.dumps(change))
+        assert result.ok, result.stderr
+    assert apiserver.kubectl(*here, "patch", "pod", "not-in-scope", "-p", '{"metadata": {"labels": {"a": "b"}}}').ok
+    assert apiserver.kubectl(*here, "delete", "md", "quiet", "--wait=false").ok
+    label = '{"metadata": {"labels": {"while": "being-deleted"}}}'
+    assert apiserver.kubectl(*here, "patch", "md", "quiet", "--type=merge", "-p", label).ok
+    assert asked(server) == before
+    gone = '{"metadata": {"finalizers": null}}'
+    assert apiserver.kubectl(*here, "patch", "md", "quiet", "--type=merge", "-p", gone).ok
+    assert asked(server) == before
+
+    assert create(apiserver, model("asked-about")).ok
+    assert create(apiserver, pod("asked-about")).ok
+    assert apiserver.kubectl(*here, "label", "md", "asked-about", "team=x", "--overwrite").ok
+    assert asked(server) == before + 3
+
+
 def test_malformed_objects_are_refused_in_the_words_of_the_schema(apiserver: ApiServer, server: Server):
     result = create(apiserver, model("odd", spec={"model": {"image": "x"}, "targetRef": {"kind": "x"}}))
     assert not result.ok
