@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@cache
+def _environment(bin_dir: Path) -> dict[str, str]:
+    """What the chart sets of the process's environment, but for what is its pod's."""
+    (deployment,) = (item for item in chart(bin_dir, "admission") if item["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return {one["name"]: one["value"] for one in container["env"] if "value" in one}
+
+
 def start(apiserver: ApiServer, folder: Path, *more: str, wait: bool = True) -> Server:
     """Start an admission server; flags given later win over those given here."""
     token = folder / "token"
@@ -177,6 +186,7 @@ def start(apiserver: ApiServer, folder: Path, *more: str, wait: bool = True) -> 
             ],
             stdout=stream,
             stderr=stream,
+            env=os.environ | _environment(apiserver.bin_dir),
         )
     server = Server(process, port, health_port, 0.0, log)
     if wait:

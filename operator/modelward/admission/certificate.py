@@ -49,6 +49,9 @@ def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3  # every API server since 1.30 speaks it
     context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = (
+        0  # an API server keeps its connections; sessions to come back to would only be kept for nobody
+    )
     return context
 
 
