@@ -105,7 +105,7 @@ class Watch:
     def __init__(self, cluster: Cluster, server: ApiServer) -> None:
         self.server = server
         self.woken: list[tuple[str, str]] = []
-        installed = Installed(new_authority(datetime.now(UTC)), None, SETTINGS)  # type: ignore[arg-type]
+        installed = Installed(new_authority(datetime.now(UTC)), None, SETTINGS, {})  # type: ignore[arg-type]
         self.pods = UnwatchedPods(
             cluster, Recorder(cluster), lambda: installed, lambda *which: self.woken.append(which)
         )

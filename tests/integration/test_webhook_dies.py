@@ -249,7 +249,7 @@ def test_killed_during_a_thousand_creates(
     guarded: tuple[ApiServer, httpx.Client], replicas: Replicas, record_property: Callable[..., None]
 ) -> None:
     _, client = guarded
-    creates = [MIX[index % len(MIX)](f"{index:04}") for index in range(CREATES)]
+    creates = [MIX[index % len(MIX)](f"n{index:04}") for index in range(CREATES)]
     for _ in range(2):
         replicas.start()
     over, deaths = threading.Event(), list[str]()
