@@ -30,15 +30,6 @@ class Reading:
     """All files that were looked at."""
 
 
-def read_file(path: Path) -> list[Document]:
-    """Read all objects of a file, or of standard input for `-`.
-
-    Raises:
-        ManifestError: the file is not there, not readable, or not a manifest.
-    """
-    return _parsed(_bytes(path), _source(path))
-
-
 def read_paths(paths: Sequence[Path]) -> list[Document]:
     """Read files, and the manifests anywhere below folders (see `read_all`).
 
@@ -66,7 +57,7 @@ def read_all(paths: Sequence[Path], *, only_manifests: bool = False, after: Read
     """
     reading = after or Reading()
     for path in paths:
-        if path != STANDARD_INPUT and path.is_dir():
+        if path != STANDARD_INPUT and os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name too long
             held = [_read_into(reading, file, found=True) for file in _below(path)]
             if not any(held):
                 fix = "Name a folder that has *.yaml, *.yml or *.json files with Kubernetes objects."
@@ -78,7 +69,7 @@ def read_all(paths: Sequence[Path], *, only_manifests: bool = False, after: Read
 
 def _read_into(reading: Reading, path: Path, *, found: bool) -> bool:
     """Read one file; return whether there was something to read in it."""
-    key = path if path == STANDARD_INPUT else path.resolve()
+    key = path if path == STANDARD_INPUT else Path(os.path.realpath(path))  # Path.resolve raises where links go round
     if key in reading.seen:
         return True
     reading.seen.add(key)
@@ -112,8 +103,6 @@ def _bytes(path: Path) -> bytes:
                 raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ManifestError(source, 0, "no such file", "Check the path.") from None
-    except IsADirectoryError:
-        raise ManifestError(source, 0, "a folder where a file is wanted", "Name a file.") from None
     except OSError as error:
         raise ManifestError(source, 0, f"not readable: {error.strerror}", "Check its permissions.") from error
     return raw

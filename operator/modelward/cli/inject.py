@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import click
 from modelward.api.manifest import Document, ManifestError, dotted
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import SchemaError, is_ours, parse
-from modelward.cli.files import read_file
+from modelward.cli.files import read_paths
 from modelward.cli.output import to_json, to_yaml
 from modelward.planner.injection import InjectionError, inject
 from modelward.planner.names import namespace_of
@@ -39,15 +38,15 @@ _PODS: dict[tuple[str, str], tuple[str, ...]] = {
 def _config_key(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     try:
         size = len(base64.b64decode(value, validate=True))
-    except binascii.Error:
+    except ValueError:
         size = 0
     if size != 32:
         raise click.BadParameter("not the base64 of a raw Ed25519 public key (32 bytes)")
     return value
 
 
-@click.command("inject", help="Print the pods and workloads of FILE (- for standard input) with their sidecar.")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.command("inject", help="Print the pods and workloads of FILES (- for standard input) with their sidecar.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--image", required=True, help="Image of the sidecar, by digest.")
 @click.option(
     "--config-key",
@@ -59,10 +58,12 @@ def _config_key(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option("--model", help="The ModelDeployment of pods that name none by label or annotation.")
 @click.option("-o", "output", type=click.Choice(["yaml", "json"]), default="yaml", help="Format.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
-def command(file: Path, image: str, config_key: str, model: str | None, output: str, out: Path | None) -> None:
+def command(
+    files: tuple[Path, ...], image: str, config_key: str, model: str | None, output: str, out: Path | None
+) -> None:
     """Print every document, pods with their sidecar: exit 1 when one cannot be protected, 2 when it cannot be read."""
     try:
-        documents = read_file(file)
+        documents = read_paths(files)
         objects, refusals = _injected(documents, image, config_key, model)
         if refusals:
             click.echo("\n".join(refusals), err=True)

@@ -159,6 +159,14 @@ def test_what_is_not_there_and_what_cannot_be_written(tmp_path: Path) -> None:
     assert "cannot be written" in result.stderr
 
 
+def test_paths_that_the_system_does_not_take(tmp_path: Path) -> None:
+    result = check("x" * 5000)
+    assert (result.exit_code, "File name too long" in result.stderr) == (2, True)
+    (tmp_path / "round.yaml").symlink_to(tmp_path / "round.yaml")
+    result = check(tmp_path / "round.yaml")
+    assert (result.exit_code, "round.yaml: not readable: Too many levels" in result.stderr) == (2, True)
+
+
 def test_a_policy_file_without_a_policy_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(good()))
     result = check(tmp_path / "a.yaml", "--policy", tmp_path / "a.yaml")

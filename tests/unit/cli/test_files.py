@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from modelward.api.manifest import MAX_BYTES, ManifestError
-from modelward.cli.files import read_all, read_file, read_paths
+from modelward.cli.files import read_all, read_paths
 
 CONFIG_MAP = yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})
 
@@ -37,16 +37,14 @@ def test_a_named_file_that_is_no_manifest_is_told(tmp_path: Path, raw: bytes, wo
 
 def test_a_file_that_is_not_there_and_a_folder_without_manifests_are_told(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such file"):
-        read_file(tmp_path / "none.yaml")
-    with pytest.raises(ManifestError, match="a folder where a file is wanted"):
-        read_file(tmp_path)
+        read_paths([tmp_path / "none.yaml"])
     with pytest.raises(ManifestError, match="no manifest in this folder"):
         read_paths([tmp_path])
 
 
 def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbf" + CONFIG_MAP.encode())
-    (document,) = read_file(tmp_path / "x.yaml")
+    (document,) = read_paths([tmp_path / "x.yaml"])
     assert document.api_version == "v1"
 
 

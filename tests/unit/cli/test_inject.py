@@ -121,7 +121,7 @@ def test_a_file_that_is_not_there_is_exit_2(tmp_path):
     assert "no such file" in result.stderr
 
 
-@pytest.mark.parametrize("key", ["", "!", "YWJj"])
+@pytest.mark.parametrize("key", ["", "!", "YWJj", "ä"])
 def test_a_config_key_of_another_shape_is_a_usage_error(key):
     result = CliRunner().invoke(command, ["-", f"--image={IMAGE}", f"--config-key={key}"])
     assert result.exit_code == 2
@@ -159,6 +159,17 @@ def test_a_workload_that_a_model_deployment_among_the_files_names_is_protected_b
     assert template["metadata"]["labels"]["modelward.io/model"] == "guard"
     assert template["spec"]["containers"][0]["ports"] == [{"name": "http", "containerPort": 8443}]
     assert other["spec"]["template"]["metadata"]["labels"]["modelward.io/model"] == "other"
+
+
+def test_the_workload_may_be_in_a_file_of_its_own(tmp_path: Path) -> None:
+    item = workload("Deployment")
+    container = {"name": "model", "image": "m", "ports": [{"containerPort": 8080}]}
+    item["spec"]["template"] = {**TEMPLATE, "spec": {"containers": [container]}}
+    (tmp_path / "guard.yaml").write_text(yaml.safe_dump(protecting()))
+    result = run(yaml.safe_dump(item), str(tmp_path / "guard.yaml"), folder=tmp_path)
+    assert result.exit_code == 0, result.output
+    (deployment,) = (one for one in yaml.safe_load_all(result.stdout) if one["kind"] == "Deployment")
+    assert deployment["spec"]["template"]["metadata"]["labels"]["modelward.io/model"] == "guard"
 
 
 def test_what_cannot_be_protected_is_told_with_its_line() -> None:

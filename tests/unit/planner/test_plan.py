@@ -21,7 +21,7 @@ import yaml
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import references_of
 from modelward.api.validate import canonical, is_ours, parse
-from modelward.cli.files import read_file
+from modelward.cli.files import read_paths
 from modelward.cli.output import to_yaml
 from modelward.planner.deployment import RUNTIME_ANNOTATION
 from modelward.planner.plan import Material, Plan, Settings, plan
@@ -38,7 +38,7 @@ SETTINGS = Settings(sidecar_image="modelward-sidecar@sha256:" + "b" * 64, config
 
 
 def planned(folder: Path, settings: Settings = SETTINGS, *, withheld: bool = False, **changes: Any) -> Plan:
-    objects = [document.data for document in read_file(folder / "input.yaml")]
+    objects = [document.data for document in read_paths([folder / "input.yaml"])]
     resources = [parse(item) for item in objects if is_ours(item)]
     (md,) = (one for one in resources if isinstance(one, ModelDeployment))
     if changes:
@@ -135,7 +135,7 @@ def test_the_model_port_is_for_nobody() -> None:
 
 def test_the_keys_of_pseudonyms_are_in_the_secret_where_they_are_needed() -> None:
     folder = CASES[0]
-    objects = [document.data for document in read_file(folder / "input.yaml")]
+    objects = [document.data for document in read_paths([folder / "input.yaml"])]
     (md,) = (one for one in map(parse, filter(is_ours, objects)) if isinstance(one, ModelDeployment))
     assert md.spec.schema_
     text = md.spec.schema_.inputs[0].model_copy(update={"name": "patient", "datatype": "BYTES", "columns": []})
