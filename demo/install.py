@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[1]
 CHART = "charts/modelward"
 SYSTEM = "modelward-system"
 PARTS = ("controller", "admission", "sidecar", "jobs")
-EXAMPLE_IMAGE = "modelward-example-wdbc"
 ROLLOUT_SECONDS = 180
 
 # Breaks every rule there is, so that whoever judges it has something to say.

@@ -50,8 +50,8 @@ def excused_rules(*, cluster: bool) -> str:
     """CEL that gives the lists of rule ids that exceptions excuse for this object, now.
 
     On CREATE the time is the object's own creation time, set by the API server; on UPDATE, where a policy cannot know
-    the time, an exception counts while the controller still lists it in `status.activeExceptions`: so with the
-    controller dead exceptions lapse on update, which is the safe side.
+    the time, an exception counts while the controller still lists it in `status.activeExceptions`. With the controller
+    dead none is added to that list, and one that ends stays on it until the controller is back.
     """
     place = "request.namespace in e.namespaces && " if cluster else ""
     return (
