@@ -7,6 +7,7 @@ UV := .venv/bin/uv
 PY := .venv/bin/python
 RUNS := 20000
 MINUTES := 10
+FUZZ := admission_review http_reader tensors token configuration
 EXTRAS := controller admission sidecar otlp jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
@@ -31,14 +32,17 @@ test-unit: setup ## Pure and in-process tests, in less than a minute
 test-conformance: setup ## Public corpora, where they are to be had
 	$(PY) -m tests.stages conformance
 
+conformance-oip: setup build/conformance/.ready ## The inference protocol's OpenAPI against a real model behind the sidecar; minutes the first time
+	$(PY) -m tests.conformance.oip
+
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 	$(PY) -m tests.stages integration
 
 test-chart: setup ## The chart, rendered by Helm (built on first use)
 	$(PY) -m tests.stages chart
 
-fuzz: .venv/.fuzz ## Hostile AdmissionReviews, RUNS=20000 of them, guided by coverage where atheris is to be had
-	$(PY) -m tests.fuzz.admission_review --runs $(RUNS)
+fuzz: .venv/.fuzz ## RUNS=20000 hostile inputs for each FUZZ target, guided by coverage where atheris is to be had
+	for target in $(FUZZ); do $(PY) -m tests.fuzz.$$target --runs $(RUNS); done
 
 test-e2e: setup ## The kind cluster
 	$(PY) -m tests.stages e2e
@@ -82,6 +86,11 @@ setup: .venv/.ready ## .venv with every extra and the development tools, from th
 	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/bench.txt
 	@touch $@
 
+build/conformance/.ready: .venv/bin/uv requirements/conformance.txt
+	$(UV) venv --quiet --allow-existing --python $(PY) build/conformance
+	$(UV) pip install --quiet --python build/conformance/bin/python --require-hashes -r requirements/conformance.txt
+	@touch $@
+
 .venv/.fuzz: .venv/.ready requirements/fuzz.txt
 	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/fuzz.txt
 	@touch $@
@@ -108,5 +117,6 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt
+	$(COMPILE) --group conformance -o requirements/conformance.txt
 
-.PHONY: help demo test test-lint test-unit test-conformance test-chart test-integration fuzz bench-admission bench-sidecar soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-sidecar soak-sink test-e2e cluster cluster-down images setup format generate lock

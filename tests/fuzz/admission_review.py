@@ -1,23 +1,11 @@
-"""Any bytes as an AdmissionReview: an answer or a 4xx, never a traceback, and never an allow without a reason.
-
-    python -m tests.fuzz.admission_review [--runs 20000] [--seed 0]
-
-Guided by coverage where atheris is installed (`make fuzz` installs it where it is to be had), by chance alone
-elsewhere. What is found is kept in `seeds/admission_review/`, which the unit tests replay.
-"""
+"""Any bytes as an AdmissionReview: an answer or a 4xx, never a traceback, and never an allow without a reason."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
-import importlib.util
 import json
-import random
-import sys
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from modelward.admission.app import Webhook
@@ -27,9 +15,9 @@ from modelward.admission.metrics import Metrics
 from modelward.api.validate import SchemaError, canonical, parse, stored
 from modelward.planner.sidecar import CONTAINER_NAME
 from modelward.rules.prepared import prepare
+from tests.fuzz.driver import Target, main
 from tests.fuzz.mutate import mutated
 
-SEEDS = Path(__file__).parent / "seeds" / "admission_review"
 _API = "modelward.io/v1alpha1"
 _NOTHING_PASSES = {
     "apiVersion": _API,
@@ -41,7 +29,6 @@ _NOTHING_PASSES = {
     },
 }
 _AROUND = Surroundings([prepare(canonical(parse(_NOTHING_PASSES)))], {}, Settings("sidecar@sha256:" + "a" * 64, "a2V5"))
-_LIMITS = ("-max_len=65536", "-rss_limit_mb=1024", "-timeout=10")
 _JSON = [(b"content-type", b"application/json")]
 
 
@@ -127,58 +114,8 @@ def _judged(item: dict[str, Any]) -> Any:
     return spec, metadata.get("labels") or {}, lineage
 
 
-def seeds() -> dict[str, bytes]:
-    """Return the bodies that are kept, by name."""
-    return {path.name: path.read_bytes() for path in sorted(SEEDS.iterdir())}
-
-
-def _by_chance(runs: int, seed: int) -> None:
-    chance = random.Random(seed)
-    pool = list(seeds().values())
-    for index in range(runs):
-        body = mutated(chance.choice(pool), chance)
-        try:
-            one(body)
-        except BaseException:
-            path = SEEDS / f"found-{seed}-{index}.json"
-            path.write_bytes(body)
-            print(f"run {index}: what failed is kept in {path}", file=sys.stderr)
-            raise
-        if index % 1000 == 999:
-            print(f"\r{index + 1} of {runs} runs", end="", flush=True)
-    print(f"\r{runs} runs by chance from {len(pool)} seeds: nothing found")
-
-
-def _by_coverage(runs: int, seed: int) -> None:
-    import atheris  # noqa: PLC0415 - only where it is installed
-
-    def mutator(body: bytes, room: int, number: int) -> bytes:
-        chance = random.Random(number)
-        changed = atheris.Mutate(body, room) if chance.random() < 0.2 else mutated(body, chance)
-        return bytes(changed[:room])
-
-    with tempfile.TemporaryDirectory() as found:
-        flags = [
-            f"-runs={runs}",
-            f"-seed={seed or 1}",
-            "-max_len=65536",
-            "-rss_limit_mb=1024",
-            "-timeout=10",
-            f"-artifact_prefix={SEEDS}/",
-        ]
-        atheris.instrument_all()
-        atheris.Setup([sys.argv[0], *flags, found, str(SEEDS)], one, custom_mutator=mutator)
-        atheris.Fuzz()
-
-
-def main() -> None:
-    """Run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    (_by_coverage if importlib.util.find_spec("atheris") else _by_chance)(given.runs, given.seed)
+TARGET = Target("admission_review", one, mutated)
 
 
 if __name__ == "__main__":
-    main()
+    main(TARGET)

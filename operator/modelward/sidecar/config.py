@@ -243,7 +243,8 @@ def parse(document: bytes) -> Config:
     try:
         return msgspec.json.decode(document, type=Config)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"the configuration cannot be read: {error}") from error
+        # The decoder quotes what it cannot use, however long that is.
+        raise ConfigError(f"the configuration cannot be read: {str(error)[:512]}") from error
 
 
 def verify(document: bytes, signature: bytes, public_key: bytes) -> None:

@@ -257,10 +257,8 @@ def _unsupported(detail: str) -> Refusal:
 
 def _request(method: bytes, exchange: Exchange, authority: bytes, body: Body | None) -> bytes:
     """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to."""
-    parts = [
-        b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n"
-        % (method, exchange.target, authority, exchange.id.encode())
-    ]
+    target = exchange.target.rstrip(b"/")  # the protocol writes /v2/ and /v2; servers know one and redirect the other
+    parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n" % (method, target, authority, exchange.id.encode())]
     if exchange.trace is not None:
         parts.append(exchange.trace.header())
     if body is None:

@@ -28,8 +28,8 @@ def refuse_repeated(body: bytes, members: int) -> None:
     except _RepeatedError:
         detail = "An object in the body has two members of one name; of each name there may be one."
         raise Refusal("malformed-json", detail) from None
-    except RecursionError:
-        raise Refusal("malformed-json", "The body is nested too deep to be read.") from None
+    except (UnicodeDecodeError, RecursionError):  # in parts that were not decoded, and are not to be
+        raise Refusal("malformed-json", "The body cannot be read as JSON (UTF-8, RFC 8259).") from None
 
 
 class _RepeatedError(Exception):
@@ -37,5 +37,5 @@ class _RepeatedError(Exception):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
+    if len(dict(pairs)) != len(pairs):
         raise _RepeatedError

@@ -169,12 +169,12 @@ def _locate(baseline: Baseline, declared: Mapping[str, TensorSpec]) -> list[_Sou
                 f"the baseline has columns that the schema does not name: {', '.join(missing[:5])}; "
                 "set `columns` of the input in `spec.schema.inputs` to the baseline's"
             )
-    in_order = [_Source(spec.name, offset) for spec in numeric for offset in range(spec.width)]
-    if len(in_order) != len(baseline.columns):
+    width = sum(spec.width for spec in numeric)
+    if width != len(baseline.columns):
         raise config.ConfigError(
-            f"the baseline has {len(baseline.columns)} columns, a row of the schema's numeric inputs {len(in_order)}"
+            f"the baseline has {len(baseline.columns)} columns, a row of the schema's numeric inputs {width}"
         )
-    return in_order
+    return [_Source(spec.name, offset) for spec in numeric for offset in range(spec.width)]
 
 
 def _whole_input(sources: Sequence[_Source], declared: Mapping[str, TensorSpec]) -> str | None:

@@ -107,6 +107,11 @@ class TensorSpec:
         self.datatype = declared.datatype
         self.shape = declared.shape
         self.numeric = declared.datatype not in ("BOOL", "BYTES")
+        if math.prod(axis for axis in declared.shape if axis != -1) > MAX_ELEMENTS:
+            raise config.ConfigError(
+                f"the declared shape of {quote(declared.name)} has more than {MAX_ELEMENTS} elements, "
+                "which no request can hold; declare smaller axes, or -1 for any length"
+            )
         self._low, self._high = _bounds(declared)
         element, self._unchecked = _element_type(declared.datatype, self._low, self._high)
         self._flat: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]

@@ -139,9 +139,17 @@ class TokenVerifier:
             issuer=issuer.name,
             subjects=frozenset(subjects),
             purpose=purpose if isinstance(purpose, str) else None,
-            begins=float(claims.get("nbf", 0)) - self._skew,
-            expires=float(claims["exp"]) + self._skew,
+            begins=_seconds(claims.get("nbf", 0)) - self._skew,
+            expires=_seconds(claims["exp"]) + self._skew,
         )
+
+
+def _seconds(claim: Any) -> float:
+    """A time that has been judged already, on the clock's own scale."""
+    try:
+        return float(claim)
+    except OverflowError:
+        raise _refuse("token-claims", "A time in the token is beyond all calendars.") from None
 
 
 def _read(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,10 +16,10 @@ from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import Outcome, Response, Stream
 from modelward.sidecar.problems import Refusal
 
-# Not passed on: what concerns this connection alone, what the sidecar sets itself, and cookies.
+# Not passed on: what concerns this connection alone, what the sidecar sets itself, cookies, and the model's address.
 _KEPT_BACK = frozenset(
-    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
-     b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"server", b"set-cookie",
+    (b"connection", b"keep-alive", b"location", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection",
+     b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"server", b"set-cookie",
      b"x-modelward-request-id", b"x-modelward-verdict")
 )  # fmt: skip
 _MAX_HEADERS = 64

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.corpus import good
-from tests.fuzz.admission_review import SEEDS, ask, one, seeds
+from tests.fuzz.admission_review import TARGET, ask, one
 from tests.fuzz.mutate import mutated
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in SEEDS.iterdir()))
+@pytest.mark.parametrize("name", sorted(TARGET.seeds()))
 def test_what_the_fuzzer_has_kept(name: str) -> None:
-    one(seeds()[name])
+    one(TARGET.seeds()[name])
 
 
-@given(st.sampled_from(sorted(seeds().items())), st.integers(0, 2**32))
+@given(st.sampled_from(sorted(TARGET.seeds().items())), st.integers(0, 2**32))
 def test_a_document_changed_anywhere(seed: tuple[str, bytes], number: int) -> None:
     one(mutated(seed[1], random.Random(number)))
 

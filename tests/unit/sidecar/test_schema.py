@@ -212,6 +212,11 @@ def test_colons_in_strings_repeat_nothing():
     )
 
 
+def test_a_shape_that_no_request_can_hold_is_no_configuration():
+    with pytest.raises(config.ConfigError, match="more than 4194304 elements"):
+        v2(declared(shape=[1 << 31, 3]))
+
+
 def test_undeclared_inputs_can_be_dropped_and_missing_ones_never():
     schema = v2(declared(), undeclared="Drop")
     content = json.loads(body())

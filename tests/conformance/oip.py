@@ -1,0 +1,224 @@
+"""The Open Inference Protocol's own OpenAPI document, driven by schemathesis against a real model behind the sidecar.
+
+    make conformance-oip      or   python -m tests.conformance.oip [--examples 60] [--seed 1]
+
+The document is taken as it is published, but for four things: `${NAME}` in its paths becomes `{NAME}`, as OpenAPI
+writes it; the answers that the sidecar itself gives are added to each operation, and the model's own 404 for a version
+that it lacks; so is the token; and the model's name is often the one that is served, or nothing would ever get as far
+as a body. A second run narrows the
+inputs to those that are declared, so that the model answers and its answers are checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelward.sidecar.problems import TABLE
+from tests.conformance.corpora import files
+from tests.unit.sidecar.harness import Running, settings, token
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "breast-cancer"
+MODEL, VERSION, COLUMNS = "wdbc", "v1", 30
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,negative_data_rejection,unsupported_method,ignored_auth"
+)
+INPUT = {"name": "features", "datatype": "FP64", "shape": [-1, COLUMNS], "minimum": 0, "maximum": 10_000}
+OUTPUTS = [
+    {"name": "predict", "datatype": "INT64", "shape": [-1, 1]},
+    {"name": "predict_proba", "datatype": "FP64", "shape": [-1, 2]},
+]
+
+
+class _BeforeARealModel(Running):
+    """The harness's sidecar, in front of the example's model server."""
+
+    def __init__(self, document: dict[str, Any], folder: Path, port: int) -> None:
+        self._real = port
+        super().__init__(document, folder)
+
+    async def _start_model(self) -> None:
+        await super()._start_model()
+        self.model_port = self._real
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def model_server(folder: Path) -> Iterator[int]:
+    """The example's MLServer and model, on ports of its own; the first time it is made, which takes minutes."""
+    subprocess.run([sys.executable, EXAMPLE / "serve.py", "--only-prepare"], check=True)
+    build = ROOT / "build" / "server"
+    shutil.copytree(build / "srv", folder)
+    port = free_port()
+    for name, changes in (
+        ("settings.json", {"http_port": port, "grpc_port": free_port()}),
+        ("model-settings.json", {"version": VERSION}),
+    ):
+        path = folder / name
+        document = json.loads(path.read_text())
+        inner = document["parameters"] if name == "model-settings.json" else document
+        inner.update(changes)
+        path.write_text(json.dumps(document))
+    with (folder / "log").open("wb") as log:
+        command = [build / "bin" / "python", build / "bin" / "mlserver", "start", folder]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                sys.exit(f"the model server ended: {(folder / 'log').read_text()[-2000:]}")
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready"):
+                break
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def published() -> dict[str, Any]:
+    """The document, as an OpenAPI tool can use it, with the sidecar's own answers."""
+    (path,) = files("oip", "open_inference_rest.yaml")
+    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    document["paths"] = {path.replace("${", "{"): item for path, item in document["paths"].items()}
+    document["security"] = [{"bearer": []}]
+    parts = document["components"]
+    parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    parts["schemas"]["problem"] = {
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "instance"],
+        "properties": {name: {"type": "string"} for name in ("type", "title", "detail", "instance")}
+        | {"status": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/problem"}}}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/inference_error_response"}}}
+    for item in document["paths"].values():
+        for method in ("get", "post"):
+            for status in {problem.status for problem in TABLE} if method in item else ():
+                answer = item[method]["responses"].setdefault(str(status), {"description": "told by the sidecar"})
+                answer.setdefault("content", {}).update(problem)
+                if status == 404:  # of the model, for a version that it does not have
+                    answer["content"].update(error)
+        for parameter in item.get("parameters", ()):
+            if parameter["name"] == "MODEL_NAME":
+                parameter["schema"] = {"anyOf": [{"type": "string", "enum": [MODEL]}, {"type": "string"}]}
+    return document
+
+
+def narrowed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document for this very model: its name, its version, and requests that fit its declared inputs."""
+    document = copy.deepcopy(document)
+    for item in document["paths"].values():
+        for body in [item["post"]["requestBody"]] if "post" in item else ():
+            body["required"] = True
+        for parameter in item.get("parameters", ()):
+            value = MODEL if parameter["name"] == "MODEL_NAME" else VERSION
+            parameter["schema"] = {"type": "string", "enum": [value]}
+    number = {"type": "number", "minimum": 0, "maximum": 10_000}
+    row = {"type": "array", "items": number, "minItems": COLUMNS, "maxItems": COLUMNS}
+    fitting = {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string", "enum": ["features"]},
+            "datatype": {"type": "string", "enum": ["FP64"]},
+            "shape": {"type": "array", "enum": [[1, COLUMNS]]},
+            "data": row,
+        },
+    }
+    document["components"]["schemas"]["inference_request"] = {
+        "type": "object",
+        "required": ["inputs"],
+        "additionalProperties": False,
+        "properties": {
+            "id": {"type": "string", "maxLength": 256},
+            "inputs": {"type": "array", "items": fitting, "minItems": 1, "maxItems": 1},
+            "outputs": {
+                "type": "array",
+                "maxItems": 128,
+                "items": {
+                    "type": "object",
+                    "required": ["name"],
+                    "additionalProperties": False,
+                    "properties": {"name": {"type": "string", "enum": ["predict", "predict_proba"]}},
+                },
+            },
+        },
+    }
+    return document
+
+
+def drive(program: Path, document: dict[str, Any], port: int, folder: Path, *options: str) -> int:
+    """Run schemathesis; returns its exit code."""
+    folder.mkdir()
+    (folder / "openapi.json").write_text(json.dumps(document))
+    command = [
+        program,
+        "run",
+        folder / "openapi.json",
+        f"--url=http://127.0.0.1:{port}",
+        f"--header=Authorization: Bearer {token(exp=time.time() + 7200)}",
+        "--phases=examples,coverage,fuzzing",
+        "--continue-on-failure",
+        "--no-color",
+        *options,
+    ]
+    return subprocess.run([str(part) for part in command], cwd=folder, check=False).returncode
+
+
+def main() -> int:
+    """Run both; 0 when neither found anything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=60, help="generated requests an operation")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--schemathesis", type=Path, default=ROOT / "build" / "conformance" / "bin" / "schemathesis")
+    given = parser.parse_args()
+    options = (f"--max-examples={given.examples}", f"--seed={given.seed}")
+    access = settings()["access"] | {"rules": [{"subjects": ["user:alice"], "operations": ["Infer", "Metadata"]}]}
+    with tempfile.TemporaryDirectory() as name, model_server(Path(name) / "model") as port:
+        upstream = {"model": MODEL, "protocol": "v2", "readyPath": f"/v2/models/{MODEL}/ready"}
+        configuration = settings(upstream=upstream, access=access, inputs=[INPUT], outputs=OUTPUTS, screening={})
+        running = _BeforeARealModel(configuration, Path(name), port)
+        try:
+            codes = []
+            for kind, document, checks in (
+                ("published", published(), CHECKS),
+                ("narrowed", narrowed(published()), f"{CHECKS},positive_data_acceptance"),
+            ):
+                print(f"\n=== {kind}", flush=True)
+                folder = Path(name) / kind
+                codes.append(drive(given.schemathesis, document, running.port, folder, f"--checks={checks}", *options))
+            answers: dict[int, int] = {}
+            for line in running.log():
+                answers[line["status"]] = answers.get(line["status"], 0) + 1
+        finally:
+            running.stop()
+    print("Answers by status, both runs:", ", ".join(f"{status} {count}" for status, count in sorted(answers.items())))
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
