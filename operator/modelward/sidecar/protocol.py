@@ -54,7 +54,10 @@ class Server:
             connection.expire()
 
     def drain(self) -> None:
-        """From now on a connection ends with the answer under way; an idle one ends at once, a slow one soon."""
+        """From now on a connection ends with the next answer; an idle or a slow one ends soon.
+
+        Not at once: what looks idle here may have a request on its way, and that must not be lost.
+        """
         self.draining = True
         for connection in list(self.connections):
             connection.drain()
@@ -101,7 +104,7 @@ class Connection(asyncio.Protocol):
         certificate = tls.getpeercert() if tls is not None else None
         self._certificate = caller.from_certificate(certificate) if certificate else None
         server.connections.add(self)
-        if len(server.connections) > server.limits.connections or server.draining:
+        if len(server.connections) > server.limits.connections:
             self._fail(
                 Refusal("overloaded", "Too many connections; try again.", headers=b"retry-after: 1\r\n", close=True)
             )
@@ -356,10 +359,8 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def drain(self) -> None:
-        """End the connection now unless a request is under way; one that is held up by its client has not long."""
-        if not self._pending and self._reader.reading is None:
-            self._transport.close()
-        elif self._waiting != "nothing":
+        """End the connection with its next answer; what waits for its client has not long."""
+        if self._waiting != "nothing":
             self.deadline = min(self.deadline, self._server.clock() + _DRAIN_SECONDS)
 
 

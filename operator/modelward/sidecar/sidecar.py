@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SWEEP_SECONDS = 0.5
 _FLUSH_SECONDS = 0.1
+_LAST_SECONDS = 0.2  # for connections that wait to be accepted, or are at their handshake, when the end comes
 _WATCH_SECONDS = 2.0
 _PROBE_SECONDS = 2.0
 _FIRST_PROBE_SECONDS = 0.2  # until the model has been ready once
@@ -120,9 +121,11 @@ class Sidecar:
         await self.stop()
 
     async def stop(self) -> None:
-        """Accept no more, let what is under way finish for a while, then close everything."""
-        self.listener.close()
+        """Let what is under way finish for a while, accept no more, then close everything."""
         self.server.drain()
+        await asyncio.sleep(_LAST_SECONDS)  # what has connected already would be reset, its request unread
+        self.listener.close()
+        await asyncio.sleep(_LAST_SECONDS)  # who is at the handshake is no connection yet
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.server.limits.drain_seconds):
                 await self._drained()

@@ -248,12 +248,18 @@ class Process:
     """`modelward-sidecar` as it runs in a pod."""
 
     def __init__(
-        self, mounted: Mounted, *, name: str = "m", namespace: str = "clinic", key: bytes | None = None
+        self,
+        mounted: Mounted,
+        *,
+        name: str = "m",
+        namespace: str = "clinic",
+        key: bytes | None = None,
+        program: tuple[str, ...] = (str(Path(sys.executable).with_name("modelward-sidecar")),),
     ) -> None:
         self.ports = [_free_port(), _free_port()]
         self.process = subprocess.Popen(
             [
-                str(Path(sys.executable).with_name("modelward-sidecar")),
+                *program,
                 f"--config-dir={mounted.folder}",
                 f"--tls-dir={mounted.folder}",
                 f"--config-key={base64.b64encode(key or mounted.key).decode()}",
