@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import time
 
 import pytest
@@ -68,6 +70,22 @@ def test_garbage_is_502_and_its_connection_is_not_used_again(running, data):
 def test_breaking_off_is_502(running, data):
     running.model.behaviour = raw(data, close=True)
     assert running.ask(infer()).problem == "bad-upstream"
+
+
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf"])
+def test_a_model_that_resets_its_connections_is_502(running, data):
+    def reset(connection, _):
+        connection.transport.write(data)
+        plain = connection.transport.get_extra_info("socket")
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        asyncio.get_running_loop().call_later(0.05, connection.transport.abort)
+
+    running.model.behaviour = reset
+    answer = running.ask(infer())
+    assert (answer.status, answer.problem) == (502, "bad-upstream")
+    assert len(running.model.asked) <= 2  # tried again once at the most
+    running.model.behaviour = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    assert running.ask(infer()).body == b"ok"
 
 
 def test_an_answer_ended_by_closing_is_whole(running):
