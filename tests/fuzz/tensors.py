@@ -1,12 +1,19 @@
-"""Any bytes as a body: a refusal, or tensors that a plain JSON reader sees alike in what came and in what goes on."""
+"""Any bytes as a body: a refusal, or tensors that a plain reader sees alike in what came and in what goes on.
+
+An input is a body of JSON; or, where it begins with a line `binary N`, one with N bytes of JSON and binary data after.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import random
 from typing import Any
 
+import numpy as np
+
 from modelward.privacy import sanitise
+from modelward.sidecar.binary import Body
 from modelward.sidecar.config import TensorDeclaration
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.schema import Checked, Outputs, Schema
@@ -27,6 +34,8 @@ _SCHEMAS = (
     ("v1", Schema("v1", _ONE, "Reject")),
     ("v1", Schema("v1", None, "Reject")),
 )
+_BINARY = b"binary "
+_DTYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
 _OUTPUTS = Outputs([TensorDeclaration("y", "INT64", [-1]), TensorDeclaration("t", "BYTES", [-1])])
 
 
@@ -36,28 +45,66 @@ def one(content: bytes) -> None:
     Raises:
         AssertionError: it is not what it must be.
     """
+    body = _body(content)
     for protocol, schema in _SCHEMAS:
         try:
-            checked = schema.check(content)
+            checked = schema.check(body)
         except Refusal as refusal:
-            _tells_nothing(refusal, content)
-            assert refusal.problem.slug in ("malformed-json", "schema-violation")
+            _tells_nothing(refusal, body)
+            assert refusal.problem.slug in ("malformed-json", "schema-violation", "unsupported-media-type")
         else:
-            _reads_alike(protocol, schema, checked, content)
+            _reads_alike(protocol, schema, checked, body)
     try:
-        _OUTPUTS.check(content)
+        _OUTPUTS.check(body)
     except Refusal as refusal:
         assert refusal.problem.slug == "bad-upstream"
         assert CANARY not in refusal.detail
     else:
-        document = json.loads(content, object_pairs_hook=_once)
+        document = json.loads(_json(body), object_pairs_hook=_once)
         assert {output["name"] for output in document["outputs"]} <= {"y", "t"}
 
 
-def _tells_nothing(refusal: Refusal, content: bytes) -> None:
+def _body(content: bytes) -> Body:
+    if not content.startswith(_BINARY):
+        return Body(content)
+    length, _, rest = content.removeprefix(_BINARY).partition(b"\n")
+    return Body(rest, length)
+
+
+def _json(body: Body) -> bytes:
+    return body.content if body.json_length is None else body.content[: int(body.json_length)]
+
+
+def _plain(body: Body) -> dict[str, Any]:
+    """The document with what came as bytes put in its place, read without the sidecar."""
+    document = json.loads(_json(body), object_pairs_hook=_once)
+    rest = body.content[len(_json(body)) :]
+    for entry in document.get("inputs", ()):
+        size = (entry.get("parameters") or {}).pop("binary_data_size", None)
+        if size is not None:
+            assert "data" not in entry, "data twice"
+            entry["data"], rest = _elements(entry["datatype"], rest[:size]), rest[size:]
+    assert not rest, "bytes that are no tensor's have passed"
+    return document
+
+
+def _elements(datatype: str, content: bytes) -> list[Any]:
+    if datatype != "BYTES":
+        kind = _DTYPES.get(datatype) or f"<{'u' if datatype[0] == 'U' else 'i'}{int(datatype.lstrip('UINT')) // 8}"
+        found: list[Any] = np.frombuffer(content, kind).tolist()
+        return found
+    texts = []
+    while content:
+        length = int.from_bytes(content[:4], "little")
+        texts.append(content[4 : 4 + length].decode())
+        content = content[4 + length :]
+    return texts
+
+
+def _tells_nothing(refusal: Refusal, body: Body) -> None:
     """No value stands in the message; names may, and the protocol's own words."""
     if CANARY in refusal.detail:
-        names = _names(json.loads(content))
+        names = _names(json.loads(_json(body)))
         assert any(CANARY in name for name in names), f"a value in a message: {refusal.detail}"
 
 
@@ -82,10 +129,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _reads_alike(protocol: str, schema: Schema, checked: Checked, content: bytes) -> None:
-    came = json.loads(content, object_pairs_hook=_once)
+def _reads_alike(protocol: str, schema: Schema, checked: Checked, body: Body) -> None:
+    came = _plain(body)
     written = checked.encode()
-    goes = json.loads(written, object_pairs_hook=_once)
+    goes = _plain(written)
     assert set(goes) <= set(came)
     assert schema.check(written).encode() == written, "what goes on is not what would be written of it"
     if protocol == "v2":
@@ -133,7 +180,27 @@ def _equal(one: Any, other: Any, floating: bool) -> bool:
     )
 
 
-TARGET = Target("tensors", one, mutated)
+def mutate(content: bytes, chance: random.Random) -> bytes:
+    """A variant: of the JSON, whose length is mostly told as it is, or of the bytes after it."""
+    if not content.startswith(_BINARY):
+        return mutated(content, chance)
+    try:
+        head = _json(_body(content))
+    except ValueError:
+        return mutated(content, chance)
+    rest = _body(content).content[len(head) :]
+    if chance.random() < 0.6:
+        head = mutated(head, chance)
+    elif rest:
+        place = chance.randrange(len(rest))
+        rest = chance.choice(
+            (rest[:place], rest + rest[place:], rest[:place] + bytes([chance.randrange(256)]) + rest[place + 1 :])
+        )
+    length = len(head) if chance.random() < 0.9 else chance.randrange(len(head) + len(rest) + 9)
+    return _BINARY + b"%d\n" % length + head + rest
+
+
+TARGET = Target("tensors", one, mutate)
 
 
 if __name__ == "__main__":
