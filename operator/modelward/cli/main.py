@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "run": "Run the sidecar here, in front of a model, without a cluster.",
     "score": "Score rows against a baseline.",
     "token": "Make the key that tokens are sealed to, and undo tokens.",
+    "top": "Show a cluster's models: whether they are ready, and what their sidecars answer.",
     "verify-log": "Try the chain of an access log: which lines were changed, moved or taken away.",
     "version": "Print the version.",
 }

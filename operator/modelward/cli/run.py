@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
+from rich.console import Console
 
 from modelward.api.manifest import Document, ManifestError
 from modelward.api.modeldeployment import ModelDeployment
@@ -30,6 +33,7 @@ from modelward.rules.judge import Review, judge, policy_name
 
 if TYPE_CHECKING:
     from modelward.sidecar.config import Config
+    from modelward.sidecar.record import Record
     from modelward.sidecar.setup import Certificate
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -71,6 +75,7 @@ class _Address(click.ParamType[tuple[str, int]]):
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Serving certificate (PEM); default: one made here.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
 @click.option("--tls-out", type=click.Path(file_okay=False, path_type=Path), help="Where the one made here is written.")
+@click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Where the access log goes, appended.")
 @click.option("--force", is_flag=True, help="Run although `check` refuses, or something declared is not honoured.")
 def command(
     files: tuple[Path, ...],
@@ -83,6 +88,7 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_out: Path | None,
+    log: Path | None,
     force: bool,
 ) -> None:
     """Judge the manifests and serve: exit 1 when they are refused, 2 when something cannot be read or used."""
@@ -106,7 +112,8 @@ def command(
             certificate = None if plaintext else given or _certificate(md, references, tls_out or Path(scratch))
             setup = with_tls(settings, _baseline(md, references), certificate, keys)
             _announce(settings, upstream, listen, monitor, certificate)
-            serve(Given(setup), Address(*listen), Address(*monitor))
+            with _access_log(log) as descriptor, _view(settings.binding.name) as watcher:
+                serve(Given(setup), Address(*listen), Address(*monitor), descriptor, watcher)
         except (RunError, ManifestError, SidecarConfigError, config.ConfigError) as error:
             click.echo(f"modelward: {error}", err=True)
             sys.exit(2)
@@ -262,4 +269,36 @@ def _announce(
     if certificate and (certificate.certificate.parent / "ca.crt").exists():
         click.echo(f"authority  {certificate.certificate.parent / 'ca.crt'} (curl --cacert)", err=True)
     click.echo(f"metrics    http://{monitor[0]}:{monitor[1]}/metrics", err=True)
-    click.echo("Access log on standard output, one JSON line a request. Ctrl-C ends it.", err=True)
+
+
+@contextlib.contextmanager
+def _access_log(path: Path | None) -> Iterator[int]:
+    """Where records go: the file, or standard output; nowhere where that is the terminal that shows the view."""
+    if path is None and not (sys.stdout.isatty() and sys.stderr.isatty()):
+        click.echo("Access log on standard output, one JSON line a request. Ctrl-C ends it.", err=True)
+        yield 1
+        return
+    if path is None:
+        click.echo(
+            "The access log is not kept; give --log FILE, or redirect standard output. Ctrl-C ends it.", err=True
+        )
+    else:
+        click.echo(f"Access log in {path}, one JSON line a request. Ctrl-C ends it.", err=True)
+    descriptor = os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _view(model: str) -> Iterator[Callable[[Record], None] | None]:
+    """The live view, while standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from modelward.cli.live import Tally, live  # noqa: PLC0415
+
+    tally = Tally()
+    with live(tally, model, Console(stderr=True)):
+        yield tally.add

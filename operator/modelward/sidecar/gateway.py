@@ -19,7 +19,7 @@ from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Strea
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.record import AccessLog, Recorder
+from modelward.sidecar.record import AccessLog, Record, Recorder
 from modelward.sidecar.routes import Route, Router
 from modelward.sidecar.schema import Outputs, Schema
 from modelward.sidecar.screening import Screen
@@ -96,6 +96,7 @@ class Gateway:
         self._log = access_log
         self._recorder = Recorder()
         self.tracing: Tracing | None = None  # where spans go, if anywhere
+        self.watcher: Callable[[Record], None] | None = None  # whom each record is shown to as well
 
     def admit(self, exchange: Exchange) -> None:
         """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
@@ -190,6 +191,8 @@ class Gateway:
         now = time.time()
         record = self._recorder.record(exchange, now, upstream_us, overhead_us)
         self._log.append(record)
+        if self.watcher is not None:
+            self.watcher(record)
         if self.tracing is not None:
             trace = exchange.trace
             if trace is None or not trace.span:  # it did not get to the model, or began when nobody traced

@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # One thread is all that a row of numbers needs; OpenBLAS would otherwise keep memory for one per core.
@@ -17,6 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import uvloop
 
 from modelward.sidecar.config import ConfigError
+from modelward.sidecar.record import Record
 from modelward.sidecar.setup import SignedFiles, Source
 from modelward.sidecar.sidecar import Address, Sidecar
 
@@ -34,8 +36,16 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_complain(f"cannot listen on port {options.port} or {options.monitor_port}: {error.strerror}"))
 
 
-def serve(source: Source, listen: Address, monitor: Address) -> None:
+def serve(
+    source: Source,
+    listen: Address,
+    monitor: Address,
+    access_log: int = 1,
+    watcher: Callable[[Record], None] | None = None,
+) -> None:
     """Run a sidecar on an event loop of its own until SIGTERM or SIGINT.
+
+    `access_log` is a file descriptor; `watcher` is shown each record as well, on the event loop.
 
     Raises:
         ConfigError: the setup cannot be used.
@@ -44,7 +54,7 @@ def serve(source: Source, listen: Address, monitor: Address) -> None:
     _raise_file_limit()
 
     async def run() -> None:
-        sidecar = Sidecar(source, listen, monitor)
+        sidecar = Sidecar(source, listen, monitor, access_log, watcher)
         # What is there now stays: the collector need not look through it again and again.
         gc.collect()
         gc.freeze()

@@ -18,7 +18,7 @@ from modelward.sidecar.listener import Listener
 from modelward.sidecar.monitor import Monitor
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.protocol import Connection, Server
-from modelward.sidecar.record import AccessLog, FileTarget
+from modelward.sidecar.record import AccessLog, FileTarget, Record
 from modelward.sidecar.reporting import Reporting
 from modelward.sidecar.setup import Setup, Source
 from modelward.sidecar.upstream import Upstream
@@ -45,12 +45,20 @@ class Address:
 class Sidecar:
     """Serves one model. `start`, then `stop`; or `run`, which stops on SIGTERM and SIGINT."""
 
-    def __init__(self, source: Source, listen: Address, monitor: Address, access_log: int = 1) -> None:
+    def __init__(
+        self,
+        source: Source,
+        listen: Address,
+        monitor: Address,
+        access_log: int = 1,
+        watcher: Callable[[Record], None] | None = None,
+    ) -> None:
         self.instruments = Instruments()
         self._source = source
         self._fingerprint = source.fingerprint()
         self._addresses = (listen, monitor)
         self._output = FileTarget(access_log)
+        self._watcher = watcher
         self._access_log = AccessLog(self._output, self.instruments.telemetry)
         self._tasks: list[asyncio.Task[None]] = []
         self._model_ready = False
@@ -71,6 +79,7 @@ class Sidecar:
         setup = self._source.load(0)
         chain = self._chain(setup)
         self._gateway = Gateway(chain, self.instruments, self._access_log)
+        self._gateway.watcher = self._watcher
         bound = setup.settings.binding
         self._reporting = Reporting(self._access_log, self._output, self.instruments, bound)
         self._reporting.take(setup.settings.telemetry)
