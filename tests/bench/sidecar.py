@@ -227,8 +227,8 @@ HEAD = (
 )
 _CHECKS = (
     "The sidecar verifies a JWT, matches an access rule with a purpose and a rate limit, decodes and checks a V2"
-    " request of 30 features, screens it by a Mahalanobis detector, checks the declared outputs of the answer, writes"
-    " an access-log line and counts metrics. The others pass bytes on, with one worker each."
+    " request of 30 features, treats two of them, screens it by a Mahalanobis detector, checks the declared outputs of"
+    " the answer, writes an access-log line and counts metrics. The others pass bytes on, with one worker each."
 )
 
 
