@@ -40,6 +40,10 @@ class Sink(Protocol):
         """`size` more bytes of the body are to be held; raises Refusal if they cannot be."""
 
 
+class _EndedError(Exception):
+    """Stops the parser: what follows is not read."""
+
+
 class RequestReader:
     """Feeds bytes to the parser and exchanges to the sink.
 
@@ -87,6 +91,8 @@ class RequestReader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
+            if self.ended:
+                return
             if isinstance(error.__context__, Refusal):
                 raise error.__context__ from None
             raise
@@ -107,6 +113,8 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self.ended:  # the parser reads on behind HTTP/1.0 that would keep its connection; here it ends
+            raise _EndedError
         self.reading = Exchange(new_request_id())
         self._header = self.reading.header
         self.in_head = True

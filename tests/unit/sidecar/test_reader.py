@@ -112,3 +112,12 @@ def test_a_header_that_begins_behind_another_request_is_bounded_too():
 def test_what_follows_a_request_that_closes_is_ignored():
     ((_, target, _, _, complete),) = read(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nrubbish \x00")
     assert (target, complete) == (b"/a", True)
+
+
+@pytest.mark.parametrize(
+    "second", [b"GET /b HTTP/1.0\r\nHost: x\r\n\r\n", b"GET /b\nrubbish\r\n\r\n", b"GET /b HTTP/2.0\r\n\r\n"]
+)
+def test_nothing_is_read_behind_http_1_0_whatever_it_says_of_its_connection(second):
+    first = b"GET /a HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n"
+    ((_, target, _, _, complete),) = read(first + second)
+    assert (target, complete) == (b"/a", True)
