@@ -113,6 +113,20 @@ def wait_ready(cluster: Cluster, namespace: str, model: str, tick: Tick = silent
     return wait_for(f"ModelDeployment {namespace}/{model} is Ready", look, timeout=READY_SECONDS, tick=tick)
 
 
+def taken_away(cluster: Cluster, tick: Tick = silent) -> None:
+    """Delete the model of an earlier run, and wait for its pods: they verify tokens by that run's keys.
+
+    Raises:
+        NotAsToldError: it does not go.
+    """
+    place = ("-n", NAMESPACE)
+    cluster.kubectl("delete", "modeldeployment", MODEL, *place, "--ignore-not-found", timeout=90).expect_ok()
+    pods = ("pod", "-l", f"modelward.io/model={MODEL}", *place)
+    gone = cluster.kubectl("wait", "--for=delete", *pods, "--timeout=90s", timeout=100, tick=tick)
+    if not gone.ok and "no matching resources" not in gone.text:
+        raise NotAsToldError(f"the model of an earlier run does not go: {gone.text}")
+
+
 def show_setting(screen: Screen, cluster: Cluster, image: str) -> None:
     """Show the namespace, its policy, and what the model refers to."""
     screen.step(
@@ -120,6 +134,8 @@ def show_setting(screen: Screen, cluster: Cluster, image: str) -> None:
         "What the clinic asks comes on top of what the cluster asks. The keys of its login service and the baseline of"
         " normal inputs are made on this machine.",
     )
+    with screen.waiting("Taking away what an earlier demo left") as tick:
+        taken_away(cluster, tick)
     with screen.waiting("Fitting the baseline") as tick:
         screen.ran(prepare(cluster, image, tick), {sys.executable: "python"})
     files = [f"{EXAMPLE}/namespace.yaml", f"{EXAMPLE}/policy.yaml", f"{BUILD}/jwks.yaml", f"{BUILD}/baseline.yaml"]
