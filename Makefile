@@ -30,6 +30,9 @@ test-lint: setup ## ruff, mypy, import-linter
 test-unit: setup ## Pure and in-process tests, in less than a minute
 	$(PY) -m tests.stages unit
 
+test-sidecar: setup ## The sidecar over real sockets, in real time: troubles, time-outs, load
+	$(PY) -m tests.stages sidecar
+
 test-conformance: setup ## Public corpora, where they are to be had
 	$(PY) -m tests.stages conformance
 
@@ -123,4 +126,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group bench -o requirements/bench.txt
 	$(COMPILE) --group conformance -o requirements/conformance.txt
 
-.PHONY: help demo test test-lint test-unit test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-sidecar soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-sidecar soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -42,7 +42,13 @@ STAGES = (
     Stage("format", "ruff format", (str(BIN / "ruff"), "format", "--check", "--quiet"), 30),
     Stage("types", "mypy, strict", (str(BIN / "mypy"),), 180),
     Stage("contracts", "import-linter: pure core, thin edges", (str(BIN / "lint-imports"), "--no-cache"), 60),
-    Stage("unit", "pure and in-process tests", _pytest("tests/unit", "--ignore", "tests/unit/chart", "-n", "2"), 60),
+    Stage(
+        "unit",
+        "pure and in-process tests",
+        _pytest("tests/unit", "--ignore", "tests/unit/chart", "--ignore", "tests/unit/sidecar", "-n", "2"),
+        60,
+    ),
+    Stage("sidecar", "the sidecar over real sockets, in real time", _pytest("tests/unit/sidecar", "-n", "4"), 90),
     Stage("conformance", f"public corpora in {DATA}", _pytest("tests/conformance"), 120),
     Stage("chart", "the chart, rendered by Helm", _pytest("tests/unit/chart"), 60, needs="tools"),
     Stage(
