@@ -30,7 +30,7 @@ async def echo(scope: Message, receive: Receive, send: Send) -> None:
         body += message["body"]
         more = message["more_body"]
     if scope["path"] == "/slow":
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
     if scope["path"] == "/silent":
         return
     text = f"{scope['method']} {scope['path']} ".encode() + body
