@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,19 @@ def place(apiserver: ApiServer, bin_dir: Path) -> Iterator[ApiServer]:
     apiserver.delete(*objects)
 
 
-@pytest.fixture
-async def cluster(place: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counting]:
-    monkeypatch.setenv("KUBECONFIG", str(place.kubeconfig_for(CONTROLLER)))
+@asynccontextmanager
+async def as_controller(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counting]:
+    """A connection with the controller's own rights, which counts what is written."""
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig_for(CONTROLLER)))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     async with Counting.connected() as connected:
         assert isinstance(connected, Counting)
+        yield connected
+
+
+@pytest.fixture
+async def cluster(place: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counting]:
+    async with as_controller(place, monkeypatch) as connected:
         yield connected
 
 

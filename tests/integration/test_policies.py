@@ -29,11 +29,11 @@ from modelward.planner.report import MAX_BYTES, NAME, Broken, Judged
 from modelward.rules.admission_policy import catalogue_policies
 from tests.integration.apiserver import ApiServer, Result, started
 from tests.integration.test_controller import (
-    CONTROLLER,
     IMAGE,
     KEYS,
     SYSTEM,
     Counting,
+    as_controller,
     controller_process,
     model,
     namespace,
@@ -77,10 +77,7 @@ def place(apiserver: ApiServer, bin_dir: Path) -> Iterator[ApiServer]:
 
 @pytest.fixture
 async def cluster(place: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counting]:
-    monkeypatch.setenv("KUBECONFIG", str(place.kubeconfig_for(CONTROLLER)))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    async with Counting.connected() as connected:
-        assert isinstance(connected, Counting)
+    async with as_controller(place, monkeypatch) as connected:
         connected.forget()
         yield connected
     place.kubectl("delete", "modeldeployment,datapolicy,events", "-n", PLACE, "--all", "--wait=false")

@@ -25,13 +25,13 @@ from modelward.planner.names import KubeObject
 from tests.integration.apiserver import ApiServer
 from tests.integration.frameworks import CRDS
 from tests.integration.test_controller import (
-    CONTROLLER,
     KEYS,
     ROOT,
     SYSTEM,
     Controller,
     Counting,
     apply,
+    as_controller,
     controller_process,
     model,
     namespace,
@@ -130,10 +130,7 @@ def place(apiserver: ApiServer, bin_dir: Path) -> Iterator[ApiServer]:
 
 @pytest.fixture
 async def cluster(place: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Counting]:
-    monkeypatch.setenv("KUBECONFIG", str(place.kubeconfig_for(CONTROLLER)))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    async with Counting.connected() as connected:
-        assert isinstance(connected, Counting)
+    async with as_controller(place, monkeypatch) as connected:
         yield connected
 
 

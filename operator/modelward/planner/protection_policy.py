@@ -13,6 +13,13 @@ from modelward.planner.target_policy import target_policies
 from modelward.planner.validating_policy import CONTROLLER, Check, Policy, label_of
 
 _GROUP = "modelward.io"
+_MAY_UNPROTECT_CLUSTER = f"authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()"
+# Of whichever of the two the request is about.
+_MAY_UNPROTECT = (
+    f"request.resource.resource == 'clusterdatapolicies' ? {_MAY_UNPROTECT_CLUSTER}"
+    f" : authorizer.group('{_GROUP}').resource('modeldeployments').namespace(request.namespace)"
+    ".check('unprotect').allowed()"
+)
 _PROTECTED = {"matchLabels": {PROTECTED_LABEL: "true"}}
 
 
@@ -86,7 +93,7 @@ def _unprotect_namespace() -> Policy:
         checks=[
             Check(
                 f"{label_of('oldObject', PROTECTED_LABEL)} != 'true' || {label_of('object', PROTECTED_LABEL)} == 'true'"
-                f" || authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()",
+                f" || {_MAY_UNPROTECT_CLUSTER}",
                 f"taking the label {PROTECTED_LABEL} off a namespace ends its protection. Fix: ask for a ClusterRole "
                 "with the verb unprotect on clusterdatapolicies.modelward.io",
             )
@@ -107,10 +114,7 @@ def _unprotect() -> Policy:
         },
         checks=[
             Check(
-                "request.resource.resource == 'clusterdatapolicies'"
-                f" ? authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()"
-                f" : authorizer.group('{_GROUP}').resource('modeldeployments').namespace(request.namespace)"
-                ".check('unprotect').allowed()",
+                _MAY_UNPROTECT,
                 "deleting the policy baseline, or a ModelDeployment with targetRef, leaves models running unprotected."
                 " Fix: ask for a role with the verb unprotect on this resource of modelward.io",
             )
@@ -127,7 +131,7 @@ def _baseline() -> Policy:
         conditions={"another-spec": "oldObject.metadata.name == 'baseline' && object.spec != oldObject.spec"},
         checks=[
             Check(
-                f"authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()",
+                _MAY_UNPROTECT_CLUSTER,
                 "changing the policy baseline may leave models running unprotected. Fix: put stricter demands into a "
                 "ClusterDataPolicy of your own, they add up; or ask for a ClusterRole with the verb unprotect on "
                 "clusterdatapolicies.modelward.io",
@@ -195,10 +199,7 @@ def _owners() -> Policy:
         },
         checks=[
             Check(
-                "request.resource.resource == 'clusterdatapolicies'"
-                f" ? authorizer.group('{_GROUP}').resource('clusterdatapolicies').check('unprotect').allowed()"
-                f" : authorizer.group('{_GROUP}').resource('modeldeployments').namespace(request.namespace)"
-                ".check('unprotect').allowed()",
+                _MAY_UNPROTECT,
                 "with an owner, the policy baseline or a ModelDeployment with targetRef would be deleted by the garbage"
                 " collector, and models run on unprotected. Fix: leave metadata.ownerReferences out, or ask for a role"
                 " with the verb unprotect on this resource of modelward.io",
