@@ -36,7 +36,7 @@ test-sidecar: setup ## The sidecar over real sockets, in real time: troubles, ti
 test-conformance: setup ## Public corpora, where they are to be had
 	$(PY) -m tests.stages conformance
 
-conformance-oip: setup build/conformance/.ready ## The inference protocol's OpenAPI against a real model behind the sidecar; minutes the first time
+conformance-oip: setup build/conformance/.ready build/kserve/.ready ## The inference protocol's OpenAPI against real model servers behind the sidecar; minutes the first time
 	$(PY) -m tests.conformance.oip
 
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
@@ -93,9 +93,9 @@ setup: .venv/.ready ## .venv with every extra and the development tools, from th
 	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/bench.txt
 	@touch $@
 
-build/conformance/.ready: .venv/bin/uv requirements/conformance.txt
-	$(UV) venv --quiet --allow-existing --python $(PY) build/conformance
-	$(UV) pip install --quiet --python build/conformance/bin/python --require-hashes -r requirements/conformance.txt
+build/%/.ready: .venv/bin/uv requirements/%.txt # an environment of its own
+	$(UV) venv --quiet --allow-existing --python $(PY) build/$*
+	$(UV) pip install --quiet --python build/$*/bin/python --require-hashes -r requirements/$*.txt
 	@touch $@
 
 .venv/.fuzz: .venv/.ready requirements/fuzz.txt
@@ -125,5 +125,6 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt
 	$(COMPILE) --group conformance -o requirements/conformance.txt
+	$(COMPILE) --group kserve -o requirements/kserve.txt
 
 .PHONY: help demo test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-sidecar soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -46,7 +46,7 @@ def _names(content: bytes) -> str:
     """What may be told: names, and words that stand where the configuration has words of its own; nothing of keys."""
     try:
         waiting, found = [json.loads(content)], []
-    except ValueError:  # the decoder had found a misfit before it came to where it is no JSON
+    except (ValueError, RecursionError):  # the decoder had found a misfit before it came to where it is no JSON
         return CANARY
     while waiting:
         node = waiting.pop()

@@ -200,7 +200,7 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
     return _BINARY + b"%d\n" % length + head + rest
 
 
-TARGET = Target("tensors", one, mutate)
+TARGET = Target("tensors", one, mutate, room=4096)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,12 @@ class _V2Read(_V2):
     inputs: Annotated[list[_V2TensorRead], Meta(min_length=1, max_length=128)]  # type: ignore[assignment] # read only
 
 
+class _V2Output(_V2TensorRead):
+    parameters: Parameters | UnsetType | None = UNSET  # type: ignore[assignment] # KServe writes null where it has none
+
+
 class _V2Answer(_Strict):
-    outputs: Annotated[list[_V2TensorRead], Meta(max_length=128)]
+    outputs: Annotated[list[_V2Output], Meta(max_length=128)]
     model_name: str | UnsetType = UNSET
     model_version: str | UnsetType | None = UNSET
     id: str | UnsetType | None = UNSET
@@ -184,6 +188,8 @@ class Schema:
     # --- V1: {"instances": [row, ...]}, a row being an array, or an object of input names where there are several
 
     def _check_v1(self, body: Body) -> Checked:
+        if body.json_length is not None:  # what this protocol does not have is not read as if it were not said
+            raise Refusal("unsupported-media-type", "The protocol V1 has no binary tensors; send the body as JSON.")
         request = _decode(_V1_DECODER, body.content)
         if self.treated:
             self._refuse_treated(request)

@@ -273,6 +273,12 @@ def test_v1_that_does_not_fit(content):
     refusal(v1(), content)
 
 
+def test_v1_has_no_binary_tensors():
+    with pytest.raises(Refusal) as refused:
+        v1(declared()).check(Body(b'{"instances": [[1, 2, 3]]}', b"26"))
+    assert refused.value.problem.slug == "unsupported-media-type"
+
+
 def test_v1_drops_undeclared_fields_when_told():
     assert forwarded(v1(undeclared="Drop"), b'{"instances": [{"x": [1, 2, 3], "ssn": "1"}]}') == {
         "instances": [{"x": [1, 2, 3]}]
@@ -288,6 +294,13 @@ def test_outputs():
         )
     )
     outputs.check(Body(b'{"outputs": []}'))
+    # As KServe's Python server writes what is not there.
+    outputs.check(
+        Body(
+            b'{"model_name":"m","model_version":null,"id":"1","parameters":null,"outputs":[{"name":"y","shape":[1,1],'
+            b'"datatype":"INT64","parameters":null,"data":[1]}]}'
+        )
+    )
     for bad in (
         b"{}",
         b"x",
