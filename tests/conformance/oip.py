@@ -1,29 +1,24 @@
-"""The Open Inference Protocol's own OpenAPI document, driven by schemathesis against a real model behind the sidecar.
+"""The Open Inference Protocol's own OpenAPI document, driven by schemathesis against real servers behind the sidecar.
 
-    make conformance-oip      or   python -m tests.conformance.oip [--examples 60] [--seed 1]
+    make conformance-oip      or   python -m tests.conformance.oip [--server mlserver] [--examples 60] [--seed 1]
 
 The document is taken as it is published, but for four things: `${NAME}` in its paths becomes `{NAME}`, as OpenAPI
 writes it; the answers that the sidecar itself gives are added to each operation, and the model's own 404 for a version
 that it lacks; so is the token; and the model's name is often the one that is served, or nothing would ever get as far
 as a body. A second run narrows the
-inputs to those that are declared, so that the model answers and its answers are checked.
+inputs to those that are declared, so that the model answers and its answers are checked. What a server itself does
+otherwise than the document is taken out of it, and told in `_as_served`.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
 import json
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +26,10 @@ import yaml
 
 from modelward.sidecar.problems import TABLE
 from tests.conformance.corpora import files
+from tests.conformance.servers import MODEL, ROOT, SERVERS, Server
 from tests.unit.sidecar.harness import Running, settings, token
 
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "breast-cancer"
-MODEL, VERSION, COLUMNS = "wdbc", "v1", 30
+COLUMNS = 30
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
     "response_schema_conformance,negative_data_rejection,unsupported_method,ignored_auth"
@@ -48,7 +42,7 @@ OUTPUTS = [
 
 
 class _BeforeARealModel(Running):
-    """The harness's sidecar, in front of the example's model server."""
+    """The harness's sidecar, in front of a real model server."""
 
     def __init__(self, document: dict[str, Any], folder: Path, port: int) -> None:
         self._real = port
@@ -59,47 +53,11 @@ class _BeforeARealModel(Running):
         self.model_port = self._real
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def model_server(folder: Path) -> Iterator[int]:
-    """The example's MLServer and model, on ports of its own; the first time it is made, which takes minutes."""
-    subprocess.run([sys.executable, EXAMPLE / "serve.py", "--only-prepare"], check=True)
-    build = ROOT / "build" / "server"
-    shutil.copytree(build / "srv", folder)
-    port = free_port()
-    for name, changes in (
-        ("settings.json", {"http_port": port, "grpc_port": free_port()}),
-        ("model-settings.json", {"version": VERSION}),
-    ):
-        path = folder / name
-        document = json.loads(path.read_text())
-        inner = document["parameters"] if name == "model-settings.json" else document
-        inner.update(changes)
-        path.write_text(json.dumps(document))
-    with (folder / "log").open("wb") as log:
-        command = [build / "bin" / "python", build / "bin" / "mlserver", "start", folder]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
-    try:
-        for _ in range(600):
-            if process.poll() is not None:
-                sys.exit(f"the model server ended: {(folder / 'log').read_text()[-2000:]}")
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready"):
-                break
-            time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def published() -> dict[str, Any]:
+def published(server: Server) -> dict[str, Any]:
     """The document, as an OpenAPI tool can use it, with the sidecar's own answers."""
     (path,) = files("oip", "open_inference_rest.yaml")
+    if not path.exists():
+        sys.exit(f"oip: there is no {path}: MODELWARD_DATA names the folder with the corpora")
     document: dict[str, Any] = yaml.safe_load(path.read_text())
     document["paths"] = {path.replace("${", "{"): item for path, item in document["paths"].items()}
     document["security"] = [{"bearer": []}]
@@ -124,17 +82,41 @@ def published() -> dict[str, Any]:
         for parameter in item.get("parameters", ()):
             if parameter["name"] == "MODEL_NAME":
                 parameter["schema"] = {"anyOf": [{"type": "string", "enum": [MODEL]}, {"type": "string"}]}
+    return _as_served(document, server)
+
+
+def _as_served(document: dict[str, Any], server: Server) -> dict[str, Any]:
+    """The document without what `server` does otherwise, whoever stands before it.
+
+    KServe's Python server knows no versions (501), which the protocol leaves to it; and of what may be absent it
+    writes null, which the document does not have.
+    """
+    if server.version is not None:
+        return document
+    document["paths"] = {
+        path.replace("/versions/{MODEL_VERSION}", ""): {
+            **item,
+            "parameters": [one for one in item.get("parameters", ()) if one["name"] != "MODEL_VERSION"],
+        }
+        for path, item in document["paths"].items()
+    }
+    schemas = document["components"]["schemas"]
+    for name in ("metadata_model_response", "inference_response", "response_output"):
+        for member, schema in schemas[name]["properties"].items():
+            if member not in schemas[name]["required"]:
+                schemas[name]["properties"][member] = {"nullable": True, "allOf": [schema]}
+    schemas["parameters"]["nullable"] = True
     return document
 
 
-def narrowed(document: dict[str, Any]) -> dict[str, Any]:
+def narrowed(document: dict[str, Any], server: Server) -> dict[str, Any]:
     """The document for this very model: its name, its version, and requests that fit its declared inputs."""
     document = copy.deepcopy(document)
     for item in document["paths"].values():
         for body in [item["post"]["requestBody"]] if "post" in item else ():
             body["required"] = True
         for parameter in item.get("parameters", ()):
-            value = MODEL if parameter["name"] == "MODEL_NAME" else VERSION
+            value = MODEL if parameter["name"] == "MODEL_NAME" else server.version
             parameter["schema"] = {"type": "string", "enum": [value]}
     number = {"type": "number", "minimum": 0, "maximum": 10_000}
     row = {"type": "array", "items": number, "minItems": COLUMNS, "maxItems": COLUMNS}
@@ -189,34 +171,44 @@ def drive(program: Path, document: dict[str, Any], port: int, folder: Path, *opt
     return subprocess.run([str(part) for part in command], cwd=folder, check=False).returncode
 
 
-def main() -> int:
-    """Run both; 0 when neither found anything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=60, help="generated requests an operation")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--schemathesis", type=Path, default=ROOT / "build" / "conformance" / "bin" / "schemathesis")
-    given = parser.parse_args()
-    options = (f"--max-examples={given.examples}", f"--seed={given.seed}")
+def run(server: Server, schemathesis: Path, options: tuple[str, ...]) -> int:
+    """Drive both documents at the model in `server`; 0 when neither run found anything."""
     access = settings()["access"] | {"rules": [{"subjects": ["user:alice"], "operations": ["Infer", "Metadata"]}]}
-    with tempfile.TemporaryDirectory() as name, model_server(Path(name) / "model") as port:
+    with tempfile.TemporaryDirectory() as name, server.start(Path(name) / "model") as port:
         upstream = {"model": MODEL, "protocol": "v2", "readyPath": f"/v2/models/{MODEL}/ready"}
         configuration = settings(upstream=upstream, access=access, inputs=[INPUT], outputs=OUTPUTS, screening={})
         running = _BeforeARealModel(configuration, Path(name), port)
         try:
             codes = []
             for kind, document, checks in (
-                ("published", published(), CHECKS),
-                ("narrowed", narrowed(published()), f"{CHECKS},positive_data_acceptance"),
+                ("published", published(server), CHECKS),
+                ("narrowed", narrowed(published(server), server), f"{CHECKS},positive_data_acceptance"),
             ):
-                print(f"\n=== {kind}", flush=True)
+                print(f"\n--- the document as {kind}", flush=True)
                 folder = Path(name) / kind
-                codes.append(drive(given.schemathesis, document, running.port, folder, f"--checks={checks}", *options))
+                codes.append(drive(schemathesis, document, running.port, folder, f"--checks={checks}", *options))
             answers: dict[int, int] = {}
             for line in running.log():
                 answers[line["status"]] = answers.get(line["status"], 0) + 1
         finally:
             running.stop()
     print("Answers by status, both runs:", ", ".join(f"{status} {count}" for status, count in sorted(answers.items())))
+    return max(codes)
+
+
+def main() -> int:
+    """Run each server; 0 when nothing was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", choices=sorted(SERVERS), action="append", help="all of them unless named")
+    parser.add_argument("--examples", type=int, default=60, help="generated requests an operation")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--schemathesis", type=Path, default=ROOT / "build" / "conformance" / "bin" / "schemathesis")
+    given = parser.parse_args()
+    options = (f"--max-examples={given.examples}", f"--seed={given.seed}")
+    codes = []
+    for name in given.server or SERVERS:
+        print(f"\n=== {name}", flush=True)
+        codes.append(run(SERVERS[name], given.schemathesis, options))
     return max(codes)
 
 
