@@ -20,11 +20,14 @@ import pytest
 import yaml
 from cryptography import x509
 
+from modelward.controller.installation import Installation
+from modelward.planner.access import AccessSettings, RateLimits
 from modelward.planner.injection import inject
 from modelward.planner.names import KubeObject
 from tests.integration.apiserver import ApiServer
 from tests.integration.frameworks import CRDS
 from tests.integration.test_controller import (
+    IMAGE,
     KEYS,
     ROOT,
     SYSTEM,
@@ -380,6 +383,25 @@ async def test_ready_says_that_every_pod_is_watched_and_that_no_way_leads_past(c
     status = server.get("modeldeployment", "guard", "-n", PLACE)["status"]
     assert (status["replicas"], status["readyReplicas"]) == (1, 1)
     assert status["endpoint"] == "https://guard.made.svc/v2/models/wdbc/infer"
+
+
+async def test_a_limit_is_divided_among_the_pods_of_the_target_and_follows_their_number(controller: Controller) -> None:
+    """Where the counts are kept together is down: then each sidecar goes by its share."""
+    server = controller.server
+    settings = AccessSettings(rate_limits=RateLimits(address="redis://valkey.modelward-system.svc:6379"))
+    controller.installation = Installation(controller.cluster, SYSTEM, IMAGE, controller.clock, access=settings)
+    guard = protecting("guard")
+    guard["spec"]["access"]["rules"][0]["rateLimit"] = {"requests": 60, "seconds": 60}
+
+    async def share() -> int:
+        await controller.reconcile("guard")
+        document = controller.made("guard")["ConfigMap"]["data"]["config.json"]
+        return int(json.loads(document)["access"]["sharedLimits"]["replicas"])
+
+    apply(server, workload("Deployment", "wdbc", replicas=3), guard)
+    assert await share() == 3
+    assert server.kubectl("scale", "deployment", "wdbc", "-n", PLACE, "--replicas=5").ok
+    assert await share() == 5
 
 
 async def test_services_of_others_lead_to_the_sidecar_or_are_told_of(controller: Controller) -> None:

@@ -18,6 +18,7 @@ from modelward.planner.access import AccessSettings, ClusterIssuer, trusting
 from modelward.planner.names import namespace_of
 from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
+from modelward.planner.rollout import sharing
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, withheld
@@ -92,8 +93,16 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
     material = Material(ServingCertificate(b"", b"", b""), sign=lambda _: b"", keys=_ISSUED.encode())
     settings = Settings(sidecar_image="modelward-sidecar", config_key="", access=_access(md))
     found = _target(md, objects, settings)
-    port = found.port if found else None
-    planned = plan(md, policies, references, material, settings, withheld=withheld(md, Observation()), port=port)
+    planned = plan(
+        md,
+        policies,
+        references,
+        material,
+        settings,
+        withheld=withheld(md, Observation()),
+        port=found.port if found else None,
+        replicas=sharing(found.item) if found else None,
+    )
     workload = [marked(found.item, found.labels)] if found else []
     return [*map(_shown, planned.objects), *workload]
 

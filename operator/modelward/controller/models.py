@@ -180,7 +180,14 @@ class Models:
                 target = case.found.target
                 port = target.port if target else None
                 wanted = plan(
-                    md, case.policies, case.references, material, installed.settings, withheld=closed, port=port
+                    md,
+                    case.policies,
+                    case.references,
+                    material,
+                    installed.settings,
+                    withheld=closed,
+                    port=port,
+                    replicas=case.found.replicas,
                 )
                 await carry_out(self._cluster, wanted, namespace_of(md))
                 if target:  # its pods come to need what was made just now

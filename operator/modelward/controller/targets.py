@@ -14,7 +14,7 @@ from modelward.planner.drift import covers
 from modelward.planner.exposure import leading_past, leading_to
 from modelward.planner.names import KubeObject, namespace_of
 from modelward.planner.plan import Settings
-from modelward.planner.rollout import rollout
+from modelward.planner.rollout import rollout, sharing
 from modelward.planner.sidecar import MODEL_LABEL
 from modelward.planner.status import Obstacle
 from modelward.planner.target import KINDS, Target, claimant, missing, pod_selector, pods_of, target
@@ -52,6 +52,11 @@ class Found:
         """
         templates = pods_of(self.item) if self.item else []
         return [*templates, *({**templates[0], "metadata": pod["metadata"]} for pod in self.pods[:1])]
+
+    @property
+    def replicas(self) -> int | None:
+        """Among how many pods its limits are divided, where one is down that they count together in."""
+        return sharing(self.item, self.pods) if self.item and self.target else None
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ def plan(
     *,
     withheld: bool = False,
     port: int | None = None,
+    replicas: int | None = None,
 ) -> Plan:
     """Return everything that must exist for a model that modelward runs, or beside a workload that runs already.
 
@@ -80,11 +81,14 @@ def plan(
         settings: what the installation decides.
         withheld: whether callers are kept away for now.
         port: of the model server, where the workload that runs already tells it.
+        replicas: how many pods that workload has.
 
     Raises:
         SidecarConfigError: the sidecar's configuration cannot be made.
     """
-    config = sidecar_config(md, policies, references, port, access=settings.access, keys=material.keys)
+    config = sidecar_config(
+        md, policies, references, port, replicas=replicas, access=settings.access, keys=material.keys
+    )
     # The way in is closed and the pods' volumes are there before the first pod is.
     closed = network_policy(md, settings.monitoring_namespaces, egress_rules(md, settings.access))
     beside = (

@@ -44,6 +44,12 @@ def rollout(item: KubeObject, pods: Sequence[KubeObject] = ()) -> Rollout:
     return _OF_KIND[item["kind"]](item, pods)
 
 
+def sharing(item: KubeObject, pods: Sequence[KubeObject] = ()) -> int:
+    """Return among how many pods a workload's limits are divided: those wanted, or there if there are more."""
+    found = rollout(item, pods)
+    return max(found.wanted, found.replicas, 1)
+
+
 def _seen(item: KubeObject) -> bool:
     """Whether the workload's controller has seen the latest of it."""
     observed = item.get("status", {}).get("observedGeneration", 0)

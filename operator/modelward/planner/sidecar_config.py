@@ -52,6 +52,7 @@ def sidecar_config(
     references: References,
     port: int | None = None,
     *,
+    replicas: int | None = None,
     access: AccessSettings | None = None,
     keys: bytes = b"",
 ) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def sidecar_config(
         policies: those that govern it.
         references: what it names; all of `references_of(md)` must be there.
         port: of the model server, where the manifest does not say.
+        replicas: how many pods the model has, where the manifest does not say.
         access: what the installation decides about access; None: nothing is allowed, nothing known of the cluster.
         keys: the file with the keys of pseudonyms, where one is given to the sidecar.
 
@@ -77,7 +79,7 @@ def sidecar_config(
         },
         "upstream": _upstream(md, port),
         "tls": _tls(md, references),
-        "access": _access(md, policies, references, access or AccessSettings()),
+        "access": _access(md, policies, references, access or AccessSettings(), replicas),
         "undeclaredFields": "Drop" if policies and all(_undeclared(one) == "Drop" for one in policies) else "Reject",
         "screening": _screening(md, policies, references),
     }
@@ -134,7 +136,11 @@ def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:
 
 
 def _access(
-    md: ModelDeployment, policies: Sequence[Policy], references: References, settings: AccessSettings
+    md: ModelDeployment,
+    policies: Sequence[Policy],
+    references: References,
+    settings: AccessSettings,
+    replicas: int | None,
 ) -> dict[str, Any]:
     access = md.spec.access
     asked = [(one["spec"].get("require") or {}).get("access") or {} for one in policies]
@@ -157,7 +163,7 @@ def _access(
             "address": settings.rate_limits.address,
             "authorities": settings.rate_limits.authorities,
             "model": f"{namespace_of(md)}/{md.metadata.name}",
-            "replicas": max(md.spec.replicas, 1),
+            "replicas": replicas or max(md.spec.replicas, 1),
         }
     return config
 

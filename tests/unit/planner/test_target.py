@@ -11,7 +11,7 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.exposure import leading_past, leading_to
 from modelward.planner.injection import inject, json_patch
 from modelward.planner.plan import Settings
-from modelward.planner.rollout import rollout
+from modelward.planner.rollout import rollout, sharing
 from modelward.planner.status import Obstacle
 from modelward.planner.takeover import taken_over
 from modelward.planner.target import Target, pod_selector, target
@@ -219,6 +219,19 @@ def test_services_that_lead_to_the_sidecar_have_their_names_in_its_certificate()
 def state(kind: str, spec: dict[str, Any], status: dict[str, Any], *pods: dict[str, Any]) -> tuple[Any, ...]:
     seen = rollout({"kind": kind, "metadata": {"generation": 2}, "spec": spec, "status": status}, pods)
     return seen.wanted, seen.ready, seen.done, seen.rests
+
+
+def test_a_limit_is_divided_among_the_pods_that_are_wanted_or_there() -> None:
+    def among(kind: str, spec: dict[str, Any], status: dict[str, Any], *pods: dict[str, Any]) -> int:
+        return sharing({"kind": kind, "metadata": {}, "spec": spec, "status": status}, pods)
+
+    assert among("Deployment", {"replicas": 3}, {}) == 3
+    assert among("Deployment", {"replicas": 3}, {"replicas": 4}) == 4  # one more, while it is rolled out
+    assert among("StatefulSet", {"replicas": 0}, {}) == 1
+    assert among("DaemonSet", {}, {"desiredNumberScheduled": 5}) == 5
+    assert (
+        among("InferenceService", {"predictor": {"minReplicas": 1}}, {}, READY, READY) == 2
+    )  # scaled by its framework
 
 
 READY = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
