@@ -20,6 +20,7 @@ from modelward.sidecar.protocol import Connection, Server
 from modelward.sidecar.reader import RequestReader
 from modelward.sidecar.upstream import Upstream
 from tests.conformance.corpora import files, raw_request
+from tests.unit.sidecar.sink import Sink
 
 # Invalid by gunicorn's own limits or settings, and read here without ambiguity.
 READ_ALL_THE_SAME = {
@@ -69,19 +70,8 @@ REFUSED_ALL_THE_SAME = {
 }
 
 
-class _Sink:
-    def __init__(self) -> None:
-        self.exchanges: list[Exchange] = []
-
-    def head(self, exchange: Exchange) -> None:
-        self.exchanges.append(exchange)
-
-    def hold(self, exchange: Exchange, size: int) -> None:
-        pass
-
-
 def read(content: bytes) -> list[Exchange]:
-    sink = _Sink()
+    sink = Sink()
     RequestReader(Limits(), sink).feed(content, 0.0)
     return sink.exchanges
 

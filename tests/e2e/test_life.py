@@ -6,19 +6,16 @@ import base64
 import http.client
 import json
 import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from demo.kubectl import Cluster, NotAsToldError, wait_for
 from demo.serving import authority, condition, wait_ready
 from tests.corpus import Manifest
 from tests.e2e.conftest import Installed
+from tests.unit.sidecar.pki import Authority
 
 MADE = "deployment,service,serviceaccount,networkpolicy,configmap,secret,poddisruptionbudget,pod"
 MODEL = "wdbc"
@@ -65,7 +62,7 @@ def test_what_is_missing_is_told_awaited_and_nothing_half_made(modelward: Instal
 
 def test_mutual_tls(modelward: Installed, namespace: str, tmp_path: Path) -> None:
     cluster = modelward.cluster
-    callers = Callers()
+    callers = Authority("the callers' authority")
     manifest = in_namespace(modelward.example("model.yaml"), namespace)
     spec = manifest["spec"]
     spec["replicas"] = 1
@@ -75,7 +72,7 @@ def test_mutual_tls(modelward: Installed, namespace: str, tmp_path: Path) -> Non
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "callers", "namespace": namespace},
-        "data": {"ca.crt": base64.b64encode(callers.authority).decode()},
+        "data": {"ca.crt": base64.b64encode(callers.pem.encode()).decode()},
     }
     modelward.apply(secret, in_namespace(modelward.example("baseline.yaml"), namespace), manifest)
     wait_ready(cluster, namespace, MODEL)
@@ -85,7 +82,7 @@ def test_mutual_tls(modelward: Installed, namespace: str, tmp_path: Path) -> Non
         def ask(name: str | None) -> int:
             context = ssl.create_default_context(cadata=trusted)
             if name is not None:
-                context.load_cert_chain(*callers.certificate(name, tmp_path))
+                context.load_cert_chain(*callers.issue(tmp_path, x509.DNSName(name), name=name))
             return infer(port, f"{MODEL}.{namespace}.svc", context, row(cluster.folder))
 
         assert ask("triage.clinic.svc") == 200
@@ -117,49 +114,3 @@ def infer(port: int, server_name: str, context: ssl.SSLContext, values: list[flo
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-class Callers:
-    """An authority for client certificates."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the callers' authority")])
-        self._certificate = (
-            self._builder(self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    @property
-    def authority(self) -> bytes:
-        return self._certificate.public_bytes(serialization.Encoding.PEM)
-
-    def certificate(self, name: str, folder: Path) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            self._builder(x509.Name([]), key.public_key())
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        files = folder / f"{name}.crt", folder / f"{name}.key"
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return files
-
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(hours=1))
-        )

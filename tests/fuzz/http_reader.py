@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from modelward.sidecar.config import Limits
-from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.reader import RequestReader
 from tests.fuzz.driver import Target, main
+from tests.unit.sidecar.sink import Sink
 
 CANARY = b"c4n4ry"  # stands in values of the seeds, and may stand in no message
 _LIMITS = Limits(header_bytes=2048, headers=16)
@@ -27,21 +27,9 @@ _PIECES = (
 )  # fmt: skip
 
 
-class _Sink:
-    def __init__(self) -> None:
-        self.exchanges: list[Exchange] = []
-        self.held = 0
-
-    def head(self, exchange: Exchange) -> None:
-        self.exchanges.append(exchange)
-
-    def hold(self, exchange: Exchange, size: int) -> None:
-        self.held += size
-
-
 def _read(pieces: list[bytes], limits: Limits = _LIMITS) -> tuple[list[_Read], str]:
     """What is read, and the slug of the refusal if there is one."""
-    sink = _Sink()
+    sink = Sink()
     reader = RequestReader(limits, sink)
     slug = ""
     try:

@@ -7,21 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.sidecar.config import Limits
-from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.reader import RequestReader
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.exchanges: list[Exchange] = []
-        self.held = 0
-
-    def head(self, exchange: Exchange) -> None:
-        self.exchanges.append(exchange)
-
-    def hold(self, exchange: Exchange, size: int) -> None:
-        self.held += size
+from tests.unit.sidecar.sink import Sink
 
 
 def read(*pieces: bytes) -> list[tuple[bytes, bytes, dict[bytes, bytes], bytes, bool]] | str:
