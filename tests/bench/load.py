@@ -21,7 +21,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from modelward.controller import certificates
-from modelward.detect import baseline
+from modelward.detect import fitting
 
 ROWS, COLUMNS = 1000, 30
 ANSWER = b'{"model_name":"m","outputs":[{"name":"predict","shape":[1,1],"datatype":"INT64","data":[1]}]}'
@@ -225,7 +225,7 @@ def prepare(folder: Path, model_port: int, **sections: Any) -> tuple[list[str], 
     tls_dir.mkdir()
     signer, issuer = ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())
     rng = np.random.default_rng(0)
-    content = baseline.fit(rng.normal(size=(ROWS, COLUMNS))).to_bytes()
+    content = fitting.fit(rng.normal(size=(ROWS, COLUMNS))).to_bytes()
     (config_dir / "baseline.npz").write_bytes(content)
     key = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(issuer.public_key())) | {"kid": "k"}
     document = json.dumps(

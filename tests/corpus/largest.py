@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from modelward.api.modeldeployment import DetectorType
 from modelward.rules.fixtures import merged, strict_policy
 from tests.corpus.case import LINEAGE
 from tests.corpus.policies import Manifest, good
@@ -29,13 +30,13 @@ def largest_policy(index: int) -> Manifest:
     treated = [{"name": _name(number), "role": "Identifier", "treatment": "Drop"} for number in range(FIELDS)]
     purposes = [_name(number, 64) for number in range(32)]
     issuers = [f"https://{'i' * 495}.{number:04}" for number in range(16)]
-    every_detector = ["Autoencoder", "NearestNeighbours", "Mahalanobis", "Drift", "Extraction", "Backdoor", "Evasion"]
+    detectors = list(get_args(DetectorType))[:8]  # as many as a policy may ask for
     patch: Manifest = {
         "classification": ("SpecialCategory", "Anonymous", "Pseudonymous")[index % 3],
         "fields": treated,
         "require": {
             "access": {"purposes": purposes, "issuers": issuers},
-            "monitoring": {"detectors": [*every_detector, "Output"]},
+            "monitoring": {"detectors": detectors},
             "fairness": {"protected": [{"field": _name(number)} for number in range(16)]},
             "registries": [_name(number, 120) for number in range(15)] + ["registry.example"],
         },

@@ -31,7 +31,18 @@ Datatype = Literal[
 ]
 Role = Literal["Identifier", "QuasiIdentifier", "Sensitive", "Feature"]
 DetectorType = Literal[
-    "Autoencoder", "NearestNeighbours", "Mahalanobis", "Drift", "Extraction", "Backdoor", "Evasion", "Output"
+    "Ensemble",
+    "Mahalanobis",
+    "NearestNeighbours",
+    "Autoencoder",
+    "IsolationForest",
+    "Tails",
+    "Drift",
+    "Extraction",
+    "Membership",
+    "Output",
+    "Evasion",
+    "Backdoor",
 ]
 OnAnomaly = Literal["Block", "Sanitise", "Flag"]
 Operation = Literal["Infer", "Metadata", "Explain"]
@@ -444,7 +455,9 @@ class Detector(Part):
     """One detector of anomalies or attacks."""
 
     type: DetectorType = Field(
-        description="What it looks for and how. Example: Mahalanobis, the distance from the baseline's centre."
+        description="What it looks for and how. Of single inputs: Ensemble (all of the following together),"
+        " Mahalanobis, NearestNeighbours, Autoencoder, IsolationForest, Tails. Over time and clients: Drift,"
+        " Extraction, Membership, Output. With extra calls of the model: Evasion, Backdoor."
     )
     false_positive_rate: float = Field(
         default=0.01,

@@ -29,17 +29,15 @@ from modelward.privacy.spec import Treatment
     "--false-positive-rate",
     "rate",
     type=click.FloatRange(0, 0.5, min_open=True),
-    default=0.01,
-    show_default=True,
-    help="Share of ordinary rows that may be called anomalous.",
+    help="Share of ordinary rows that may be called anomalous. [default: 0.01, or the least that the rows can tell]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same file.")
 @click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Format of the summary.")
 def command(
-    data: Path, out: Path, columns: str | None, policy: Path | None, rate: float, seed: int, output: str
+    data: Path, out: Path, columns: str | None, policy: Path | None, rate: float | None, seed: int, output: str
 ) -> None:
     """Fit and write a baseline: exit 2 when the data cannot be read or tell too little."""
-    from modelward.detect import baseline, table  # noqa: PLC0415 - numpy is slow to import
+    from modelward.detect import baseline, fitting, table  # noqa: PLC0415 - numpy is slow to import
 
     wanted = [name.strip() for name in columns.split(",")] if columns else []
     fields = _fields(policy) if policy else {}
@@ -47,7 +45,7 @@ def command(
         content = data.read_bytes()
         rows = table.read(content, data.suffix, wanted, without=left_out(fields))
         treated = treat(rows.rows, rows.columns, fields) if fields else rows.rows
-        fitted = baseline.fit(treated, rows.columns, false_positive_rate=rate, seed=seed, data=content)
+        fitted = fitting.fit(treated, rows.columns, false_positive_rate=rate, seed=seed, data=content)
         out.write_bytes(fitted.to_bytes())
     except OSError as error:
         click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
@@ -58,23 +56,27 @@ def command(
     treated_by = {name: fields[name].treatment for name in fitted.columns if name in fields}
     summary = {
         "baseline": str(out),
-        "detector": "Mahalanobis",
-        "rows": fitted.rows,
-        "rowsDropped": fitted.rows_dropped,
+        "detectors": list(fitted.types),
+        "rows": fitted.origin.rows,
+        "rowsDropped": fitted.origin.rows_dropped,
         "columns": list(fitted.columns),
         "treated": treated_by,
-        "falsePositiveRate": rate,
+        "falsePositiveRate": fitted.false_positive_rate,
         "threshold": fitted.threshold(),
-        "dataSha256": fitted.data_sha256,
+        "gaveUp": list(fitted.origin.gave_up),
+        "dataSha256": fitted.origin.data_sha256,
     }
     if output == "json":
         click.echo(to_json(summary), nl=False)
         return
-    dropped = f" ({fitted.rows_dropped} left out: values missing)" if fitted.rows_dropped else ""
-    click.echo(f"{out}: {fitted.rows} rows{dropped}, {len(fitted.columns)} columns, false positive rate {rate:g}")
+    dropped = f" ({fitted.origin.rows_dropped} left out: values missing)" if fitted.origin.rows_dropped else ""
+    kept = f"false positive rate {fitted.false_positive_rate:.4g}"
+    click.echo(f"{out}: {fitted.origin.rows} rows{dropped}, {len(fitted.columns)} columns, {kept}")
     for name, treatment in treated_by.items():
         click.echo(f"treated: {name} by {treatment}")
-    click.echo(f"fitted on sha256:{fitted.data_sha256}")
+    for what in fitted.origin.gave_up:
+        click.echo(f"gave up: {what}")
+    click.echo(f"fitted on sha256:{fitted.origin.data_sha256}")
 
 
 def _fields(policy: Path) -> dict[str, Treatment]:

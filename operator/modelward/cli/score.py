@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from modelward.detect.baseline import Baseline
-    from modelward.detect.mahalanobis import Array
+    from modelward.detect.encoding import Array
 
 _BATCH = 1000
 
@@ -32,7 +32,7 @@ def command(baseline_file: Path, rows_file: Path, rate: float | None, output: st
 
     try:
         fitted = baseline.from_bytes(baseline_file.read_bytes())
-        fitted.threshold(rate)
+        fitted.threshold(rate=rate)
         rows = _rows(fitted, rows_file)
     except OSError as error:
         click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)

@@ -30,3 +30,20 @@ def read_arrays(content: bytes, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
             return dict(arrays)
     except Exception as error:
         raise ArchiveError("not an npz of plain arrays (pickled objects are not read), or a damaged one") from error
+
+
+def checked(arrays: dict[str, npt.NDArray[Any]], name: str, kind: type[np.generic] = np.float64) -> npt.NDArray[Any]:
+    """The array of that name, of that type, every number in it finite.
+
+    Raises:
+        ValueError: it is not; the message is its name.
+    """
+    array = arrays.get(name)
+    if array is None or array.dtype != kind or not np.isfinite(array).all():
+        raise ValueError(name)
+    return array
+
+
+def prefixed(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays whose names begin with `prefix` and a dot, by the rest of their names."""
+    return {name.removeprefix(f"{prefix}."): array for name, array in arrays.items() if name.startswith(f"{prefix}.")}

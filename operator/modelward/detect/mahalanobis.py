@@ -7,17 +7,17 @@ nearly repeat one another or rows are few.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from modelward.detect.archive import checked
+from modelward.detect.encoding import Array, robust_scales
 
 KEPT = 0.9
 MAX_STEPS = 20
 _FARTHEST = 1e100  # deviations; farther is cut to this, so that no square overflows
-_CONSISTENT = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
-_CONSTANT = 1e-6  # of its value: the scale given to a column that never varies
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,15 @@ class Mahalanobis:
     scale: Array
     precision: Array
 
-    def distances(self, rows: Array) -> Array:
+    def scores(self, rows: Array) -> Array:
         """The distance of each of `rows` (n, d), all finite; (n,), finite."""
         standard = self._standardise(rows)
         squares: Array = np.einsum("ij,ij->i", standard @ self.precision, standard)
         return np.sqrt(np.maximum(squares, 0.0))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What the file keeps."""
+        return {"centre": self.centre, "scale": self.scale, "precision": self.precision}
 
     def deviations(self, row: Array) -> tuple[Array, Array]:
         """Why a row (d,) is far: each column's deviation by itself, and from what the other columns suggest; both (d,).
@@ -55,7 +59,7 @@ class Mahalanobis:
 
 def fit(rows: Array) -> Mahalanobis:
     """Fit on `rows` (n, d), all finite, n of at least two. The same rows give the same detector."""
-    centre, scale = _robust_scales(rows)
+    centre, scale = robust_scales(rows)
     standard = (rows - centre) / scale
     count = max(2, int(np.ceil(KEPT * len(rows))))
     # The start: rows whose columns are each near their median. Cut, so that one wild column does not decide alone.
@@ -71,13 +75,22 @@ def fit(rows: Array) -> Mahalanobis:
     return Mahalanobis(centre + middle * scale, scale, precision)
 
 
-def _robust_scales(rows: Array) -> tuple[Array, Array]:
-    centre: Array = np.median(rows, axis=0)
-    scale = _CONSISTENT * np.median(np.abs(rows - centre), axis=0)
-    spread = np.std(rows, axis=0)
-    scale = np.where(scale > 0, scale, spread)  # more than half of the values are the same
-    floor = _CONSTANT * np.maximum(np.abs(centre), 1.0)
-    return centre, np.asarray(np.maximum(scale, floor), dtype=np.float64)
+def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> Mahalanobis:
+    """What `arrays()` gave, for `width` columns.
+
+    Raises:
+        ValueError: it cannot be that.
+    """
+    centre, scale, precision = (checked(arrays, name) for name in ("centre", "scale", "precision"))
+    if centre.shape != (width,) or scale.shape != (width,) or precision.shape != (width, width):
+        raise ValueError("centre, scale and precision are of other widths")
+    if not (scale > 0).all():
+        raise ValueError("scale")
+    try:
+        np.linalg.cholesky(precision)
+    except np.linalg.LinAlgError as error:
+        raise ValueError("precision") from error
+    return Mahalanobis(centre, scale, precision)
 
 
 def _nearest(squares: Array, count: int) -> npt.NDArray[np.intp]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelward.detect.archive import ArchiveError, read_arrays
-from modelward.detect.mahalanobis import Array
+from modelward.detect.encoding import Array
 
 MAX_VALUES = 100_000_000
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}

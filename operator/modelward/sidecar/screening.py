@@ -50,16 +50,11 @@ class Screen:
         # The whole of one input, in order, is the common case, and needs no copying about.
         self._whole = _whole_input(self._sources, declared)
         try:
-            threshold = baseline.threshold(screening.detectors[0].false_positive_rate)
+            # Scaling, correlation and threshold in one matrix: the score of a row is the length of row @ matrix -
+            # offset.
+            self._matrix, self._offset = baseline.mahalanobis(screening.detectors[0].false_positive_rate)
         except BaselineError as error:
             raise config.ConfigError(f"the detector {DETECTOR}: {error}") from error
-        detector = baseline.detector
-        # Scaling, correlation and threshold in one matrix: the score of a row is the length of (row - centre) @
-        # matrix.
-        self._matrix = np.ascontiguousarray(
-            np.linalg.cholesky(detector.precision) / detector.scale[:, np.newaxis] / threshold, dtype=np.float64
-        )
-        self._offset = detector.centre @ self._matrix
         self._affine = np.vstack([self._matrix, -self._offset])  # the same for a row with a 1 behind it
 
     @classmethod
@@ -148,7 +143,7 @@ class Screen:
         by_name = {tensor.spec.name: tensor for tensor in tensors}
         for column, at in enumerate(self._sources):
             tensor = by_name[at.name]
-            low, high = float(self._baseline.lower[column]), float(self._baseline.upper[column])
+            low, high = float(self._baseline.summary.lower[column]), float(self._baseline.summary.upper[column])
             if tensor.spec.datatype.startswith(("INT", "UINT")):
                 low, high = np.ceil(low), np.floor(high)
             window = slice(at.offset, None, tensor.spec.width)

@@ -72,7 +72,7 @@ def test_npz_without_names(tmp_path: Path) -> None:
         (["data.csv", "--columns", "a,z"], "no column z; there are id, a, b, c"),
         (["data.csv", "--columns", "a", "--false-positive-rate", "0.001"], "at least 999 rows"),
         (["missing.csv"], "No such file"),
-        (["few.csv"], "at least 50 rows"),
+        (["few.csv"], "at least 30 rows"),
         (["rubbish.npz"], "npz"),
     ],
 )

@@ -55,8 +55,8 @@ def test_a_baseline_is_fitted_on_treated_data(data: Path, tmp_path: Path) -> Non
     assert summary["columns"] == ["a", "c"]  # text and what is dropped have no place in it
     assert summary["treated"] == {"a": "Generalise"}
     baseline = from_bytes(out.read_bytes())
-    assert (baseline.lower[0] % 10, baseline.upper[0] % 10) == (0, 0)
-    assert baseline.lower[1] % 10 != 0
+    assert (baseline.summary.lower[0] % 10, baseline.summary.upper[0] % 10) == (0, 0)
+    assert baseline.summary.lower[1] % 10 != 0
     assert (
         "treated: a by Generalise" in modelward("fit", data, "--out", out, "--policy", tmp_path / "policy.yaml").output
     )

@@ -26,7 +26,7 @@ import numpy as np
 import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from modelward.detect import baseline
+from modelward.detect import fitting
 from modelward.sidecar import config, sidecar
 from modelward.sidecar.setup import Given, Setup
 from modelward.sidecar.sidecar import Address, Sidecar
@@ -57,7 +57,7 @@ def token(key: Any = KEY, *, kid: str | None = "k1", algorithm: str = "ES256", *
 def fitted() -> bytes:
     """A baseline of three columns around (0, 10, -5), deviations 1."""
     rows = np.random.default_rng(7).normal(loc=[0, 10, -5], size=(400, COLUMNS))
-    return baseline.fit(rows, ["a", "b", "c"], false_positive_rate=0.01).to_bytes()
+    return fitting.fit(rows, ["a", "b", "c"], false_positive_rate=0.01).to_bytes()
 
 
 NORMAL = [0.1, 10.2, -5.3]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelward.detect import baseline
+from modelward.detect import baseline, fitting
 from modelward.detect.verdict import score_rows
 from modelward.sidecar import config
 from modelward.sidecar.problems import Refusal
@@ -11,7 +11,7 @@ from modelward.sidecar.screening import Screen
 from modelward.sidecar.tensors import Tensor, TensorSpec
 from tests.unit.sidecar.harness import NORMAL, STRANGE, fitted
 
-UNNAMED = baseline.fit(np.random.default_rng(3).normal(size=(200, 3))).to_bytes()
+UNNAMED = fitting.fit(np.random.default_rng(3).normal(size=(200, 3))).to_bytes()
 
 
 def spec(name="x", shape=(-1, 3), columns=("a", "b", "c"), datatype="FP64") -> TensorSpec:
@@ -32,7 +32,7 @@ def tensor(data, of: TensorSpec | None = None, shape=None) -> Tensor:
 def test_the_score_is_the_detectors_own():
     rows = np.random.default_rng(1).normal(loc=[0, 10, -5], scale=2, size=(20, 3))
     judge = screen()
-    expected = [score.score for score in score_rows(baseline.from_bytes(fitted()), rows)]
+    expected = [score.score for score in score_rows(baseline.from_bytes(fitted()), rows, detector="Mahalanobis")]
     for row, score in zip(rows, expected, strict=True):
         assert judge.score([tensor(row)]) == pytest.approx(score)
     assert judge.score([tensor(rows.ravel())]) == pytest.approx(max(expected))

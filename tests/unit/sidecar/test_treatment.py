@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.detect import baseline
+from modelward.detect import fitting
 from modelward.privacy.keys import derive
 from modelward.privacy.pseudonym import FORM, Pseudonymiser
 from modelward.privacy.tokens import Opener
@@ -258,7 +258,7 @@ def test_detectors_see_what_the_model_sees() -> None:
     parsed = config.parse(json.dumps(document(fields={"age": {"treatment": "Generalise", "step": 100}})).encode())
     schema = Schema("v2", parsed.inputs, "Reject")
     treatments = Treatments.build(parsed, schema.declared, KEYS)
-    screen = Screen.build(screening, baseline.fit(rows, ["age", "radius", "salary"]).to_bytes(), schema.declared)
+    screen = Screen.build(screening, fitting.fit(rows, ["age", "radius", "salary"]).to_bytes(), schema.declared)
     assert treatments is not None
     assert screen is not None
     checked = schema.check(Body(json.dumps(body(x=[99.0, 50.0, 50.0])).encode()))

@@ -1,0 +1,144 @@
+"""From a row as it stands in a table or a request to the numbers that detectors compare.
+
+An encoded row is one number a column: the value itself, or the place of a category in the column's list (-1: a category
+that the reference data does not have). `Encoding.features` makes of it what distances are taken in: numbers on a
+robust scale, a category as indicators whose weight grows with its rarity (as in multiple correspondence analysis), and,
+where that is wide, the principal components and how far the row is from their span.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from modelward.detect.archive import checked
+
+Array = npt.NDArray[np.float64]
+
+MAX_WIDTH = 200  # features; more are reduced
+MAX_COMPONENTS = 64
+UNSEEN = -1
+_FARTHEST = 1e9  # scales; farther is cut to this, so that no square overflows
+_CONSISTENT = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
+_CONSTANT = 1e-6  # of its value: the scale given to a column that never varies
+
+
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A column by name; `categories`: what it may hold, where it holds no numbers."""
+
+    name: str
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How encoded rows of these columns become features.
+
+    `centre` and `scale` (w) are those of the numbers and indicators; `components` (w, k): what they are reduced to, or
+    None.
+    """
+
+    columns: tuple[Column, ...]
+    centre: Array
+    scale: Array
+    components: Array | None
+
+    @property
+    def linear(self) -> bool:
+        """Each feature is one column, moved and scaled."""
+        return self.components is None and all(column.categories is None for column in self.columns)
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return len(self.centre) if self.components is None else self.components.shape[1] + 1
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What the file keeps, beside the columns."""
+        arrays = {"centre": self.centre, "scale": self.scale}
+        return arrays if self.components is None else {**arrays, "components": self.components}
+
+    def features(self, rows: Array) -> Array:
+        """The features (n, m) of encoded rows (n, d); finite where the row is."""
+        spread = expand(self.columns, rows)
+        reach = _FARTHEST * self.scale
+        standard: Array = (
+            np.minimum(np.maximum(spread, self.centre - reach), self.centre + reach) - self.centre
+        ) / self.scale
+        if self.components is None:
+            return standard
+        scores = standard @ self.components
+        rest = standard - scores @ self.components.T
+        return np.column_stack([scores, np.sqrt(np.einsum("ij,ij->i", rest, rest))])
+
+
+def expanded_width(columns: Sequence[Column]) -> int:
+    """How many numbers and indicators the columns give; a categorical column has one more, for what was never seen."""
+    return sum(1 if column.categories is None else len(column.categories) + 1 for column in columns)
+
+
+def expand(columns: Sequence[Column], rows: Array) -> Array:
+    """Numbers as they are and categories as indicators, (n, w) of (n, d)."""
+    if all(column.categories is None for column in columns):
+        return rows
+    parts = []
+    for index, column in enumerate(columns):
+        values = rows[:, index : index + 1]
+        if column.categories is not None:
+            codes = np.append(np.arange(len(column.categories)), UNSEEN)
+            values = np.where(np.isnan(values), np.nan, (values == codes).astype(np.float64))
+        parts.append(values)
+    return np.hstack(parts)
+
+
+def fit(columns: tuple[Column, ...], rows: Array) -> Encoding:
+    """The encoding of encoded rows (n, d), all finite."""
+    spread = expand(columns, rows)
+    centre, scale = robust_scales(spread)
+    at = 0
+    for column in columns:
+        if column.categories is None:
+            at += 1
+            continue
+        part = slice(at, at + len(column.categories) + 1)
+        # As if each category, the unseen one too, had been met once more: the rarer, the farther from all others.
+        share = (spread[:, part].sum(axis=0) + 1) / (len(rows) + len(column.categories) + 1)
+        centre[part], scale[part] = share, np.sqrt(share * (1 - share))
+        at = part.stop
+    plain = Encoding(columns, centre, scale, None)
+    if len(centre) <= MAX_WIDTH:
+        return plain
+    standard = plain.features(rows)
+    _, strengths, axes = np.linalg.svd(np.clip(standard, -10, 10), full_matrices=False)
+    count = max(1, min(MAX_COMPONENTS, len(rows) // 4, int((strengths > 1e-9 * strengths[0]).sum())))
+    signs = np.sign(axes[np.arange(count), np.abs(axes[:count]).argmax(axis=1)])  # the same on every machine
+    return Encoding(columns, centre, scale, np.ascontiguousarray((axes[:count] * signs[:, np.newaxis]).T))
+
+
+def read(arrays: dict[str, npt.NDArray[Any]], columns: tuple[Column, ...]) -> Encoding:
+    """What `arrays()` gave.
+
+    Raises:
+        ValueError: it cannot be that.
+    """
+    centre, scale = checked(arrays, "centre"), checked(arrays, "scale")
+    width = expanded_width(columns)
+    if centre.shape != (width,) or scale.shape != (width,) or not (scale > 0).all():
+        raise ValueError("centre and scale")
+    components = checked(arrays, "components") if "components" in arrays else None
+    if components is not None and not (components.ndim == 2 and components.shape[0] == width and components.size):
+        raise ValueError("components")
+    return Encoding(columns, centre, scale, components)
+
+
+def robust_scales(rows: Array) -> tuple[Array, Array]:
+    """Median and scale of each column."""
+    centre: Array = np.median(rows, axis=0)
+    scale = _CONSISTENT * np.median(np.abs(rows - centre), axis=0)
+    spread = np.std(rows, axis=0)
+    scale = np.where(scale > 0, scale, spread)  # more than half of the values are the same
+    floor = _CONSTANT * np.maximum(np.abs(centre), 1.0)
+    return centre, np.asarray(np.maximum(scale, floor), dtype=np.float64)

@@ -1,0 +1,68 @@
+"""Why a row is strange, in words: which columns, and how far."""
+
+import numpy as np
+
+from modelward.detect.baseline import Baseline
+from modelward.detect.encoding import UNSEEN, Array, Column, expand
+from modelward.detect.mahalanobis import Mahalanobis
+
+MAX_REASONS = 3
+_NOTABLE = 2.5  # deviations
+_MOST = 1e6  # deviations; more says no more
+_RARE = 0.01  # of the reference rows
+
+
+def explain(baseline: Baseline, row: Array) -> tuple[str, ...]:
+    """The columns that make the encoded `row` (d,) strange, strangest first; at least one."""
+    missing = [name for name, value in zip(baseline.columns, row, strict=True) if not np.isfinite(value)]
+    if missing:
+        return tuple(f"{name} is missing or not finite" for name in missing[:MAX_REASONS])
+    found: list[tuple[float, str]] = []
+    alone, given_others = _deviations(baseline, row)
+    at = 0
+    for index, column in enumerate(baseline.encoding.columns):
+        if column.categories is None:
+            strength = max(abs(alone[at]), abs(given_others[at]))
+            found.append((strength, _of_number(column.name, float(alone[at]), float(given_others[at]))))
+            at += 1
+        else:
+            share = baseline.summary.counts[index][int(row[index])] / baseline.summary.counts[index].sum()
+            part = slice(at, at + len(column.categories) + 1)
+            strength = float(np.abs(alone[part]).max())
+            found.append((strength if share < _RARE else 0.0, _of_category(column, int(row[index]), float(share))))
+            at = part.stop
+    found.sort(key=lambda each: -each[0])
+    return tuple(
+        words for rank, (strength, words) in enumerate(found[:MAX_REASONS]) if rank == 0 or strength >= _NOTABLE
+    )
+
+
+def _deviations(baseline: Baseline, row: Array) -> tuple[Array, Array]:
+    """Of each number and indicator: by itself, and from what the others suggest (0 where that is not known)."""
+    encoding = baseline.encoding
+    correlated = baseline.detectors.get("Mahalanobis")
+    if encoding.components is None and isinstance(correlated, Mahalanobis):
+        return correlated.deviations(encoding.features(row[np.newaxis])[0])
+    spread = expand(encoding.columns, row[np.newaxis])[0]
+    alone = np.clip((spread / encoding.scale) - encoding.centre / encoding.scale, -10 * _MOST, 10 * _MOST)
+    if encoding.components is None:
+        return alone, np.zeros_like(alone)
+    return alone, alone - (alone @ encoding.components) @ encoding.components.T
+
+
+def _of_number(name: str, alone: float, given_others: float) -> str:
+    if abs(alone) >= _NOTABLE:
+        direction = "above" if alone > 0 else "below"
+        return f"{name} is {_count(alone)} deviations {direction} its usual value"
+    direction = "higher" if given_others > 0 else "lower"
+    return f"{name} is {_count(given_others)} deviations {direction} than the other columns suggest"
+
+
+def _count(deviations: float) -> str:
+    return f"{abs(deviations):.1f}" if abs(deviations) < _MOST else f"more than {_MOST:.0f}"
+
+
+def _of_category(column: Column, code: int, share: float) -> str:
+    if code == UNSEEN or column.categories is None:
+        return f"{column.name} has a value that the reference data does not have"
+    return f"{column.name} is {column.categories[code]!r}, which {share:.2%} of the reference rows have"
