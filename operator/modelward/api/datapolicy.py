@@ -107,7 +107,7 @@ class RequireLineage(Part):
 class RequireMonitoring(Part):
     """Monitoring that is asked for."""
 
-    detectors: Annotated[list[DetectorType], Field(max_length=8)] = Field(
+    detectors: Annotated[list[DetectorType], Field(max_length=16)] = Field(
         default=[], description="Detectors that must run, by type. Example: [Mahalanobis, Drift]."
     )
     on_anomaly: OnAnomaly | None = Field(
@@ -256,6 +256,22 @@ class KAnonymity(Part):
     )
 
 
+class Quarantine(Part):
+    """When a client is refused altogether, and for how long."""
+
+    anomalies: int = Field(
+        default=5, ge=1, le=1000, description="So many anomalous requests of one client within the period are too many."
+    )
+    seconds: int = Field(default=300, ge=1, le=86_400, description="Length of that period, in seconds.")
+    duration_seconds: int = Field(
+        default=3600,
+        ge=1,
+        le=2_592_000,
+        description="How long every request of the client is refused, in seconds, unless it is released before: by the"
+        " annotation modelward.io/release: <client> on the ModelDeployment.",
+    )
+
+
 class CustomRule(Part):
     """A rule of the policy owner's own, in CEL."""
 
@@ -338,6 +354,16 @@ class PolicySpec(Part):
         default="Block",
         description="What happens to a request that a detector failed on. Block: it is refused. Pass: it is"
         " forwarded unscreened.",
+    )
+    quarantine: Quarantine | None = Field(
+        default=None,
+        description="When a client whose requests are anomalous again and again is refused altogether. Not given:"
+        " never. Of several policies each counts.",
+    )
+    record_values: bool | None = Field(
+        default=None,
+        description="Whether the access log keeps the inputs of each request, as the model got them: treated as the"
+        " policies say. Not given: as the other policies say, and not where none does; false in any of them counts.",
     )
     repair: bool = Field(
         default=False,

@@ -454,16 +454,41 @@ class Baseline(Part):
 class Detector(Part):
     """One detector of anomalies or attacks."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("!has(self.window) || self.type == 'Drift'", "window is for Drift alone"),
+            (
+                "has(self.extraCalls) == (self.type in ['Evasion', 'Backdoor'])",
+                "Evasion and Backdoor need extraCalls, how often they may ask the model again; it is for them alone",
+            ),
+        )
+    )
+
     type: DetectorType = Field(
-        description="What it looks for and how. Of single inputs: Ensemble (all of the following together),"
-        " Mahalanobis, NearestNeighbours, Autoencoder, IsolationForest, Tails. Over time and clients: Drift,"
-        " Extraction, Membership, Output. With extra calls of the model: Evasion, Backdoor."
+        description="What it looks for and how. Ensemble, Mahalanobis, NearestNeighbours, Autoencoder, IsolationForest"
+        " and Tails: rows unlike the baseline. Drift: rows that become others over time. Extraction: a client that"
+        " copies the model. Membership: one that asks around one row. Output: answers without confidence, or always the"
+        " same. Evasion, Backdoor: rows that were bent to be judged otherwise, and triggers; they ask the model again."
+        " Example: Ensemble."
     )
     false_positive_rate: float = Field(
         default=0.01,
         ge=0.00001,
         le=0.5,
         description="Share of normal requests that it may take for strange; its threshold is set by it.",
+    )
+    window: int | None = Field(
+        default=None,
+        ge=100,
+        le=100_000,
+        description="For Drift: so many rows are compared with the baseline. Not given: 1000.",
+    )
+    extra_calls: int | None = Field(
+        default=None,
+        ge=3,
+        le=64,
+        description="For Evasion and Backdoor: about how many rows they ask the model besides each row of a request."
+        " Each costs the model what a row of a request costs. Example: 8 for Evasion, 32 for Backdoor.",
     )
 
 
@@ -490,12 +515,15 @@ class Monitoring(Part):
         default=None, description="What normal inputs look like; detectors compare requests with it."
     )
     detectors: Annotated[list[Detector], Field(max_length=16)] = Field(
-        default=[], description="The detectors that screen each request, by type. Example: [{type: Mahalanobis}]."
+        default=[],
+        description="The detectors that watch the model, each type at most once. Example: [{type: Ensemble}].",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     on_anomaly: OnAnomaly = Field(
         default="Block",
-        description="What is done with a strange request. Block: answer 403. Sanitise: clip to the baseline."
-        " Flag: forward and mark.",
+        description="What is done with a strange request. Block: answer 403. Sanitise: bring its rows into what the"
+        " baseline knows; what is not about a row's values is blocked. Flag: forward and mark. Of several detectors'"
+        " verdicts the worst counts. Drift is told of alone.",
     )
     telemetry: Telemetry | None = Field(
         default=None, description="Where records of requests, metrics and lineage go, besides the sidecar's own log."

@@ -83,6 +83,8 @@ def sidecar_config(
         "undeclaredFields": "Drop" if policies and all(_undeclared(one) == "Drop" for one in policies) else "Reject",
         "screening": _screening(md, policies, references),
     }
+    if _records_values(policies):
+        config["recordValues"] = True
     try:
         treated = fields(md, policies, references)
     except HierarchyError as error:
@@ -99,6 +101,12 @@ def sidecar_config(
     if schema and schema.outputs:
         config["outputs"] = [_tensor(tensor) for tensor in schema.outputs]
     return config
+
+
+def _records_values(policies: Sequence[Policy]) -> bool:
+    """Whether a policy asks for values in the access log, and none forbids them."""
+    said = [one["spec"]["recordValues"] for one in policies if one["spec"].get("recordValues") is not None]
+    return bool(said) and all(said)
 
 
 def _undeclared(policy: Policy) -> str:
@@ -230,10 +238,15 @@ def _screening(md: ModelDeployment, policies: Sequence[Policy], references: Refe
     monitoring = md.spec.monitoring
     blocks = any(one["spec"].get("onDetectorError", "Block") == "Block" for one in policies)
     screening: dict[str, Any] = {"onDetectorError": "Block" if blocks or not policies else "Pass"}
+    quarantines = [one["spec"]["quarantine"] for one in policies if one["spec"].get("quarantine")]
+    if quarantines:
+        screening["quarantine"] = quarantines
     if monitoring is None:
         return screening
     screening["onAnomaly"] = monitoring.on_anomaly
-    screening["detectors"] = [one.model_dump(mode="json", by_alias=True) for one in monitoring.detectors]
+    screening["detectors"] = [
+        one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in monitoring.detectors
+    ]
     reference = baseline_reference(monitoring.baseline) if monitoring.baseline else None
     if reference is not None:
         content = references.content(reference.kind, reference.name, reference.key)
@@ -291,8 +304,6 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
     for index, detector in enumerate(monitoring.detectors):
         if detector.type != "Mahalanobis":
             yield f"spec.monitoring.detectors[{index}].type {detector.type}"
-        elif index > 0:
-            yield f"spec.monitoring.detectors[{index}] (one detector at most)"
         if not monitoring.baseline:
             yield f"spec.monitoring.detectors[{index}] without spec.monitoring.baseline"
         if not md.spec.schema_ or not md.spec.schema_.inputs:

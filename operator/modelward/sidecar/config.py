@@ -162,20 +162,41 @@ class KeyFile(Section, frozen=True):
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Detector(Section, frozen=True):
-    """A detector and the share of ordinary rows that it may flag (None: as the baseline was fitted)."""
+InputType = Literal["Ensemble", "Mahalanobis", "NearestNeighbours", "Autoencoder", "IsolationForest", "Tails"]
+WatchType = Literal["Drift", "Extraction", "Membership", "Output"]
+ProbeType = Literal["Evasion", "Backdoor"]
+OnAnomaly = Literal["Block", "Sanitise", "Flag"]
 
-    type: Literal["Mahalanobis"]
+
+class Detector(Section, frozen=True):
+    """A detector and the share of ordinary rows that it may flag (None: as the baseline was fitted).
+
+    `window`: of Drift, in rows. `extra_calls`: of Evasion and Backdoor, how often the model may be asked again for one
+    request.
+    """
+
+    type: InputType | WatchType | ProbeType
     false_positive_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    window: Annotated[int, Meta(ge=100, le=100_000)] = 1000
+    extra_calls: Annotated[int, Meta(ge=0, le=64)] = 0
+
+
+class Quarantine(Section, frozen=True):
+    """A client is refused for `duration_seconds` after so many `anomalies` within `seconds`."""
+
+    anomalies: Annotated[int, Meta(ge=1, le=1000)]
+    seconds: Annotated[int, Meta(ge=1, le=86_400)]
+    duration_seconds: Annotated[int, Meta(ge=1, le=2_592_000)]
 
 
 class Screening(Section, frozen=True):
-    """How inputs are screened. No detectors: not at all."""
+    """How requests are screened. No detectors: not at all. Each of `quarantine` counts by itself."""
 
     baseline: BaselineFile | None = None
-    detectors: Annotated[list[Detector], Meta(max_length=1)] = []
-    on_anomaly: Literal["Block", "Sanitise", "Flag"] = "Block"
+    detectors: Annotated[list[Detector], Meta(max_length=16)] = []
+    on_anomaly: OnAnomaly = "Block"
     on_detector_error: Literal["Block", "Pass"] = "Block"
+    quarantine: Annotated[list[Quarantine], Meta(max_length=64)] = []
 
 
 class Telemetry(Section, frozen=True):
@@ -215,7 +236,8 @@ class Config(Section, frozen=True):
     """The whole of `config.json`.
 
     `inputs` None: none are declared, and bodies are checked for structure alone. `outputs` None: any output passes.
-    `fields`: the treatment of each input, output and column that is not kept as it is, by name.
+    `fields`: the treatment of each input, output and column that is not kept as it is, by name. `record_values`: the
+    access log keeps the declared inputs, as the model got them.
     """
 
     binding: Binding
@@ -228,6 +250,7 @@ class Config(Section, frozen=True):
     fields: Annotated[dict[Text, Treatment], Meta(max_length=2048)] = {}
     keys: KeyFile | None = None
     screening: Screening = Screening()
+    record_values: bool = False
     telemetry: Telemetry | None = None
     limits: Limits = Limits()
 

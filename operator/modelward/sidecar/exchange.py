@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.problems import STATUS_LINES, Refusal, document
 from modelward.sidecar.tracing import Trace
+from modelward.sidecar.verdict import Verdict
 
 
 class Response(NamedTuple):
@@ -87,6 +88,7 @@ class Exchange:
         "complete",
         "expects",
         "fields",
+        "finding",
         "header",
         "id",
         "method",
@@ -107,7 +109,6 @@ class Exchange:
         "treated",
         "upstream_started",
         "upstream_time",
-        "verdict",
     )
 
     def __init__(self, identifier: str) -> None:
@@ -135,7 +136,7 @@ class Exchange:
         self.fields: tuple[str, ...] = ()
         self.treated: tuple[str, ...] = ()  # field:treatment
         self.rows = 0
-        self.verdict = ""
+        self.finding: Verdict | None = None  # what a detector said
         self.reason = ""
         self.status = 0
         self.sent = 0  # bytes of the answer's body

@@ -9,13 +9,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from modelward.incidents import Report
 from modelward.privacy.keys import Keys as PseudonymKeys
 from modelward.sidecar import binary, config, log
 from modelward.sidecar.access import Access
 from modelward.sidecar.answers import Answers
 from modelward.sidecar.binary import Body
+from modelward.sidecar.control import Control, Order
 from modelward.sidecar.events import EventScreen
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
+from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
@@ -91,19 +94,33 @@ class Gateway:
     """The data plane, as `exchange.Application`."""
 
     def __init__(self, chain: Chain, instruments: Instruments, access_log: AccessLog) -> None:
-        self.chain = chain
         self._instruments = instruments
         self._log = access_log
         self._recorder = Recorder()
         self.tracing: Tracing | None = None  # where spans go, if anywhere
         self.watcher: Callable[[Record], None] | None = None  # whom each record is shown to as well
+        self.findings = Findings(instruments.anomalies, access_log.note)
+        self.take(chain)
+        self.control: Control | None = None  # where the controller asks, if there is one
+
+    def take(self, chain: Chain) -> None:
+        """Judge by `chain` from the next request on."""
+        self.chain = chain
+        self.findings.quarantines.take_rules(chain.settings.screening.quarantine)
+
+    def report(self) -> Report:
+        """What the controller is told."""
+        return self.findings.report(self.chain.settings, "", (), ())
 
     def admit(self, exchange: Exchange) -> None:
         """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
         try:
             self._admit(exchange, self.chain)
         except Refusal:
-            raise
+            order = self.control.order(exchange) if self.control is not None else None
+            if order is None:
+                raise
+            exchange.state = order
         except Exception as error:  # noqa: BLE001 - whatever it is, the request must not pass
             raise _fault(error) from None
 
@@ -111,6 +128,7 @@ class Gateway:
         header = exchange.header
         access = chain.access
         exchange.caller = caller = access.authenticate(header.get(b"authorization"), exchange.certificate)
+        self.findings.quarantines.refuse(caller)
         route = chain.router.route(exchange.method, exchange.target)
         exchange.operation = route.operation
         exchange.model = route.model
@@ -122,10 +140,22 @@ class Gateway:
 
     def respond(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
         """Check the body, screen it, and ask the model, once the rate limit is known to hold."""
-        ticket = exchange.state.ticket if isinstance(exchange.state, _Work) else None
-        if ticket is None:
+        work = exchange.state
+        if not isinstance(work, _Work):
+            reply(self._carry_out(exchange))
+            return None
+        if work.ticket is None:
             return self._ask(exchange, reply)
-        return Held(ticket, partial(self._ask, exchange, reply), reply).abandon
+        return Held(work.ticket, partial(self._ask, exchange, reply), reply).abandon
+
+    def _carry_out(self, exchange: Exchange) -> Response:
+        order, control = exchange.state, self.control
+        if isinstance(order, Order) and control is not None:
+            done = control.carry_out(order, b"".join(exchange.body))
+            if done is not None:
+                return done
+        self._admit(exchange, self.chain)  # as any other who asks for a path that there is not
+        raise Refusal("not-found", "There is no such path.")
 
     def _ask(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
         try:
@@ -160,8 +190,8 @@ class Gateway:
         if chain.screen is not None:
             verdict = chain.screen.judge(checked.tensors)
             if verdict is not None:
-                exchange.verdict = verdict.name
-                self._instruments.anomalies.add(verdict.detector, verdict.action)
+                self.findings.take(exchange, verdict)
+                exchange.finding = verdict
                 if verdict.refusal is not None:
                     raise verdict.refusal
                 work.flag = b"x-modelward-verdict: " + verdict.name.encode() + b"\r\n"
@@ -178,7 +208,9 @@ class Gateway:
         reply(outcome)
 
     def finished(self, exchange: Exchange) -> None:
-        """Measure and record."""
+        """Measure and record; what the controller asks is no request to the model."""
+        if isinstance(exchange.state, Order):
+            return
         if exchange.streamed:  # its time is the model's from the first piece to the last
             exchange.upstream_time = time.perf_counter() - exchange.upstream_started
         overhead = 0.0

@@ -3,14 +3,15 @@
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange
 from modelward.sidecar.metrics import Counter, Gauge, Histogram, Sample, exposition
 from modelward.sidecar.problems import TABLE
+from modelward.sidecar.quarantine import QUARANTINED
 from modelward.sidecar.record import SINK
-from modelward.sidecar.screening import DETECTORS
 from modelward.sidecar.telemetry import METRICS, TRACES
+from modelward.sidecar.verdict import ACTIONS
 
 _DENIALS = ("unauthenticated", "forbidden", "rate-limited")
 OUTCOMES = ("sent", "dropped", "failed")  # of a record, on its way to a sink
@@ -27,17 +28,12 @@ class Instruments:
             "modelward_access_denied_total",
             "Requests refused by access rules.",
             ("reason",),
-            [(slug,) for slug in _DENIALS],
+            [(slug,) for slug in (*_DENIALS, QUARANTINED)],
         )
         self.anomalies = Counter(
             "modelward_anomalies_total",
             "Requests that a detector found anomalous, or could not judge.",
             ("detector", "action"),
-            [
-                (detector, action)
-                for detector in DETECTORS
-                for action in ("blocked", "sanitised", "flagged", "failed", "passed")
-            ],
         )
         self.overhead = Histogram(
             "modelward_overhead_seconds", "Time in the sidecar, from a request's last byte, without the model's."
@@ -82,6 +78,12 @@ class Instruments:
             Gauge("process_resident_memory_bytes", "Memory in use.", _resident_bytes),
         ]
 
+    def expect(self, detectors: Iterable[str]) -> None:
+        """Show these detectors' series from now on, at zero."""
+        for detector in detectors:
+            for action in ACTIONS:
+                self.anomalies.add(detector, action, amount=0)
+
     def watch(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """Add a gauge."""
         self._gauges.append(Gauge(name, text, read))
@@ -93,7 +95,7 @@ class Instruments:
             slug = refusal.problem.slug
             self.requests.add(slug)
             if slug in _DENIALS:
-                self.denied.add(slug)
+                self.denied.add(QUARANTINED if refusal.reason == QUARANTINED else slug)
         elif exchange.status == CLIENT_GONE:
             self.requests.add("abandoned")
         else:

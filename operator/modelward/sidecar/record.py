@@ -44,12 +44,17 @@ class Record(msgspec.Struct, omit_defaults=True):
     treated: tuple[str, ...] = ()
     rows: int = 0
     verdict: str = ""
+    detector: str = ""
+    scores: dict[str, float] = {}
     reason: str = ""
     status: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     upstream_us: int = 0
     overhead_us: int = 0
+
+
+_NO_SCORES: dict[str, float] = {}
 
 
 class Recorder:
@@ -61,6 +66,7 @@ class Recorder:
     def record(self, exchange: Exchange, now: float, upstream_us: int, overhead_us: int) -> Record:
         """The record of `exchange`, finished at `now`, seconds since the epoch."""
         caller = exchange.caller
+        found = exchange.finding
         return Record(
             self._clock.text(now),
             exchange.id,
@@ -74,7 +80,9 @@ class Recorder:
             exchange.fields,
             exchange.treated,
             exchange.rows,
-            exchange.verdict,
+            found.name if found else "",
+            found.detector if found else "",
+            (found.scores or {}) if found else _NO_SCORES,
             exchange.reason,
             exchange.status,
             exchange.received,
@@ -163,7 +171,9 @@ class AccessLog:
         self._batches.put(target)
 
     def note(self, what: str, **facts: str | int) -> None:
-        """Put in a line that is no record, such as a change of the configuration."""
+        """Put in a line that is no record, such as a change of the configuration; not where nothing gets through."""
+        if len(self._lines) + self._handed >= self._max_pending:
+            return
         self._notes.append(_told(what, facts))
 
     def append(self, record: Record) -> None:

@@ -7,7 +7,6 @@ them.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,19 +14,11 @@ from modelward.detect.baseline import Baseline, BaselineError, from_bytes
 from modelward.sidecar import config, log
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.tensors import Tensor, TensorSpec
+from modelward.sidecar.verdict import Verdict, anomalous_input, failed
 
 DETECTOR = "Mahalanobis"
-DETECTORS = (DETECTOR,)
-ACTIONS = {"Block": "blocked", "Sanitise": "sanitised", "Flag": "flagged"}
-
-
-class Verdict(NamedTuple):
-    """What screening says of a request that is not ordinary. `refusal`: it must not go on."""
-
-    name: str
-    detector: str
-    action: str
-    refusal: Refusal | None
+_MOST = 1e6  # a score that is told; more says no more
+_DONE = {"Block": "blocked", "Sanitise": "sanitised", "Flag": "flagged"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +82,12 @@ class Screen:
             raise
         except Exception as error:  # noqa: BLE001 - the policy says what a failing detector means
             log.fault("a detector failed", error)
-            return self._failed()
-        refusal = None
-        if self._on_anomaly == "Block":
-            # No score, no column: an attacker would use them to find the way in. The record has the rest.
-            refusal = Refusal(
-                "anomalous-input",
-                "The input is unlike what this model was made for. If it is genuine, tell its owner the `instance`.",
-            )
+            return failed(DETECTOR, self._on_error)
+        # No score, no column: an attacker would use them to find the way in. The record has the rest.
+        refusal = anomalous_input() if self._on_anomaly == "Block" else None
         name = "sanitised" if self._on_anomaly == "Sanitise" else "anomalous"
-        return Verdict(name, DETECTOR, ACTIONS[self._on_anomaly], refusal)
-
-    def _failed(self) -> Verdict:
-        if self._on_error == "Pass":
-            return Verdict("unscreened", DETECTOR, "passed", None)
-        return Verdict(
-            "unscreened",
-            DETECTOR,
-            "failed",
-            Refusal("detector-failed", "The input could not be screened; tell the model's owner the `instance`."),
-        )
+        scores = {DETECTOR: round(score, 4) if score < _MOST else _MOST}
+        return Verdict(name, DETECTOR, _DONE[self._on_anomaly], refusal, scores)
 
     def score(self, tensors: Sequence[Tensor]) -> float:
         """The greatest score of the rows; 1.0 is the threshold."""

@@ -16,7 +16,8 @@ class Setup:
     """A configuration with what it refers to. `context` None: plaintext; the expiry in seconds since the epoch.
 
     `keys`: what pseudonyms and date shifts are made with, where the configuration asks for any.
-    `limits_password` is the one for `settings.access.shared_limits`.
+    `limits_password` is the one for `settings.access.shared_limits`. `controller`: the raw public key of who signed the
+    configuration and may ask what was found; None: nobody may.
     """
 
     settings: config.Config
@@ -25,6 +26,7 @@ class Setup:
     certificate_expires: float | None
     keys: Keys | None = None
     limits_password: str = field(default="", repr=False)
+    controller: bytes | None = None
 
 
 class Source(Protocol):
@@ -62,7 +64,7 @@ class SignedFiles:
             self._config_dir, self._tls_dir, self._public_key, self._namespace, self._name, running_generation
         )
         setup = with_tls(settings, baseline, self._certificate, self._keys(settings))
-        return replace(setup, limits_password=self._password(settings))
+        return replace(setup, limits_password=self._password(settings), controller=self._public_key)
 
     def _keys(self, settings: config.Config) -> Keys | None:
         if settings.keys is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelward.sidecar import log
 from modelward.sidecar.config import Config, ConfigError
+from modelward.sidecar.control import Control
 from modelward.sidecar.exchange import Outcome, Response
 from modelward.sidecar.gateway import Chain, Gateway
 from modelward.sidecar.instruments import Instruments
@@ -81,6 +82,11 @@ class Sidecar:
         self._gateway = Gateway(chain, self.instruments, self._access_log)
         self._gateway.watcher = self._watcher
         bound = setup.settings.binding
+        if setup.controller is not None:
+            findings, model = self._gateway.findings, f"{bound.namespace}/{bound.name}"
+            self._gateway.control = Control(
+                setup.controller, model, findings.quarantines, self._gateway.report, self._access_log.note
+            )
         self._reporting = Reporting(self._access_log, self._output, self.instruments, bound)
         self._reporting.take(setup.settings.telemetry)
         self._gateway.tracing = self._reporting.tracing
@@ -101,6 +107,11 @@ class Sidecar:
             "modelward_rate_limits_shared",
             "Whether rate limits are counted together with the other replicas (1) or alone, for now (0).",
             lambda: None if self._counting is None else float(not self._counting.why),
+        )
+        self.instruments.watch(
+            "modelward_quarantined_clients",
+            "Clients whose requests are refused after anomalies.",
+            lambda: len(self._gateway.findings.quarantines),
         )
         self.instruments.watch(
             "modelward_connections", "Open client connections.", lambda: len(self.server.connections)
@@ -179,7 +190,7 @@ class Sidecar:
             return False
         previous = self._gateway.chain
         chain.access.inherit(previous.access)
-        self._gateway.chain = chain
+        self._gateway.take(chain)
         self._gateway.tracing = self._reporting.tracing
         self.server.limits = setup.settings.limits
         if chain.upstream is not previous.upstream:
@@ -232,6 +243,7 @@ class Sidecar:
         self._keyring.keep(setup.settings.access)
         self._count_by(self._gateway.chain.access.counting)
         self.instruments.generation = setup.settings.binding.generation
+        self.instruments.expect(each.type for each in setup.settings.screening.detectors)
         self.instruments.certificate_expires = setup.certificate_expires
 
     async def _watch(self) -> None:

@@ -24,8 +24,9 @@ import httptools
 import jwt
 import numpy as np
 import uvloop
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from modelward import incidents
 from modelward.detect import fitting
 from modelward.sidecar import config, sidecar
 from modelward.sidecar.setup import Given, Setup
@@ -35,6 +36,7 @@ COLUMNS = 3
 ANSWER = {"model_name": "m", "outputs": [{"name": "y", "shape": [1], "datatype": "INT64", "data": [1]}]}
 ISSUER, AUDIENCE = "https://issuer.example", "m"
 KEY = ec.generate_private_key(ec.SECP256R1())
+CONTROLLER = ed25519.Ed25519PrivateKey.generate()
 
 
 def jwk(key: ec.EllipticCurvePrivateKey, kid: str = "k1") -> dict[str, Any]:
@@ -285,7 +287,9 @@ class Running:
         document["upstream"]["port"] = self.model_port
         parsed = config.parse(json.dumps(document).encode())
         content = fitted() if parsed.screening.baseline else None
-        return Setup(parsed, content, context or self._context, None)
+        return Setup(
+            parsed, content, context or self._context, None, controller=CONTROLLER.public_key().public_bytes_raw()
+        )
 
     async def _start_model(self) -> None:
         self._model_server = await self._loop.create_server(lambda: ModelConnection(self.model), "127.0.0.1", 0)
@@ -308,6 +312,14 @@ class Running:
         with self.client() as client:
             client.send(request(body, **changes))
             return client.read(head=changes.get("method") == "HEAD")
+
+    def order(self, path: str = incidents.INCIDENTS, body: Any = None, **changes: Any) -> Answer:
+        """One request of the controller's; `changes` are of its token."""
+        method = "GET" if body is None else "POST"
+        content = b"" if body is None else json.dumps(body).encode()
+        claims = {"model": "clinic/m", "method": method, "path": path, "now": time.time(), "body": content} | changes
+        bearer = incidents.token(claims.pop("sign", CONTROLLER.sign), **claims)
+        return self.ask(content or None, method=method, target=path, bearer=bearer)
 
     def monitor(self, target: str) -> Answer:
         with Client(self.sidecar.monitor.port) as client:

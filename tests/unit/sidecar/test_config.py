@@ -99,7 +99,7 @@ def test_a_baseline_from_a_secret_is_read_from_where_secrets_are(tmp_path):
         ({"access": {"rules": [{"subjects": [], "operations": ["Infer"]}]}}, "subjects"),
         ({"access": {"rules": [{"subjects": ["a"], "operations": ["Delete"]}]}}, "Delete"),
         ({"access": {"clockSkewSeconds": 301}}, "clockSkewSeconds"),
-        ({"screening": {"detectors": [{"type": "Autoencoder"}]}}, "Autoencoder"),
+        ({"screening": {"detectors": [{"type": "Oracle"}]}}, "Oracle"),
         ({"screening": {"baseline": {"file": "../../etc/passwd", "sha256": "0" * 64}}}, "file"),
         ({"limits": {"bodyBytes": 0}}, "bodyBytes"),
     ],
