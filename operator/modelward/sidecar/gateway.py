@@ -154,6 +154,7 @@ class Gateway:
             done = control.carry_out(order, b"".join(exchange.body))
             if done is not None:
                 return done
+        exchange.state = None
         self._admit(exchange, self.chain)  # as any other who asks for a path that there is not
         raise Refusal("not-found", "There is no such path.")
 

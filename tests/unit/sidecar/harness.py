@@ -314,11 +314,12 @@ class Running:
             return client.read(head=changes.get("method") == "HEAD")
 
     def order(self, path: str = incidents.INCIDENTS, body: Any = None, **changes: Any) -> Answer:
-        """One request of the controller's; `changes` are of its token."""
+        """One request of the controller's; `changes` are of its token (`sign`, and what was `signed`, too)."""
         method = "GET" if body is None else "POST"
         content = b"" if body is None else json.dumps(body).encode()
-        claims = {"model": "clinic/m", "method": method, "path": path, "now": time.time(), "body": content} | changes
-        bearer = incidents.token(claims.pop("sign", CONTROLLER.sign), **claims)
+        sign, signed = changes.pop("sign", CONTROLLER.sign), changes.pop("signed", content)
+        claims = {"model": "clinic/m", "method": method, "path": path, "now": time.time()} | changes
+        bearer = incidents.token(sign, **claims, body=signed)
         return self.ask(content or None, method=method, target=path, bearer=bearer)
 
     def monitor(self, target: str) -> Answer:

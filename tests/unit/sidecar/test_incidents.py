@@ -256,7 +256,7 @@ def test_without_the_controllers_token_there_is_nothing_there(watched):
 
 def test_a_token_serves_no_other_body(watched):
     other = json.dumps({"client": "user:bob"}).encode()
-    answer = watched.order(RELEASE, {"client": "user:alice"}, body=other)
+    answer = watched.order(RELEASE, {"client": "user:alice"}, signed=other)
     assert (answer.status, answer.problem) == (401, "unauthenticated")
 
 
