@@ -14,6 +14,7 @@ VERBS: dict[str, str] = {
     "check": "Judge manifests offline: which rules they break, where, why and how to mend it.",
     "crds": "Print the custom resource definitions.",
     "fit": "Fit a baseline of normal inputs on reference data.",
+    "he": "Have a model score what it cannot read: keys, requests and answers under homomorphic encryption.",
     "inject": "Print a pod or workload with its sidecar.",
     "plan": "Print the objects that the controller would make.",
     "pseudonym": "Print the pseudonyms of values, to find them in records.",

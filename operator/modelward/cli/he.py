@@ -1,0 +1,234 @@
+"""`modelward he`: the client's side of the homomorphic path, and scoring files without a cluster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modelward.cli.output import to_json
+
+if TYPE_CHECKING:
+    from modelward.encrypted.parameters import Parameters
+
+_KEYS = click.option(
+    "--keys", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder that keygen wrote."
+)
+_OUT = click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where to write it.")
+_FORMAT = click.option("-o", "output", type=click.Choice(["text", "json"]), default="text", help="Format.")
+_MAX_INPUT = 256 << 20
+
+
+@click.group("he", help="Have a model score what it cannot read (homomorphic encryption).")
+def command() -> None:
+    """Group of the verbs; nothing here needs a cluster."""
+
+
+@contextmanager
+def _told(where: object) -> Iterator[None]:
+    """Errors in words, with exit code 2."""
+    from modelward.detect.table import TableError  # noqa: PLC0415 - numpy is slow to import
+    from modelward.encrypted.parameters import EncryptedError  # noqa: PLC0415
+
+    try:
+        yield
+    except OSError as error:
+        click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
+    except (EncryptedError, TableError) as error:
+        click.echo(f"modelward: {where}: {error}", err=True)
+    else:
+        return
+    sys.exit(2)
+
+
+@command.command("keygen", help="Make keys: DIR/secret for you alone, DIR/public for those who score.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write them to.")
+@click.option("--scheme", type=click.Choice(["CKKS"]), default="CKKS", help="As the model's encryption.inUse.scheme.")
+@click.option("--degree", type=int, default=8192, help="As encryption.inUse.polyModulusDegree.")
+@click.option("--modulus-bits", default="60,40,60", help="As encryption.inUse.coeffModulusBits, with commas.")
+@click.option("--scale-bits", type=int, default=40, help="As encryption.inUse.scaleBits.")
+@click.option("--columns", type=click.IntRange(0, 512), default=64, help="Most columns of a row that is sent alone.")
+@click.option("--squares", is_flag=True, help="With relinearisation keys, which networks need.")
+@_FORMAT
+def keygen(
+    out: Path, scheme: str, degree: int, modulus_bits: str, scale_bits: int, columns: int, squares: bool, output: str
+) -> None:
+    """Write a folder of keys; exit 2 rather than overwrite one."""
+    with _told(out):
+        from modelward.encrypted.client import ClientKeys, named  # noqa: PLC0415
+
+        keys = ClientKeys.generate(
+            _parameters(scheme, degree, modulus_bits, scale_bits), columns=columns, squares=squares
+        )
+        keys.write(out)
+        facts = named(keys)
+    if output == "json":
+        click.echo(to_json({"directory": str(out), **facts}), nl=False)
+        return
+    sizes = ", ".join(f"{name} {size:,} bytes" for name, size in facts["bytes"].items())
+    click.echo(f"{out}/public/keys.bin: {facts['keys']} ({sizes}; {facts['securityBits']} bits of security)")
+    click.echo(f"{out}/secret reads every answer: keep it where only you are.", err=True)
+
+
+def _parameters(scheme: str, degree: int, modulus_bits: str, scale_bits: int) -> Parameters:
+    import msgspec  # noqa: PLC0415
+
+    from modelward.encrypted.parameters import EncryptedError, Parameters  # noqa: PLC0415
+
+    try:
+        fields = {
+            "scheme": scheme,
+            "polyModulusDegree": degree,
+            "coeffModulusBits": [int(bits) for bits in modulus_bits.split(",")],
+            "scaleBits": scale_bits,
+        }
+        return msgspec.convert(fields, Parameters)
+    except ValueError as error:  # msgspec's are ValueErrors
+        raise EncryptedError(f"these parameters cannot be: {error}") from error
+
+
+@command.command("encrypt", help="Encrypt rows (csv, npz, parquet) to your own keys: a request.")
+@click.argument("rows", type=click.Path(path_type=Path))
+@_KEYS
+@_OUT
+@click.option("--model", default="model", help="Name of the model that it is for.")
+@click.option(
+    "--layout", type=click.Choice(["row", "columns"]), help="A ciphertext a row, or a column. Default: fewer."
+)
+@click.option("--columns", help="Columns to use, separated by commas, in the model's order.")
+@click.option("--bound-bits", type=click.IntRange(0, 40), default=10, help="No number is beyond 2^BITS; it is told.")
+@click.option("--without-keys", is_flag=True, help="Leave your public keys out: the server has them.")
+@_FORMAT
+def encrypt(
+    rows: Path,
+    keys: Path,
+    out: Path,
+    model: str,
+    layout: Any,
+    columns: str | None,
+    bound_bits: int,
+    without_keys: bool,
+    output: str,
+) -> None:
+    """Write a request; exit 2 when a row cannot be encrypted."""
+    with _told(keys):
+        from modelward.detect import table  # noqa: PLC0415
+        from modelward.encrypted import envelope  # noqa: PLC0415
+        from modelward.encrypted.client import Client, ClientKeys  # noqa: PLC0415
+
+        own = ClientKeys.read(keys)
+        client = Client(own)
+    with _told(rows), _progress("encrypting") as progress:
+        data = table.read(_bounded(rows), rows.suffix, wanted=columns.split(",") if columns else ())
+        names = data.columns or tuple(f"x{index}" for index in range(data.rows.shape[1]))
+        request = client.encrypt(
+            data.rows,
+            names,
+            model=model,
+            now=int(time.time()),
+            layout=layout,
+            bound_bits=bound_bits,
+            progress=progress,
+        )
+        content = request if without_keys else envelope.bundled(request, own.public)
+    with _told(out):
+        out.write_bytes(content)
+    if output == "json":
+        facts = {"request": str(out), "sha256": envelope.digest(request), "rows": len(data.rows), "bytes": len(content)}
+        click.echo(to_json(facts), nl=False)
+        return
+    click.echo(f"{out}: {len(data.rows)} rows of {len(names)} columns, {len(content):,} bytes")
+
+
+@command.command("score", help="Score an encrypted request: what the sidecar does, on a file.")
+@click.argument("request_file", metavar="REQUEST", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    required=True,
+    help='The model: {"coef": [...], "intercept": 0.1, "link": "identity|logistic|softmax|logistic3"} or layers.',
+)
+@click.option(
+    "--keys", "public", type=click.Path(path_type=Path), help="The client's keys.bin, where REQUEST has none."
+)
+@click.option("--model", default="model", help="Name of the model; the request must name it too.")
+@_OUT
+@_FORMAT
+def score(request_file: Path, weights: Path, public: Path | None, model: str, out: Path, output: str) -> None:
+    """Write the encrypted answer; exit 2 when the request cannot be scored."""
+    with _told(weights):
+        from modelward.encrypted import envelope  # noqa: PLC0415
+        from modelward.encrypted.model import read  # noqa: PLC0415
+        from modelward.encrypted.parameters import EncryptedError  # noqa: PLC0415
+        from modelward.encrypted.serve import Server  # noqa: PLC0415
+
+        exported = read(_bounded(weights))
+    with _told(request_file):
+        request, keys = envelope.unbundled(_bounded(request_file))
+        keys = _bounded(public) if public else keys
+        if not keys:
+            raise EncryptedError("the request has no keys with it: give --keys public/keys.bin")
+        parameters = envelope.opened(request, envelope.Request)[0].parameters
+        server = Server(exported, model, parameters)
+        server.check()
+        server.accept(request, keys)
+        answer = server.answer(request, keys, server.evaluator(keys))
+    with _told(out):
+        out.write_bytes(answer)
+    if output == "json":
+        click.echo(to_json({"answer": str(out), "weights": exported.sha256, "bytes": len(answer)}), nl=False)
+        return
+    click.echo(f"{out}: scored by the weights sha256:{exported.sha256}, {len(answer):,} bytes")
+
+
+@command.command("decrypt", help="Read an answer: a score a line (of several outputs: separated by commas).")
+@click.argument("answer_file", metavar="ANSWER", type=click.Path(path_type=Path))
+@_KEYS
+@_FORMAT
+def decrypt(answer_file: Path, keys: Path, output: str) -> None:
+    """Print the scores; exit 2 when the answer is not one to a request under these keys."""
+    with _told(keys):
+        from modelward.encrypted.client import Client, ClientKeys  # noqa: PLC0415
+
+        client = Client(ClientKeys.read(keys))
+    with _told(answer_file):
+        scores, header = client.decrypt(_bounded(answer_file))
+    if output == "json":
+        facts = {
+            "model": header.model,
+            "weights": f"sha256:{header.weights}",
+            "request": f"sha256:{header.request}",
+            "error": header.error + header.link_error,
+            "scores": scores.tolist(),
+        }
+        click.echo(to_json(facts), nl=False)
+        return
+    for row in scores.tolist():
+        click.echo(",".join(map(repr, row)))
+
+
+def _bounded(path: Path) -> bytes:
+    from modelward.encrypted.parameters import EncryptedError  # noqa: PLC0415
+
+    with path.open("rb") as file:
+        content = file.read(_MAX_INPUT + 1)
+    if len(content) > _MAX_INPUT:
+        raise EncryptedError(f"more than {_MAX_INPUT:,} bytes")
+    return content
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; none where nobody watches."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,1 @@
+"""The homomorphic path: scoring what only the client can read."""
