@@ -18,8 +18,9 @@ MAX_SAMPLE_VALUES = 30_000
 class Summary:
     """What each of the `columns` (d) held.
 
-    `edges[i]`: of a column of numbers, the inner edges of bins that held about equally many of the reference's values,
-    rising; a value belongs to bin `searchsorted(edges, value, side="right")`. Of a categorical column, none.
+    `edges[i]`: of a column of numbers, the inner edges of at most BINS bins that held about equally many of the
+    reference's values, or one value each where there are few, rising; a value belongs to bin
+    `searchsorted(edges, value, side="right")`. Of a categorical column, none.
     `counts[i]`: the reference rows in each bin; of a categorical column, in each category, and none in the last place,
     which is for categories that were never seen.
     `lower`, `upper` (d): the least and the greatest value. `sample` (s, d): some of the encoded rows, by chance.
@@ -69,9 +70,17 @@ def summarise(columns: tuple[Column, ...], rows: Array, rng: np.random.Generator
 
 
 def _edges(values: Array) -> Array:
-    inner = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
-    rising: Array = inner[inner > values.min()]
-    return rising  # an edge at the least value would leave the first bin empty
+    few: Array = np.unique(values)
+    if 2 * len(few) < BINS:  # each value has a bin of its own, a rare one too, and what lies between was never seen
+        return np.sort(np.concatenate([few, np.nextafter(few, np.inf)]))
+    if len(few) <= BINS:
+        return np.asarray(few[1:])
+    inner, times = np.unique(
+        np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"), return_counts=True
+    )
+    # So has a value that many rows share: it is an edge twice, and takes but one of the edges that it had.
+    rising: Array = np.unique(np.concatenate([inner, np.nextafter(inner[times > 1], np.inf)]))
+    return np.asarray(rising[rising > few[0]])  # an edge at the least value would leave the first bin empty
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], columns: tuple[Column, ...]) -> Summary:
