@@ -51,15 +51,15 @@ def images_in_cluster() -> dict[str, str]:
     return {name: by_digest[reference] for name, reference in references.items()}
 
 
-def installed(cluster: Cluster, images: dict[str, str], tick: Tick = silent) -> None:
-    """See to it that the chart is installed as it is here, and that modelward answers.
+def installed(cluster: Cluster, images: dict[str, str], tick: Tick = silent, values: str = "{}") -> None:
+    """See to it that the chart is installed as it is here, with these values (YAML), and that modelward answers.
 
     Raises:
         NotAsToldError: Helm failed, or modelward did not come up in time.
     """
     # Helm applies CRDs when it installs, and never again.
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", f"{CHART}/crds").expect_ok()
-    cluster.run(*helm_command(images), timeout=120, tick=tick).expect_ok()
+    cluster.run(*helm_command(images), "--values=-", stdin=values, timeout=120, tick=tick).expect_ok()
     rolled_out(cluster, tick)
 
 

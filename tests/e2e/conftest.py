@@ -12,16 +12,21 @@ from demo.install import cluster_up, images_in_cluster, installed
 from demo.kubectl import Cluster
 from demo.serving import BUILD, EXAMPLE, prepare
 from tests.corpus import Manifest
+from tests.unit.sidecar.pki import Authority
 
 MODEL_IMAGE = "modelward-example-wdbc"
+SIDECAR_IMAGE = "modelward-sidecar"
+OUTSIDE = "tests-outside"
+OUTSIDE_URL = f"https://outside.{OUTSIDE}.svc:8443"
 
 
 @dataclass(frozen=True)
 class Installed:
-    """The cluster with modelward in it, and the images by name."""
+    """The cluster with modelward in it, the images by name, and who is trusted at the one address outside."""
 
     cluster: Cluster
     images: dict[str, str]
+    outside: Authority
 
     def apply(self, *manifests: Manifest) -> None:
         self.cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests)).expect_ok()
@@ -38,9 +43,13 @@ class Installed:
 def modelward() -> Installed:
     cluster = cluster_up()
     images = images_in_cluster()
-    installed(cluster, images)
+    outside = Authority("whoever is outside")
+    egress = [{"namespace": OUTSIDE, "port": 8443}]
+    keys = {"allow": [f"{OUTSIDE_URL}/jwks.json"], "authorities": outside.pem, "egress": egress}
+    collectors = {"allow": [f"{OUTSIDE_URL}/"], "authorities": outside.pem, "egress": egress}
+    installed(cluster, images, values=yaml.safe_dump({"access": {"keys": keys}, "telemetry": collectors}))
     prepare(cluster, images[MODEL_IMAGE])
-    return Installed(cluster, images)
+    return Installed(cluster, images, outside)
 
 
 @pytest.fixture

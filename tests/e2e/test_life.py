@@ -99,7 +99,15 @@ def row(folder: Path) -> list[float]:
     return [float(value) for value in line.split(",")[:30]]
 
 
-def infer(port: int, server_name: str, context: ssl.SSLContext, values: list[float]) -> int:
+def infer(
+    port: int,
+    server_name: str,
+    context: ssl.SSLContext,
+    values: list[float],
+    header: dict[str, str] | None = None,
+    **more: Any,
+) -> int:
+    """The status of an answer to one row; `more` are further members of the request."""
     tensor = {"name": "features", "datatype": "FP64", "shape": [1, len(values)], "data": values}
 
     class Named(http.client.HTTPSConnection):
@@ -109,8 +117,8 @@ def infer(port: int, server_name: str, context: ssl.SSLContext, values: list[flo
 
     connection = Named("127.0.0.1", port, timeout=30)
     try:
-        headers = {"content-type": "application/json"}
-        connection.request("POST", f"/v2/models/{MODEL}/infer", json.dumps({"inputs": [tensor]}), headers)
+        headers = {"content-type": "application/json", **(header or {})}
+        connection.request("POST", f"/v2/models/{MODEL}/infer", json.dumps({"inputs": [tensor], **more}), headers)
         return connection.getresponse().status
     finally:
         connection.close()
