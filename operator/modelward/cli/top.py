@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,18 +21,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from modelward.cli.kubectl import KubectlError, kubectl
 from modelward.cli.output import to_json
 from modelward.planner.sidecar import MODEL_LABEL
 
 MONITOR_PORT = 9090
-_SECONDS = 20  # patience with one answer of kubectl
 _SERIES = re.compile(r'^modelward_requests_total\{outcome="([a-z-]+)"\} ([0-9.e+]+)$', re.MULTILINE)
 
 Ask = Callable[..., str]
-
-
-class TopError(Exception):
-    """The cluster cannot be asked."""
 
 
 @dataclass
@@ -47,28 +42,6 @@ class Model:
     asked: int = 0
     requests: dict[str, float] = field(default_factory=dict)
     rate: float | None = None
-
-
-def kubectl(*arguments: str) -> str:
-    """What kubectl prints; raises TopError with what it complains of."""
-    try:
-        done = subprocess.run(
-            ("kubectl", *arguments),
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError:
-        raise TopError(
-            "the cluster is asked through kubectl, which is not on the PATH; install it (https://kubernetes.io/docs/tasks/tools/)"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise TopError(f"kubectl has not answered within {_SECONDS} s; is the cluster there?") from None
-    if done.returncode:
-        raise TopError(f"kubectl {arguments[0]}: {done.stderr.strip()[:500] or f'exit code {done.returncode}'}")
-    return done.stdout
 
 
 def look(ask: Ask, namespace: str | None) -> list[Model]:
@@ -87,7 +60,7 @@ def look(ask: Ask, namespace: str | None) -> list[Model]:
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{MONITOR_PORT}/proxy/metrics"
         try:
             text = ask("get", "--raw", path)
-        except TopError:
+        except KubectlError:
             continue
         model.asked += 1
         for outcome, count in _SERIES.findall(text):
@@ -176,7 +149,7 @@ def command(namespace: str | None, interval: float, output: str) -> None:
             console.print(as_table(models))
         else:
             _refresh(console, models, namespace, interval)
-    except TopError as error:
+    except KubectlError as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:

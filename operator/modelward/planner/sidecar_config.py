@@ -30,6 +30,10 @@ from modelward.planner.treatment import fields, impossible, needs_keys
 from modelward.planner.upstream import model_name_of, port_of, protocol_of, ready_path_of
 from modelward.privacy.hierarchy import HierarchyError
 
+_HONOURED = frozenset(
+    ("Ensemble", "Mahalanobis", "NearestNeighbours", "Autoencoder", "IsolationForest", "Tails")
+)  # detectors that the sidecar has; of the rest it says so below
+
 Policy = dict[str, Any]
 """A policy as the API server stores it: camelCase, defaults applied."""
 
@@ -302,7 +306,7 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
     if monitoring.baseline and monitoring.baseline.dataset:
         yield "spec.monitoring.baseline.dataset (fit a baseline with `modelward fit`, use configMapName)"
     for index, detector in enumerate(monitoring.detectors):
-        if detector.type != "Mahalanobis":
+        if detector.type not in _HONOURED:
             yield f"spec.monitoring.detectors[{index}].type {detector.type}"
         if not monitoring.baseline:
             yield f"spec.monitoring.detectors[{index}] without spec.monitoring.baseline"

@@ -1,7 +1,7 @@
 """One request and what becomes of it, and the application that a connection serves."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.problems import STATUS_LINES, Refusal, document
@@ -109,6 +109,7 @@ class Exchange:
         "treated",
         "upstream_started",
         "upstream_time",
+        "values",
     )
 
     def __init__(self, identifier: str) -> None:
@@ -137,6 +138,7 @@ class Exchange:
         self.treated: tuple[str, ...] = ()  # field:treatment
         self.rows = 0
         self.finding: Verdict | None = None  # what a detector said
+        self.values: dict[str, list[Any]] | str | None = None  # of the inputs, where a policy has them recorded
         self.reason = ""
         self.status = 0
         self.sent = 0  # bytes of the answer's body

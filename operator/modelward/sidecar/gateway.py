@@ -16,16 +16,16 @@ from modelward.sidecar.access import Access
 from modelward.sidecar.answers import Answers
 from modelward.sidecar.binary import Body
 from modelward.sidecar.control import Control, Order
+from modelward.sidecar.detection import Detection
 from modelward.sidecar.events import EventScreen
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.record import AccessLog, Record, Recorder
+from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
 from modelward.sidecar.routes import Route, Router
 from modelward.sidecar.schema import Outputs, Schema
-from modelward.sidecar.screening import Screen
 from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.tensors import Tensor
 from modelward.sidecar.ticket import Held, Ticket
@@ -72,7 +72,8 @@ class Chain:
             self.answers = Answers(settings, pseudonyms)
             declared = {name: spec for name, spec in (declared or {}).items() if name not in self.treatments.dropped}
         # Detectors see what the model sees: their baselines are fitted on treated data.
-        self.screen = Screen.build(settings.screening, baseline, declared)
+        self.detection = Detection(settings.screening, baseline, declared, explains=settings.record_values)
+        self.screen = self.detection.screen
         self.upstream = upstream
         self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
 
@@ -110,7 +111,7 @@ class Gateway:
 
     def report(self) -> Report:
         """What the controller is told."""
-        return self.findings.report(self.chain.settings, "", (), ())
+        return self.findings.report(self.chain.settings, self.chain.detection.fitted, (), ())
 
     def admit(self, exchange: Exchange) -> None:
         """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
@@ -188,14 +189,15 @@ class Gateway:
             exchange.treated = chain.treated
             if chain.answers is not None:
                 work.tensors = checked.tensors
-        if chain.screen is not None:
-            verdict = chain.screen.judge(checked.tensors)
-            if verdict is not None:
-                self.findings.take(exchange, verdict)
-                exchange.finding = verdict
-                if verdict.refusal is not None:
-                    raise verdict.refusal
-                work.flag = b"x-modelward-verdict: " + verdict.name.encode() + b"\r\n"
+        verdict = chain.screen.judge(checked.tensors) if chain.screen is not None else None
+        if chain.settings.record_values and chain.schema.declared is not None:
+            exchange.values = values_of(checked.tensors)
+        if verdict is not None:
+            self.findings.take(exchange, verdict)
+            exchange.finding = verdict
+            if verdict.refusal is not None:
+                raise verdict.refusal
+            work.flag = b"x-modelward-verdict: " + verdict.name.encode() + b"\r\n"
         return _request(b"POST", exchange, chain.authority, checked.encode())
 
     def _settle(self, exchange: Exchange, work: _Work, reply: Reply, outcome: Outcome) -> None:

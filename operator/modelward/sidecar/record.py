@@ -14,18 +14,22 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from modelward.logchain import FORMAT, Linker
 from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.metrics import Counter
+from modelward.sidecar.tensors import Tensor
 
 SINK = "access-log"
 MAX_PENDING = 20_000
 _CLOSE_SECONDS = 5.0
+_MAX_VALUES = 4096  # of a request, in the record
+_MAX_VALUE_BYTES = 16 << 10
 
 
 class Record(msgspec.Struct, omit_defaults=True):
@@ -46,6 +50,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     verdict: str = ""
     detector: str = ""
     scores: dict[str, float] = {}
+    reasons: tuple[str, ...] = ()
+    values: Any = None
     reason: str = ""
     status: int = 0
     bytes_in: int = 0
@@ -55,6 +61,16 @@ class Record(msgspec.Struct, omit_defaults=True):
 
 
 _NO_SCORES: dict[str, float] = {}
+
+
+def values_of(tensors: Sequence[Tensor]) -> dict[str, list[Any]] | str:
+    """The inputs that the model gets, for the record; too many of them are not kept, and that is told."""
+    kept = [tensor for tensor in tensors if tensor.kept]
+    if sum(len(tensor) for tensor in kept) <= _MAX_VALUES:
+        values = {tensor.spec.name: list(tensor.data) for tensor in kept}
+        if len(_ENCODER.encode(values)) <= _MAX_VALUE_BYTES:
+            return values
+    return "too large"
 
 
 class Recorder:
@@ -82,7 +98,9 @@ class Recorder:
             exchange.rows,
             found.name if found else "",
             found.detector if found else "",
-            (found.scores or {}) if found else _NO_SCORES,
+            (found.scores or _NO_SCORES) if found else _NO_SCORES,
+            found.reasons if found else (),
+            exchange.values,
             exchange.reason,
             exchange.status,
             exchange.received,

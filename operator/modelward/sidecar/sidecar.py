@@ -90,7 +90,7 @@ class Sidecar:
         self._reporting = Reporting(self._access_log, self._output, self.instruments, bound)
         self._reporting.take(setup.settings.telemetry)
         self._gateway.tracing = self._reporting.tracing
-        self._access_log.begin(**self._reporting.who)
+        self._access_log.begin(**self._reporting.who, **_told(chain))
         limits = setup.settings.limits
         self.server = Server(self._gateway, limits, loop.time)
         self._monitor_server = Server(Monitor(self.instruments, self.not_ready), limits, loop.time)
@@ -198,7 +198,7 @@ class Sidecar:
         await self.listener.accept(setup.context)
         self._note(setup)
         self.instruments.reloads.add("taken")
-        self._access_log.note("configuration", generation=setup.settings.binding.generation)
+        self._access_log.note("configuration", generation=setup.settings.binding.generation, **_told(chain))
         log.event("info", "a changed configuration is in force", generation=setup.settings.binding.generation)
         return True
 
@@ -276,6 +276,12 @@ class Sidecar:
         self.server.sweep()
         self._monitor_server.sweep()
         self._gateway.chain.upstream.sweep()
+
+
+def _told(chain: Chain) -> dict[str, str]:
+    """What scores in the access log refer to: the baseline's digest, the detectors and their rates."""
+    baseline, rates = chain.settings.screening.baseline, chain.detection.rates()
+    return {"baseline": f"sha256:{baseline.sha256}", "detectors": rates} if baseline and rates else {}
 
 
 async def _every(seconds: float, work: Callable[[], None]) -> None:

@@ -123,6 +123,11 @@ class TensorSpec:
         self._seen_shape: list[int] = []  # the last shape that fitted, and its number of elements
         self._seen_count = 0
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest that an element may be."""
+        return self._low, self._high
+
     def read(self, raw: bytes | msgspec.Raw, shape: Sequence[int]) -> Tensor:
         """Read `data`, flat or nested, that is said to have `shape`.
 

@@ -16,6 +16,7 @@ class Verdict(NamedTuple):
 
     `name` is what the caller and the record are told, `action` one of `ACTIONS`. `refusal`: the request must not go on,
     or its answer not go out. `scores` are those of the request's strangest row, by detector; 1.0 is the threshold.
+    `reasons` say in words why it is strange: they tell of its values, and are for whoever may see those.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Verdict(NamedTuple):
     action: str
     refusal: Refusal | None = None
     scores: dict[str, float] | None = None
+    reasons: tuple[str, ...] = ()
 
     @property
     def anomaly(self) -> bool:

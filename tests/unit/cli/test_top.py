@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from modelward.cli import top
-from modelward.cli.top import Model, TopError, as_document, as_table, look, with_rates
+from modelward.cli.kubectl import KubectlError
+from modelward.cli.top import Model, as_document, as_table, look, with_rates
 
 
 def model(name: str, *conditions: dict[str, str]) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class Cluster:
         name = arguments[2].split("/pods/")[1].removesuffix(":9090/proxy/metrics")
         count = self.counts[name]
         if count is None:
-            raise TopError("kubectl get: Forbidden")
+            raise KubectlError("kubectl get: Forbidden")
         return (
             "# TYPE modelward_requests_total counter\n"
             f'modelward_requests_total{{outcome="answered"}} {count}\n'

@@ -241,3 +241,47 @@ def test_the_record_of_a_request(running):
     assert running.metric('modelward_requests_total{outcome="answered"}') == 1
     assert running.metric('modelward_requests_total{outcome="unauthenticated"}') == 1
     assert running.metric("modelward_overhead_seconds_count") == 2
+
+
+SEVERAL = settings()["screening"] | {"detectors": [{"type": "Ensemble"}, {"type": "NearestNeighbours"}]}
+
+
+def test_the_record_tells_which_detector_and_the_scores_and_no_value(run):
+    running = run(screening=SEVERAL)
+    answer = running.ask(infer(STRANGE))
+    running.ask(infer())
+    flagged, ordinary = running.log(2)
+    assert answer.problem == "anomalous-input"
+    assert flagged["detector"] in ("Ensemble", "NearestNeighbours")
+    assert flagged["scores"].keys() == {"Ensemble", "NearestNeighbours"}
+    assert flagged["scores"][flagged["detector"]] > 1
+    assert not {"values", "reasons"} & flagged.keys()
+    assert not {"detector", "scores", "verdict", "values"} & ordinary.keys()
+    (start,) = [each["start"] for each in map(json.loads, running.log_path.read_text().splitlines()) if "start" in each]
+    assert start["baseline"] == "sha256:" + SEVERAL["baseline"]["sha256"]
+    assert start["detectors"] == "Ensemble=0.01 NearestNeighbours=0.01"
+
+
+def test_values_are_recorded_where_a_policy_says_so_as_the_model_got_them(run):
+    running = run(
+        recordValues=True,
+        screening=SEVERAL | {"onAnomaly": "Sanitise"},
+        fields={"a": {"treatment": "Round", "digits": 0}, "note": {"treatment": "Drop"}},
+        inputs=[*settings()["inputs"], {"name": "note", "datatype": "BYTES", "shape": [-1]}],
+    )
+    note = {"name": "note", "shape": [1], "datatype": "BYTES", "data": ["canary-17"]}
+    assert running.ask({"inputs": [infer([0.4, 10.5, -5.25])["inputs"][0], note]}).status == 200
+    assert running.ask({"inputs": [infer(STRANGE)["inputs"][0], note]}).status == 200
+    ordinary, sanitised = running.log(2)
+    assert ordinary["values"] == {"x": [0.0, 10.5, -5.25]}
+    assert sanitised["values"]["x"] == json.loads(running.model.asked[-1].body)["inputs"][0]["data"]
+    assert sanitised["values"]["x"][1] < 20
+    assert any(reason.startswith("b is ") for reason in sanitised["reasons"])
+    assert "canary-17" not in running.log_path.read_text()
+
+
+def test_too_many_values_are_not_recorded_and_the_line_stays_short(run):
+    running = run(recordValues=True, screening={})
+    assert running.ask(infer([0.123456789] * 3000, shape=[1000, 3])).status == 200
+    (line,) = running.log(1)
+    assert line["values"] == "too large"

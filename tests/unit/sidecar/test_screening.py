@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from modelward.detect import baseline, fitting
+from modelward.detect.encoding import Column
 from modelward.detect.verdict import score_rows
 from modelward.sidecar import config
+from modelward.sidecar.detection import Detection
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.screening import Screen
 from modelward.sidecar.tensors import Tensor, TensorSpec
@@ -19,10 +21,19 @@ def spec(name="x", shape=(-1, 3), columns=("a", "b", "c"), datatype="FP64") -> T
 
 
 def screen(*specs: TensorSpec, content: bytes | None = None, **options) -> Screen:
-    screening = config.Screening(detectors=[config.Detector(type="Mahalanobis")], **options)
-    built = Screen.build(screening, content or fitted(), {each.name: each for each in specs or (spec(),)})
+    options = {"detectors": [config.Detector(type="Mahalanobis")]} | options
+    specs = specs or (spec(),)
+    built = Detection(config.Screening(**options), content or fitted(), {each.name: each for each in specs}).screen
     assert built is not None
     return built
+
+
+def score(judge: Screen, tensors: list[Tensor]) -> float:
+    """The greatest score of the rows, by either of the two ways there are."""
+    whole = float(judge.scores(judge._columns.rows(tensors)).max())
+    one = judge._one(tensors) if judge._one is not None else None
+    assert one is None or one == pytest.approx(whole)
+    return whole
 
 
 def tensor(data, of: TensorSpec | None = None, shape=None) -> Tensor:
@@ -32,10 +43,10 @@ def tensor(data, of: TensorSpec | None = None, shape=None) -> Tensor:
 def test_the_score_is_the_detectors_own():
     rows = np.random.default_rng(1).normal(loc=[0, 10, -5], scale=2, size=(20, 3))
     judge = screen()
-    expected = [score.score for score in score_rows(baseline.from_bytes(fitted()), rows, detector="Mahalanobis")]
-    for row, score in zip(rows, expected, strict=True):
-        assert judge.score([tensor(row)]) == pytest.approx(score)
-    assert judge.score([tensor(rows.ravel())]) == pytest.approx(max(expected))
+    expected = [each.score for each in score_rows(baseline.from_bytes(fitted()), rows, detector="Mahalanobis")]
+    for row, wanted in zip(rows, expected, strict=True):
+        assert score(judge, [tensor(row)]) == pytest.approx(wanted)
+    assert score(judge, [tensor(rows.ravel())]) == pytest.approx(max(expected))
 
 
 def test_ordinary_passes_and_strange_is_blocked():
@@ -64,7 +75,7 @@ def test_columns_are_found_by_name_wherever_they_are():
         Tensor(second, [1], [123.0]),
         Tensor(other, [1, 1], [NORMAL[1]]),
     ]
-    assert judge.score(data) == pytest.approx(screen().score([tensor(NORMAL)]))
+    assert score(judge, data) == pytest.approx(score(screen(), [tensor(NORMAL)]))
 
 
 def test_unnamed_columns_are_taken_in_order():
@@ -72,7 +83,7 @@ def test_unnamed_columns_are_taken_in_order():
     judge = screen(*parts, content=UNNAMED)
     rows = [Tensor(part, [2], [0.1 * index, 0.2]) for index, part in enumerate(parts)]
     whole = screen(spec(), content=UNNAMED)
-    assert judge.score(rows) == pytest.approx(whole.score([tensor([0, 0.1, 0.2, 0.2, 0.2, 0.2])]))
+    assert score(judge, rows) == pytest.approx(score(whole, [tensor([0, 0.1, 0.2, 0.2, 0.2, 0.2])]))
 
 
 def test_inputs_of_different_numbers_of_rows_are_refused():
@@ -95,29 +106,28 @@ def test_inputs_of_different_numbers_of_rows_are_refused():
 def test_a_baseline_that_does_not_fit_the_schema_is_refused(specs, told):
     screening = config.Screening(detectors=[config.Detector(type="Mahalanobis")])
     with pytest.raises(config.ConfigError, match=told):
-        Screen.build(screening, fitted(), {each.name: each for each in specs})
+        Detection(screening, fitted(), {each.name: each for each in specs})
 
 
 def test_what_a_detector_needs_is_asked_for():
     screening = config.Screening(detectors=[config.Detector(type="Mahalanobis")])
     with pytest.raises(config.ConfigError, match="needs a baseline"):
-        Screen.build(screening, None, {})
+        Detection(screening, None, {})
     with pytest.raises(config.ConfigError, match="inputs declared"):
-        Screen.build(screening, fitted(), None)
+        Detection(screening, fitted(), None)
     with pytest.raises(config.ConfigError, match="not a baseline"):
-        Screen.build(screening, b"rubbish", {"x": spec()})
+        Detection(screening, b"rubbish", {"x": spec()})
     rare = config.Screening(detectors=[config.Detector(type="Mahalanobis", false_positive_rate=1e-5)])
     with pytest.raises(config.ConfigError, match="false positive rate"):
-        Screen.build(rare, fitted(), {"x": spec()})
-    assert Screen.build(config.Screening(), None, None) is None
+        Detection(rare, fitted(), {"x": spec()})
+    assert Detection(config.Screening(), None, None).screen is None
 
 
 def test_a_lower_rate_blocks_less():
     screening = config.Screening(detectors=[config.Detector(type="Mahalanobis", false_positive_rate=0.2)])
-    strict = Screen.build(screening, fitted(), {"x": spec()})
-    assert strict is not None
+    strict = screen(detectors=screening.detectors)
     row = [tensor([2.5, 10, -5])]
-    assert strict.score(row) > screen().score(row)
+    assert score(strict, row) > score(screen(), row)
 
 
 def test_sanitising_keeps_ordinary_values_and_the_kind_of_numbers():
@@ -129,6 +139,84 @@ def test_sanitising_keeps_ordinary_values_and_the_kind_of_numbers():
     assert data.data[:1] + data.data[2:] == [0, -5, 0, 10, -5]
     assert type(data.data[1]) is int
     assert 11 <= data.data[1] <= 14
+
+
+SEVERAL = [config.Detector(type="Ensemble"), config.Detector(type="NearestNeighbours", false_positive_rate=0.05)]
+
+
+def test_several_detectors_at_once_and_the_strangest_score_is_told():
+    judge = screen(detectors=SEVERAL)
+    assert judge.judge([tensor([*NORMAL, *NORMAL])]) is None
+    verdict = judge.judge([tensor([*NORMAL, *STRANGE, *NORMAL])])
+    assert verdict is not None
+    assert verdict.scores is not None
+    assert list(verdict.scores) == ["Ensemble", "NearestNeighbours"]
+    assert verdict.scores[verdict.detector] == max(verdict.scores.values()) > 1.0
+    assert (judge.seen, judge.found) == (5, [1, 1])
+    assert judge.rates == (0.01, 0.05)
+
+
+def test_a_detector_that_the_baseline_lacks_is_named():
+    content = fitting.fit(np.random.default_rng(3).normal(size=(200, 3)), detectors=["Mahalanobis"]).to_bytes()
+    with pytest.raises(config.ConfigError, match="no detector NearestNeighbours"):
+        screen(content=content, detectors=SEVERAL)
+    with pytest.raises(config.ConfigError, match="twice"):
+        screen(detectors=[SEVERAL[0], SEVERAL[0]])
+
+
+def mixed() -> bytes:
+    """A baseline of a number and of two categories: text, and a code."""
+    rng = np.random.default_rng(5)
+    rows = np.column_stack([rng.normal(50, 10, 400), rng.integers(0, 2, 400), rng.integers(0, 3, 400)])
+    columns = [Column("age"), Column("sex", ("f", "m")), Column("ward", ("10", "20", "30"))]
+    return fitting.fit(rows, columns, detectors=["NearestNeighbours"]).to_bytes()
+
+
+def of_mixed(sex="f", ward=10, age=50.0) -> list[Tensor]:
+    specs = mixed_specs()
+    data = {"age": age, "sex": sex, "ward": ward}
+    return [Tensor(each, [1], [data[each.name]]) for each in specs]
+
+
+def mixed_specs() -> list[TensorSpec]:
+    kinds = {"ward": "INT32", "age": "FP64", "sex": "BYTES"}
+    return [spec(name, (-1,), (), kind) for name, kind in kinds.items()]
+
+
+def test_categories_are_screened_and_brought_back():
+    judge = screen(*mixed_specs(), content=mixed(), detectors=[config.Detector(type="NearestNeighbours")])
+    assert judge.judge(of_mixed()) is None
+    assert judge.judge(of_mixed("m", 30)) is None
+    for strange in (of_mixed("x"), of_mixed(ward=40), of_mixed(age=500.0)):
+        verdict = judge.judge(strange)
+        assert verdict is not None
+        assert verdict.action == "blocked"
+    cleaned = screen(
+        *mixed_specs(),
+        content=mixed(),
+        detectors=[config.Detector(type="NearestNeighbours")],
+        on_anomaly="Sanitise",
+    )
+    tensors = of_mixed("x", 40, 500.0)
+    verdict = cleaned.judge(tensors)
+    assert verdict is not None
+    assert verdict.action == "sanitised"
+    ward, age, sex = (each.data[0] for each in tensors)
+    assert (sex in ("f", "m"), ward in (10, 20, 30), type(ward)) == (True, True, int)
+    assert 0 < age < 100
+    assert judge.judge(tensors) is None
+
+
+def test_what_is_sanitised_stays_within_the_declared_bounds():
+    bounded = TensorSpec(
+        config.TensorDeclaration(name="x", datatype="FP64", shape=[-1, 3], columns=["a", "b", "c"], maximum=10.5)
+    )
+    data = Tensor(bounded, [1, 3], [0.0, 10.5, -50.0])
+    verdict = screen(bounded, on_anomaly="Sanitise").judge([data])
+    assert verdict is not None
+    assert verdict.name == "sanitised"
+    assert max(data.data) <= 10.5
+    assert data.data[2] > -10
 
 
 def test_a_failing_detector_blocks_unless_told_to_pass(capfd):

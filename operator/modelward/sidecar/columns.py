@@ -1,0 +1,137 @@
+"""Between a request's tensors and a baseline's rows: where each column lies, and how its values are encoded."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modelward.detect.baseline import Baseline
+from modelward.detect.encoding import UNSEEN, Array, Column
+from modelward.sidecar.config import ConfigError
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.tensors import Tensor, TensorSpec
+
+
+class Source(NamedTuple):
+    """Where a column of the baseline lies: element `offset` of each row of input `name`."""
+
+    name: str
+    offset: int
+
+
+class Columns:
+    """The columns of one baseline in the inputs of one schema. `whole`: they are just one input's, all and in order.
+
+    Raises:
+        ConfigError: they do not fit one another.
+    """
+
+    def __init__(self, baseline: Baseline, declared: Mapping[str, TensorSpec]) -> None:
+        self._columns = baseline.encoding.columns
+        self._sources = _locate(baseline, declared)
+        self._names = frozenset(at.name for at in self._sources)
+        self._codes = [_codes(column) for column in self._columns]
+        self._coded = any(codes is not None for codes in self._codes)
+        self._lower, self._upper = baseline.summary.lower, baseline.summary.upper
+        self.whole = None if self._coded else _whole_input(self._sources, declared)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def rows(self, tensors: Sequence[Tensor]) -> Array:
+        """The encoded rows (n, d) of a request.
+
+        Raises:
+            Refusal: 422, its inputs have different numbers of rows.
+        """
+        if self.whole is not None:
+            numbers = next(tensor.numbers() for tensor in tensors if tensor.spec.name == self.whole)
+            return numbers.reshape(-1, len(self._sources))
+        by_name = {tensor.spec.name: tensor for tensor in tensors}
+        numbers_of = {name: by_name[name].numbers() for name in self._names if by_name[name].spec.datatype != "BYTES"}
+        columns = []
+        for at, codes in zip(self._sources, self._codes, strict=True):
+            tensor = by_name[at.name]
+            window = slice(at.offset, None, tensor.spec.width)
+            if codes is None:
+                columns.append(numbers_of[at.name][window])
+            else:
+                columns.append(np.array([codes.get(_text(value), UNSEEN) for value in tensor.data[window]], np.float64))
+        if len({len(column) for column in columns}) != 1:
+            raise Refusal("schema-violation", "The inputs must have the same number of rows.")
+        return np.array(columns, dtype=np.float64).T
+
+    def put(self, tensors: Sequence[Tensor], rows: Array) -> None:
+        """Write encoded `rows` (n, d), finite, into the data of the request's tensors, in the datatype of each."""
+        by_name = {tensor.spec.name: tensor for tensor in tensors}
+        for index, (at, column) in enumerate(zip(self._sources, self._columns, strict=True)):
+            tensor = by_name[at.name]
+            window = slice(at.offset, None, tensor.spec.width)
+            before = tensor.data[window]
+            if column.categories is None:
+                values = self._numbers(index, rows[:, index], tensor.spec)
+            else:
+                values = [_value(column.categories[int(code)], tensor.spec.datatype) for code in rows[:, index]]
+            tensor.data[window] = [new if new != old else old for new, old in zip(values, before, strict=True)]
+
+    def _numbers(self, index: int, values: Array, spec: TensorSpec) -> list[Any]:
+        """Whole numbers stay within what the baseline has seen, and all within the declared bounds."""
+        low, high = spec.bounds
+        if spec.datatype.startswith(("INT", "UINT")):
+            least, most = max(np.ceil(self._lower[index]), low), min(np.floor(self._upper[index]), high)
+            return [int(value) for value in np.clip(np.rint(values), least, max(most, least)).tolist()]
+        if spec.datatype == "BOOL":
+            return [value >= 0.5 for value in values.tolist()]
+        whole: list[Any] = np.clip(values, low, high).tolist()
+        return whole
+
+
+def _codes(column: Column) -> dict[str, int] | None:
+    return None if column.categories is None else {text: code for code, text in enumerate(column.categories)}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def _value(category: str, datatype: str) -> Any:
+    """A category as an element of this datatype; raises ValueError when it is none."""
+    if datatype == "BYTES":
+        return category
+    if datatype == "BOOL":
+        return category.lower() in ("true", "1")
+    return int(category) if datatype.startswith(("INT", "UINT")) else float(category)
+
+
+def _locate(baseline: Baseline, declared: Mapping[str, TensorSpec]) -> list[Source]:
+    """Where each column of the baseline is found: by name, or in order when the baseline's columns have no names."""
+    categories = {column.name for column in baseline.encoding.columns if column.categories is not None}
+    usable = [spec for spec in declared.values() if spec.width > 0]
+    numeric = [spec for spec in usable if spec.numeric]
+    if baseline.named:
+        by_name = {
+            column: Source(spec.name, offset)
+            for spec in usable
+            for offset, column in enumerate(spec.columns)
+            if spec.datatype != "BYTES" or column in categories
+        }
+        missing = [name for name in baseline.columns if name not in by_name]
+        if not missing:
+            return [by_name[name] for name in baseline.columns]
+        if categories or any(spec.columns for spec in numeric):
+            raise ConfigError(
+                f"the baseline has columns that the schema does not name: {', '.join(missing[:5])}; "
+                "set `columns` of the input in `spec.schema.inputs` to the baseline's"
+            )
+    width = sum(spec.width for spec in numeric)
+    if categories or width != len(baseline.columns):
+        raise ConfigError(
+            f"the baseline has {len(baseline.columns)} columns, a row of the schema's numeric inputs {width}"
+        )
+    return [Source(spec.name, offset) for spec in numeric for offset in range(spec.width)]
+
+
+def _whole_input(sources: Sequence[Source], declared: Mapping[str, TensorSpec]) -> str | None:
+    name = sources[0].name
+    in_order = all(source == Source(name, offset) for offset, source in enumerate(sources))
+    return name if in_order and declared[name].width == len(sources) else None
