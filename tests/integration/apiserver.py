@@ -184,9 +184,9 @@ class ApiServer:
         raise RuntimeError(f"kube-apiserver was not ready within {START_SECONDS} s; its last words:\n{log}")
 
     def _ready(self) -> bool:
-        context = ssl.create_default_context(cafile=str(self.ca))
         request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"})
         try:
+            context = ssl.create_default_context(cafile=str(self.ca))  # the file may be there and empty yet
             with urllib.request.urlopen(request, context=context, timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:

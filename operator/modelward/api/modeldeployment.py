@@ -447,7 +447,9 @@ class Baseline(Part):
     )
     dataset: LongText | None = Field(
         default=None,
-        description="Address of the reference data to fit it on, in a Job. Example: s3://clinic/reference.parquet.",
+        description="Address of the data that a Job fits it on: pvc://<claim>/<path> or https://..., ending in"
+        " .csv, .npz or .parquet, then @sha256:<64 hex digits>; without a digest that of the lineage annotation dataset"
+        " holds. Example: pvc://reference/train.csv.",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from modelward.api.references import references_of
 from modelward.cli.files import read_paths
 from modelward.cli.output import to_json, to_yaml
 from modelward.planner.access import AccessSettings, ClusterIssuer, trusting
+from modelward.planner.dataset import DatasetError
+from modelward.planner.fit_job import fit_job, fit_network_policy, fit_secret
+from modelward.planner.fit_request import dataset_of, fit_request, fitted_in_cluster
 from modelward.planner.names import namespace_of
 from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
@@ -24,6 +29,7 @@ from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, withheld
 from modelward.planner.target import Target, identity, target
 from modelward.planner.target_marks import marked
+from modelward.privacy.hierarchy import HierarchyError
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import policy_name
 
@@ -91,7 +97,10 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
     if missing:
         raise _NoPlanError(f"{who}: {'; '.join(map(references.lack, missing))}: name its file as well", 2)
     material = Material(ServingCertificate(b"", b"", b""), sign=lambda _: b"", keys=_ISSUED.encode())
-    settings = Settings(sidecar_image="modelward-sidecar", config_key="", access=_access(md))
+    settings = Settings("modelward-sidecar", config_key="", access=_access(md), jobs_image="modelward-jobs")
+    fitting = _fitting(md, policies, references, settings) if fitted_in_cluster(md) else []
+    if fitting:
+        references = replace(references, fitted=_ISSUED.encode())
     found = _target(md, objects, settings)
     planned = plan(
         md,
@@ -104,7 +113,23 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
         replicas=sharing(found.item) if found else None,
     )
     workload = [marked(found.item, found.labels)] if found else []
-    return [*map(_shown, planned.objects), *workload]
+    return [*map(_shown, [*fitting, *planned.objects]), *workload]
+
+
+def _fitting(
+    md: ModelDeployment, policies: Sequence[dict[str, Any]], references: References, settings: Settings
+) -> list[dict[str, Any]]:
+    """The Job that fits the model's baseline, and what goes with it."""
+    try:
+        request, dataset = fit_request(md, policies, references), dataset_of(md)
+    except (DatasetError, HierarchyError) as error:
+        raise _NoPlanError(f"spec.monitoring.baseline.dataset: {error}", 1) from error
+    datasets = settings.access.datasets
+    return [
+        fit_network_policy(md, request, datasets),
+        fit_secret(md, request, ServingCertificate(b"", b"", b""), datasets),
+        fit_job(md, request, dataset, settings.jobs_image, settings.config_key),
+    ]
 
 
 def _target(md: ModelDeployment, objects: list[dict[str, Any]], settings: Settings) -> Target | None:

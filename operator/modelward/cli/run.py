@@ -195,11 +195,18 @@ def _references(
             "service accounts' keys are in the cluster alone: write them to a file with `kubectl get --raw"
             " /openid/v1/jwks`, and name a ConfigMap with it in jwksConfigMapName"
         )
+    fits = declared is not None and declared.dataset is not None
+    if fits and baseline is None:
+        raise RunError(
+            "spec.monitoring.baseline.dataset: a Job of the cluster's fits it; fit one here with `modelward fit` and"
+            " give --baseline"
+        )
     references = References(
         found["ConfigMap"],
         found["Secret"],
         "none: in plaintext nobody shows a certificate",
         hierarchies_among(document.data for document in documents),
+        baseline.read_bytes() if fits and baseline is not None else None,
     )
     # What the model's own container needs is not wanted here: it runs already.
     wanted = tuple(one for one in references_of(md) if not one.field.startswith("spec.model."))
@@ -232,7 +239,7 @@ def _settings(md: ModelDeployment, policies: Sequence[dict[str, Any]], reference
 def _baseline(md: ModelDeployment, references: References) -> bytes | None:
     declared = md.spec.monitoring.baseline if md.spec.monitoring else None
     reference = baseline_reference(declared) if declared else None
-    return references.content(reference.kind, reference.name, reference.key) if reference else None
+    return references.content(reference.kind, reference.name, reference.key) if reference else references.fitted
 
 
 def _certificate(md: ModelDeployment, references: References, directory: Path) -> Certificate:

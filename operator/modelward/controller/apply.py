@@ -29,7 +29,7 @@ async def ensure(cluster: Cluster, wanted: KubeObject) -> bool:
     wanted = stamped(wanted)
     metadata = wanted["metadata"]
     there = await cluster.get(wanted["kind"], metadata.get("namespace", ""), metadata["name"])
-    if there is not None and not _ours(there, wanted):
+    if there is not None and not ours(there, wanted):
         raise NameTakenError(wanted)
     if there is not None and covers(there, wanted):
         return False
@@ -45,7 +45,7 @@ async def carry_out(cluster: Cluster, plan: Plan, namespace: str) -> int:
     owner = plan.objects[0]
     for kind, name in plan.absent:
         there = await cluster.get(kind, namespace, name)
-        if there is not None and _ours(there, owner):
+        if there is not None and ours(there, owner):
             await cluster.delete(there)
             written += 1
     return written
@@ -57,8 +57,8 @@ def controls(uid: str | None, item: KubeObject) -> bool:
     return any(owner["uid"] == uid and owner.get("controller") for owner in owners)
 
 
-def _ours(there: KubeObject, wanted: KubeObject) -> bool:
-    """An object is ours when it says so and no other owner controls it (one that was orphaned is taken up again)."""
+def ours(there: KubeObject, wanted: KubeObject) -> bool:
+    """Tell whether an object is ours: it says so, and no other owner controls it (an orphan is taken up again)."""
     labels, wanted_labels = there["metadata"].get("labels", {}), wanted["metadata"].get("labels", {})
     if labels.get(MANAGED_BY_LABEL) != MANAGER or labels.get(MODEL_LABEL) != wanted_labels.get(MODEL_LABEL):
         return False

@@ -63,6 +63,7 @@ class Installation:
         *,
         issues_for_webhook: bool = True,
         access: AccessSettings | None = None,
+        jobs_image: str = "",
     ) -> None:
         """Prepare.
 
@@ -73,7 +74,9 @@ class Installation:
             clock: the time.
             issues_for_webhook: whether the webhook's certificate and caBundle are ours to write; cert-manager's if not.
             access: what the chart's values decide about access.
+            jobs_image: of the Jobs that fit baselines, by digest; empty: there are none.
         """
+        self._jobs_image = jobs_image
         self._access = access or AccessSettings()
         self._issues_for_webhook = issues_for_webhook
         self._cluster = cluster
@@ -96,7 +99,13 @@ class Installation:
         public = signing_key.public_key().public_bytes_raw()
         former = await self._former_images()
         access = msgspec.structs.replace(self._access, cluster=await self._cluster.issuer())
-        settings = Settings(self._sidecar_image, base64.b64encode(public).decode(), former, access=access)
+        settings = Settings(
+            self._sidecar_image,
+            base64.b64encode(public).decode(),
+            former,
+            access=access,
+            jobs_image=self._jobs_image,
+        )
         await self._enforce_identity(settings)
         await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
         masters, password = await self._pseudonym_masters(), await self._limits_password()

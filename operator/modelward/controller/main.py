@@ -34,6 +34,7 @@ class Options:
 
     namespace: str
     sidecar_image: str
+    jobs_image: str
     identity: str
     port: int
     watch_refusals: bool
@@ -47,6 +48,7 @@ def options(arguments: list[str], environment: dict[str, str]) -> Options:
     parser = argparse.ArgumentParser("modelward-controller", description="The modelward operator.")
     parser.add_argument("--namespace", default=environment.get("MODELWARD_NAMESPACE", SYSTEM_NAMESPACE))
     parser.add_argument("--sidecar-image", default=environment.get("MODELWARD_SIDECAR_IMAGE", ""))
+    parser.add_argument("--jobs-image", default=environment.get("MODELWARD_JOBS_IMAGE", ""))
     parser.add_argument("--identity", default=environment.get("POD_NAME", socket.gethostname()))
     parser.add_argument("--port", type=int, default=8080, help="for /healthz, /readyz and /metrics")
     parser.add_argument(
@@ -105,7 +107,12 @@ async def run(chosen: Options) -> bool:
     async with Cluster.connected() as cluster:
         issues = chosen.webhook_certificate == "own"
         installation = Installation(
-            cluster, chosen.namespace, chosen.sidecar_image, issues_for_webhook=issues, access=chosen.access
+            cluster,
+            chosen.namespace,
+            chosen.sidecar_image,
+            issues_for_webhook=issues,
+            access=chosen.access,
+            jobs_image=chosen.jobs_image,
         )
         operator = Operator(cluster, installation, backstop=chosen.watch_refusals)
         election = Election(cluster, chosen.namespace, LEASE, chosen.identity)

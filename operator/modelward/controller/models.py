@@ -15,6 +15,7 @@ from modelward.controller.apply import NameTakenError, carry_out, controls
 from modelward.controller.certificates import CertificateError
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
+from modelward.controller.fits import Fits
 from modelward.controller.installation import Installed
 from modelward.controller.ledger import Ledger
 from modelward.controller.observe import observe
@@ -22,6 +23,7 @@ from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Found, Targets
 from modelward.planner.deployment import pod_spec
+from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
 from modelward.planner.readiness import observations
@@ -38,7 +40,15 @@ _LOOK_AGAIN_SECONDS = 5.0
 _REFUSALS = (400, 403, 413, 422)  # trying again alone mends none of these: quota, admission, size, immutable fields
 # Each may be mended without the ModelDeployment changing; a name is also taken while what bore it is being deleted.
 _AWAITED = (
-    *("ApplyFailed", "ReferenceMissing", "ReferenceUnusable", "AddressNotAllowed", "NameTaken"),
+    *(
+        "BaselineFitting",
+        "BaselineFitFailed",
+        "ApplyFailed",
+        "ReferenceMissing",
+        "ReferenceUnusable",
+        "AddressNotAllowed",
+        "NameTaken",
+    ),
     *("TargetMissing", "TargetTaken", "TargetUnsuitable", "TargetImmutable"),
 )
 
@@ -110,6 +120,7 @@ class Models:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         unwatched: Callable[[str, str], tuple[str, ...]] = lambda *_: (),
         ledger: Ledger | None = None,
+        fits: Fits | None = None,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
@@ -118,6 +129,7 @@ class Models:
         self._unwatched = unwatched  # names of a model's pods that run without their sidecar
         self._ledger = ledger or Ledger()
         self._targets = Targets(cluster)
+        self._fits = fits or Fits(cluster, installed, clock)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Bring a ModelDeployment about, and tell in its status what came of it.
@@ -173,6 +185,12 @@ class Models:
             obstacle = observation.obstacle or Obstacle("CertificateInvalid", str(error))
             return await self._seen(case, replace(observation, obstacle=obstacle))
         try:
+            if observation.obstacle is None and fitted_in_cluster(md):
+                fitted = await self._fits.baseline(md, case.policies, case.references)
+                if isinstance(fitted, Obstacle):
+                    observation = replace(observation, obstacle=fitted)
+                else:
+                    case = replace(case, references=replace(case.references, fitted=fitted))
             if observation.obstacle is None:
                 keys = derive(installed.pseudonym_masters, namespace_of(md)).to_bytes()
                 material = Material(serving.certificate, installed.signing_key.sign, keys)

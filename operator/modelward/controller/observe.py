@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from modelward.planner.fit_job import is_fit
 from modelward.planner.genuine import faults
 from modelward.planner.names import KubeObject
 from modelward.planner.plan import Settings
+from modelward.planner.sidecar import JOB_LABEL
 
 PROBE_SECONDS = 0.5
 # A pod that is deleted runs on for as long as it, or who deletes it, asks: years, if one likes. One that still has
@@ -36,7 +38,7 @@ async def observe(pods: Sequence[KubeObject], ports: Sequence[int], settings: Se
     tried = [pod for pod in running if pod["status"].get("podIP")][:_MAX_PROBED]
     answers = await asyncio.gather(*(_any_answers(pod["status"]["podIP"], ports) for pod in tried))
     return Pods(
-        waiting=tuple(reason for pod in pods for reason in _waiting(pod)),
+        waiting=tuple(reason for pod in pods for reason in waiting_because(pod)),
         unwatched=tuple(_name(pod) for pod in running if unwatched_because(pod, settings)),
         probed=len(tried),
         reachable=tuple(_name(pod) for pod, answer in zip(tried, answers, strict=True) if answer),
@@ -62,6 +64,8 @@ async def _answers(address: str, port: int) -> bool:
 
 def unwatched_because(pod: KubeObject, settings: Settings) -> str:
     """Say why a pod is not watched by its genuine sidecar; empty when it is."""
+    if JOB_LABEL in (pod["metadata"].get("labels") or {}) and is_fit(pod, settings.jobs_image):
+        return ""  # nobody calls it but the controller: see `planner.fit_job`
     found = faults(pod, settings.sidecar_image, settings.config_key, settings.former_images)
     return found[0].partition(". Fix: ")[0] if found else ""
 
@@ -72,7 +76,8 @@ def leaving(pod: KubeObject, now: datetime) -> bool:
     return ends is not None and datetime.fromisoformat(ends) - now < _LONGEST_LEAVE
 
 
-def _waiting(pod: KubeObject) -> Iterator[str]:
+def waiting_because(pod: KubeObject) -> Iterator[str]:
+    """Give why a pod does not run, a sentence each."""
     status = pod.get("status", {})
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":

@@ -1,6 +1,6 @@
 """What an installation decides for all its models about access and about the places that sidecars may connect to.
 
-The chart's values `access` and `telemetry`, and the cluster's keys.
+The chart's values `access`, `telemetry` and `datasets`, and the cluster's keys.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class Collectors(Destinations, frozen=True):
     """Which OpenTelemetry collectors may be sent to. http:// is possible: the records are then in the clear."""
 
 
+class Datasets(Destinations, frozen=True):
+    """Which addresses the Jobs that fit baselines may fetch their data from."""
+
+
 class ClusterIssuer(_Part, frozen=True):
     """Who issues service accounts' tokens in this cluster: the claim `iss`, and the keys (RFC 7517)."""
 
@@ -91,6 +95,7 @@ class AccessSettings(_Part, frozen=True):
     keys: KeyFetching = KeyFetching()
     rate_limits: RateLimits = RateLimits()
     telemetry: Collectors = Collectors()
+    datasets: Datasets = Datasets()
     cluster: ClusterIssuer | None = None
 
 
@@ -99,7 +104,7 @@ class AccessSettingsError(Exception):
 
 
 def read_settings(text: str) -> AccessSettings:
-    """Read the chart's values `access`, with `telemetry` among them, from JSON; an empty text is the defaults.
+    """Read the chart's values `access`, `telemetry` and `datasets` among them, from JSON; an empty text: the defaults.
 
     Raises:
         AccessSettingsError: they cannot be used.
@@ -114,6 +119,9 @@ def read_settings(text: str) -> AccessSettings:
     for index, address in enumerate(settings.telemetry.allow):
         if why := allowlist.problem(address, [address], plain=True):
             raise AccessSettingsError(f"telemetry.allow[{index}]: {why}")
+    for index, address in enumerate(settings.datasets.allow):
+        if why := allowlist.problem(address, [address]):
+            raise AccessSettingsError(f"datasets.allow[{index}]: {why}")
     if settings.rate_limits.address and not _REDIS.fullmatch(settings.rate_limits.address):
         raise AccessSettingsError(
             "access.rateLimits.address: give redis://host:port or rediss://host:port (TLS); a password belongs into the"
@@ -123,6 +131,7 @@ def read_settings(text: str) -> AccessSettings:
         ("access.keys", settings.keys.egress),
         ("access.rateLimits", settings.rate_limits.egress),
         ("telemetry", settings.telemetry.egress),
+        ("datasets", settings.datasets.egress),
     ):
         for index, egress in enumerate(ways):
             if bool(egress.cidr) == bool(egress.namespace):

@@ -22,6 +22,8 @@ WRITERS = (
     *COLLECTORS,
     "system:serviceaccount:kube-system:deployment-controller",
     "system:serviceaccount:kube-system:replicaset-controller",
+    "system:serviceaccount:kube-system:job-controller",
+    "system:serviceaccount:kube-system:ttl-after-finished-controller",
     "system:serviceaccount:kube-system:storage-version-migrator-controller",
     # They copy a Service's labels to what they write.
     "system:serviceaccount:kube-system:endpoint-controller",
@@ -57,6 +59,7 @@ def _managed_objects() -> Policy:
         resources=[
             ("", ["configmaps", "secrets", "serviceaccounts", "services", "endpoints"]),
             ("apps", ["deployments", "replicasets"]),
+            ("batch", ["jobs"]),
             ("discovery.k8s.io", ["endpointslices"]),
             ("networking.k8s.io", ["networkpolicies"]),
             ("policy", ["poddisruptionbudgets"]),
@@ -80,6 +83,7 @@ def _managed_status() -> Policy:
         resources=[
             ("", ["services/status"]),
             ("apps", ["deployments/status", "replicasets/status"]),
+            ("batch", ["jobs/status"]),
             ("policy", ["poddisruptionbudgets/status"]),
         ],
         matches={"objectSelector": _MANAGED},

@@ -33,20 +33,24 @@ def network_policy(
         chosen = {"key": _NAMESPACE_NAME, "operator": "In", "values": sorted(monitoring_namespaces)}
         monitoring = {"namespaceSelector": {"matchExpressions": [chosen]}}
         ingress.append({"from": [monitoring], "ports": [{"protocol": "TCP", "port": METRICS_PORT}]})
-    dns = {
-        "to": [
-            {"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: "kube-system"}}},
-            {"ipBlock": {"cidr": _NODE_LOCAL_DNS}},
-        ],
-        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
-    }
     spec: KubeObject = {"podSelector": {"matchLabels": selector(md)}, "policyTypes": ["Ingress"], "ingress": ingress}
     target = md.spec.target_ref
     if target is None or target.egress == "Closed":
-        spec |= {"policyTypes": ["Egress", "Ingress"], "egress": [dns, *access]}
+        spec |= {"policyTypes": ["Egress", "Ingress"], "egress": [name_resolution(), *access]}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata(md, md.metadata.name),
         "spec": spec,
+    }
+
+
+def name_resolution() -> KubeObject:
+    """Return the way out to the cluster's name servers, as a NetworkPolicy has it."""
+    return {
+        "to": [
+            {"namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: "kube-system"}}},
+            {"ipBlock": {"cidr": _NODE_LOCAL_DNS}},
+        ],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
     }

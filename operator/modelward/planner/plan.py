@@ -34,6 +34,7 @@ class Settings:
         former_images: images that the sidecar had before; pods with one are watched until they are replaced.
         monitoring_namespaces: namespaces from which metrics may be read.
         access: what it decides about access.
+        jobs_image: the image of Jobs; empty: there are none.
     """
 
     sidecar_image: str
@@ -41,6 +42,7 @@ class Settings:
     former_images: tuple[str, ...] = ()
     monitoring_namespaces: tuple[str, ...] = ("monitoring",)
     access: AccessSettings = field(default_factory=AccessSettings)
+    jobs_image: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def _baseline(md: ModelDeployment, references: References, kind: Literal["Config
     """The baseline, where it is kept in an object of this kind: it is copied into one of the same."""
     baseline = md.spec.monitoring.baseline if md.spec.monitoring else None
     reference = baseline_reference(baseline) if baseline else None
+    if baseline and baseline.dataset and kind == "Secret":
+        return references.fitted
     if reference is None or reference.kind != kind:
         return None
     return references.content(reference.kind, reference.name, reference.key)

@@ -20,6 +20,7 @@ from modelward.planner.sidecar import (
     CONTAINER_NAME,
     INJECT_ENABLED,
     INJECT_LABEL,
+    JOB_LABEL,
     MODEL_LABEL,
     PORT_LABEL,
     PROTECTED_LABEL,
@@ -63,6 +64,7 @@ def _new_pods() -> Policy:
 def _on_new_pods(name: str, variables: Mapping[str, str], checks: Sequence[Check]) -> Policy:
     by_label = {"matchLabels": {INJECT_LABEL: INJECT_ENABLED}}
     without_inject = {"key": INJECT_LABEL, "operator": "NotIn", "values": [INJECT_ENABLED]}
+    no_job = {"key": JOB_LABEL, "operator": "DoesNotExist"}  # of modelward's own, see `job_policy`
     has_model = {"key": MODEL_LABEL, "operator": "Exists"}
     no_model = {"key": MODEL_LABEL, "operator": "DoesNotExist"}
     return Policy(
@@ -78,7 +80,7 @@ def _on_new_pods(name: str, variables: Mapping[str, str], checks: Sequence[Check
             "named": {"objectSelector": {"matchExpressions": [has_model, without_inject]}},
             "protected": {
                 "namespaceSelector": {"matchLabels": {PROTECTED_LABEL: "true"}},
-                "objectSelector": {"matchExpressions": [no_model, without_inject]},
+                "objectSelector": {"matchExpressions": [no_model, without_inject, no_job]},
             },
         },
     )

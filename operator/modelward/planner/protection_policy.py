@@ -7,6 +7,7 @@ pods, and `unprotect` on clusterdatapolicies (or modeldeployments) to whom may e
 
 from __future__ import annotations
 
+from modelward.planner.job_policy import job_policies
 from modelward.planner.managed_policy import COLLECTORS, WRITERS, managed_policies, user_in
 from modelward.planner.sidecar import PROTECTED_LABEL
 from modelward.planner.target_policy import target_policies
@@ -27,6 +28,7 @@ def protection_policies() -> list[Policy]:
     """Return the policies on managed objects, protected namespaces and modelward's own resources."""
     return [
         *managed_policies(),
+        *job_policies(),
         _protected_network(),
         _breakglass(),
         _unprotect_namespace(),

@@ -21,12 +21,14 @@ class References:
         secrets: Secrets of the model's namespace.
         client_authorities: PEM bundle of modelward's own CA, which MutualTLS trusts where no other is named.
         hierarchies: ConfigMaps of the system namespace that policies name.
+        fitted: the baseline that a Job fitted for the model; None where none did.
     """
 
     config_maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     client_authorities: str = ""
     hierarchies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fitted: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def among(cls, objects: Iterable[Mapping[str, Any]], namespace: str) -> References:

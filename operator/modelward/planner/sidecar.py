@@ -24,6 +24,8 @@ INJECT_ENABLED = "enabled"
 MODEL_LABEL = "modelward.io/model"
 PROTECTED_LABEL = "modelward.io/protected"  # on namespaces; "true" puts every pod in scope
 PORT_LABEL = "modelward.io/model-port"  # the port whose place the sidecar takes; see `planner.takeover`
+JOB_LABEL = "modelward.io/job"  # on the pods of modelward's own Jobs; its value says what they do
+JOB_FOR_LABEL = "modelward.io/job-for"  # for which model
 RUNTIME_LABEL = "modelward.io/runtime"  # of such pods, which are replaced when the sidecar becomes another
 MODEL_ANNOTATION = "modelward.io/model-deployment"  # how a pod made by hand names its ModelDeployment
 

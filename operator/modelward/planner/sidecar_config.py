@@ -23,6 +23,7 @@ from modelward.planner.access import (
     counts_together,
     fetched,
 )
+from modelward.planner.dataset import DatasetError, read_dataset
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar import KEYS_FILE
@@ -252,6 +253,11 @@ def _screening(md: ModelDeployment, policies: Sequence[Policy], references: Refe
         one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in monitoring.detectors
     ]
     reference = baseline_reference(monitoring.baseline) if monitoring.baseline else None
+    if monitoring.baseline and monitoring.baseline.dataset:
+        if references.fitted is None:
+            raise SidecarConfigError("spec.monitoring.baseline.dataset: no baseline has been fitted on it yet")
+        digest = hashlib.sha256(references.fitted).hexdigest()
+        screening["baseline"] = {"file": BASELINE_KEY, "sha256": digest, "secret": True}
     if reference is not None:
         content = references.content(reference.kind, reference.name, reference.key)
         if content is None:
@@ -304,7 +310,10 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
     if monitoring is None:
         return
     if monitoring.baseline and monitoring.baseline.dataset:
-        yield "spec.monitoring.baseline.dataset (fit a baseline with `modelward fit`, use configMapName)"
+        try:
+            read_dataset(monitoring.baseline.dataset, md.metadata.annotations)
+        except DatasetError as error:
+            yield f"spec.monitoring.baseline.dataset ({error})"
     for index, detector in enumerate(monitoring.detectors):
         if detector.type not in _HONOURED:
             yield f"spec.monitoring.detectors[{index}].type {detector.type}"

@@ -30,6 +30,8 @@ class Obstacle:
         "ApplyFailed",
         "ReferenceUnusable",
         "AddressNotAllowed",
+        "BaselineFitFailed",
+        "BaselineFitting",
         "InvalidSpec",
         "NotSupported",
         "PolicyViolation",
@@ -166,7 +168,9 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     conditions.set("Ready", *ready)
     rollout = observation.rollout
     # Those of bad news are there only while they are true.
-    if observation.obstacle:
+    if observation.obstacle and observation.obstacle.reason == "BaselineFitting":
+        conditions.set("Reconciling", "True", "BaselineFitting", observation.obstacle.message)
+    elif observation.obstacle:
         conditions.set("Stalled", "True", observation.obstacle.reason, observation.obstacle.message)
     elif rollout and rollout.failure:
         conditions.set("Stalled", "True", "PodsFailing", ready[2])
@@ -314,7 +318,8 @@ def _monitored(md: ModelDeployment, observation: Observation) -> Told:
     if not detectors:
         return "False", "NoDetector", "no detector is declared"
     if observation.obstacle:
-        return "Unknown", observation.obstacle.reason, observation.obstacle.message
+        failed = observation.obstacle.reason == "BaselineFitFailed"
+        return "False" if failed else "Unknown", observation.obstacle.reason, observation.obstacle.message
     names = ", ".join(detector.type for detector in detectors)
     on_anomaly = md.spec.monitoring.on_anomaly if md.spec.monitoring else ""
     return "True", "DetectorsConfigured", f"{names}; on an anomaly: {on_anomaly}"

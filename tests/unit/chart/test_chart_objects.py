@@ -78,9 +78,12 @@ def test_the_chart_leaves_the_ca_to_the_controller(objects: Objects) -> None:
 
 def _matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     expressions = selector.get("matchExpressions", [])
-    assert {item["operator"] for item in expressions} <= {"NotIn"}
+    assert {item["operator"] for item in expressions} <= {"NotIn", "DoesNotExist"}
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        labels.get(item["key"]) not in item["values"] for item in expressions
+        item["key"] not in labels
+        if item["operator"] == "DoesNotExist"
+        else labels.get(item["key"]) not in item["values"]
+        for item in expressions
     )
 
 
@@ -103,6 +106,18 @@ def test_a_pod_in_scope_is_asked_about_once(
     ]
     in_scope = namespace not in SYSTEM and (protected or inject == "enabled")
     assert len(asked) == (1 if in_scope else 0)
+
+
+def test_a_job_of_modelwards_own_is_not_asked_about(objects: Objects) -> None:
+    """The backstop says who may make one; it carries no sidecar."""
+    namespace = {"kubernetes.io/metadata.name": "models", "modelward.io/protected": "true"}
+    assert not [
+        webhook["name"]
+        for webhook in _webhooks(objects)
+        if "pods" in webhook["rules"][0]["resources"]
+        and _matches(webhook["namespaceSelector"], namespace)
+        and _matches(webhook["objectSelector"], {"modelward.io/job": "fit"})
+    ]
 
 
 def test_baseline_is_the_one_that_check_judges_by(objects: Objects) -> None:

@@ -39,6 +39,7 @@ def test_versions_are_the_packages() -> None:
         ("access.keys.allow[0]=https://login.example", "access/keys/allow"),
         ("access.keys.authorities=secret", "access/keys/authorities"),
         ("access.keys.egress[0].port=443", "access/keys/egress"),
+        ("datasets.allow[0]=http://data.example/", "datasets/allow"),
         ("access.rateLimits.address=redis://user:secret@valkey:6379", "access/rateLimits/address"),
         ("certificates.certManager.enabled=yes please", "certManager/enabled"),
         ("certificates.certManager.issuer.kind=clusterissuer", "issuer/kind"),
@@ -68,6 +69,7 @@ def test_images_go_where_they_belong(render: Render) -> None:
     (controller,) = deployments["modelward-controller"]["spec"]["template"]["spec"]["containers"]
     env = {item["name"]: item.get("value") for item in controller["env"]}
     assert env["MODELWARD_SIDECAR_IMAGE"] == f"registry.example:5000/sidecar{digest}"
+    assert env["MODELWARD_JOBS_IMAGE"] == f"registry.example:5000/jobs{digest}"
 
 
 def test_pull_secrets_reach_both_processes(render: Render) -> None:

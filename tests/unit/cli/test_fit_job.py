@@ -1,0 +1,111 @@
+"""The Job that fits a baseline, short of handing it over: that takes a real controller (`integration/test_fits.py`)."""
+
+from __future__ import annotations
+
+import hashlib
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from modelward.cli import fit_job
+from modelward.cli.fit_job import FitJobError
+from modelward.detect.baseline import from_bytes
+from modelward.fitting import USER_ERROR, Errand, FitRequest, Source
+
+ROWS = np.random.default_rng(0).normal(size=(200, 3)) * [1, 10, 100]
+
+
+def asked(**changes: Any) -> FitRequest:
+    request = FitRequest(
+        "clinic/wdbc", Source(file="train.csv"), "", "", columns=("a", "c"), fields=(), false_positive_rate=0.05
+    )
+    return msgspec.structs.replace(request, **changes)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.csv").write_text("\n".join(["a,b,c", *(",".join(map(str, row)) for row in ROWS.tolist())]))
+    return folder
+
+
+def obtained(volume: Path, tmp_path: Path, **changes: Any) -> Path:
+    copy = tmp_path / "copy.csv"
+    source = Source(file=changes.pop("name", "train.csv"))
+    fit_job.obtain(Errand(asked(source=source, **changes)), copy, volume)
+    return copy
+
+
+def test_what_is_fitted_is_a_copy_of_what_was_checked(volume: Path, tmp_path: Path) -> None:
+    content = (volume / "train.csv").read_bytes()
+    copy = obtained(volume, tmp_path, sha256=hashlib.sha256(content).hexdigest())
+    assert copy.read_bytes() == content
+
+
+def test_other_data_than_declared_are_refused_with_both_digests(volume: Path, tmp_path: Path) -> None:
+    with pytest.raises(FitJobError, match=rf"the data has the sha256 [0-9a-f]{{64}}, and {'0' * 64} is declared") as no:
+        obtained(volume, tmp_path, sha256="0" * 64)
+    assert no.value.code == USER_ERROR
+
+
+def test_a_link_out_of_the_volume_and_what_is_no_file_are_refused(volume: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "tls.csv"
+    secret.write_text("key")
+    (volume / "link.csv").symlink_to(secret)
+    (volume / "folder.csv").mkdir()
+    for name, why in (
+        ("link.csv", "leads out of the volume"),
+        ("folder.csv", "is no file"),
+        ("no.csv", "is not there"),
+    ):
+        with pytest.raises(FitJobError, match=why):
+            obtained(volume, tmp_path, name=name)
+
+
+def test_data_beyond_the_bound_are_not_read(volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_job, "MAX_DATA_BYTES", 1000)
+    with pytest.raises(FitJobError, match="fit on a sample"):
+        obtained(volume, tmp_path)
+
+
+def test_nothing_is_fetched_from_where_the_installation_does_not_allow(tmp_path: Path) -> None:
+    errand = Errand(asked(source=Source(url="https://elsewhere.example/x.csv")), allow=("https://data.example/",))
+    with pytest.raises(FitJobError, match="not among the addresses"):
+        fit_job.obtain(errand, tmp_path / "copy.csv")
+
+
+def test_the_baseline_is_of_the_columns_asked_for_treated_as_asked(volume: Path, tmp_path: Path) -> None:
+    rounded = {"name": "c", "treatment": "Round", "digits": -2}
+    baseline = from_bytes(fit_job.fit(asked(fields=(rounded,)), volume / "train.csv", tmp_path))
+    assert baseline.columns == ("a", "c")
+    plain = from_bytes(fit_job.fit(asked(), volume / "train.csv", tmp_path))
+    assert plain.to_bytes() != baseline.to_bytes()
+    assert plain.data_sha256 == hashlib.sha256((volume / "train.csv").read_bytes()).hexdigest()
+
+
+def test_what_the_fit_says_is_what_the_job_says(
+    volume: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (volume / "few.csv").write_text("a,c\n1,2\n3,4\n")
+    errand = tmp_path / "errand.json"
+    errand.write_bytes(msgspec.json.encode(Errand(asked(source=Source(file="few.csv")))))
+    message = tmp_path / "message"
+    arguments = [f"--errand={errand}", f"--tls={tmp_path}", "--config-key=", "--model=clinic/wdbc"]
+    with pytest.raises(SystemExit) as ended:
+        fit_job.main([*arguments, f"--data={volume}", f"--message={message}"])
+    assert ended.value.code == USER_ERROR
+    assert "rows" in message.read_text()
+    assert str(tmp_path) not in message.read_text()
+    assert message.read_text() in capsys.readouterr().err
+
+
+def test_an_errand_for_another_model_is_not_done(tmp_path: Path) -> None:
+    errand = tmp_path / "errand.json"
+    errand.write_bytes(msgspec.json.encode(Errand(asked())))
+    with pytest.raises(FitJobError, match="for another model"):
+        fit_job.run(Namespace(errand=errand, model="clinic/other"))
