@@ -28,7 +28,7 @@ from modelward.controller.fits import Fits
 from modelward.controller.installation import Installation
 from modelward.controller.models import Models
 from modelward.detect.baseline import from_bytes
-from modelward.fitting import BASELINE, USER_ERROR
+from modelward.errand import BASELINE, USER_ERROR
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL
 from tests.integration.apiserver import ApiServer

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from modelward import allowlist
 from modelward.cli.handover import Handover, HandoverError
 from modelward.cli.output import to_json
-from modelward.fitting import DATA_DIR, MAX_DATA_BYTES, MESSAGE_CHARS, PORT, USER_ERROR, Errand, FitRequest
+from modelward.errand import DATA_DIR, MAX_DATA_BYTES, MESSAGE_CHARS, PORT, USER_ERROR, Errand, FitRequest
 
 _CHUNK = 1 << 20
 _FETCH_SECONDS = 60.0
@@ -108,6 +109,7 @@ def fit(request: FitRequest, data: Path, scratch: Path) -> bytes:
     out = scratch / "baseline.npz"
     command = [sys.executable, "-m", "modelward.cli.main", "fit", str(data), "--out", str(out)]
     command += ["--false-positive-rate", repr(request.false_positive_rate), "--seed", str(request.seed)]
+    command += ["--lineage", request.lineage, "--fitted", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
     if request.columns:
         command += ["--columns", ",".join(request.columns)]
     if request.fields:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from modelward import incidents
-from modelward.fitting import BASELINE, DIGEST_HEADER
+from modelward.errand import BASELINE, DIGEST_HEADER
 
 _SECONDS = 600.0  # the controller looks every few seconds; while it is away another takes over
 _SOCKET_SECONDS = 10.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from modelward import fitting
+from modelward import errand
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import BASELINE_KEY
 from modelward.controller.apply import controls, ensure, ours
@@ -21,7 +21,7 @@ from modelward.controller.certificates import issue
 from modelward.controller.cluster import Cluster
 from modelward.controller.installation import Installed
 from modelward.controller.observe import waiting_because
-from modelward.fitting import FitRequest
+from modelward.errand import FitRequest
 from modelward.planner.dataset import Dataset, DatasetError
 from modelward.planner.fit_job import (
     CONTAINER_NAME,
@@ -55,7 +55,7 @@ class Fits:
         cluster: Cluster,
         installed: Callable[[], Installed],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        port: int = fitting.PORT,
+        port: int = errand.PORT,
     ) -> None:
         self._cluster = cluster
         self._installed = installed
@@ -144,17 +144,17 @@ class Fits:
         namespace, name = namespace_of(md), md.metadata.name
         whom = Asked(address, request.model, host_name(namespace, name), self._installed().authority.bundle)
         try:
-            answer = await self._asker.ask(whom, "GET", fitting.BASELINE, max_bytes=fitting.MAX_BASELINE_BYTES)
+            answer = await self._asker.ask(whom, "GET", errand.BASELINE, max_bytes=errand.MAX_BASELINE_BYTES)
         except AskingError as error:
             return Obstacle("BaselineFitFailed", f"the baseline: {error}") if "bytes" in str(error) else None
-        if answer.status != 200 or answer.headers.get(fitting.DIGEST_HEADER) != request.digest:
+        if answer.status != 200 or answer.headers.get(errand.DIGEST_HEADER) != request.digest:
             return None  # it is for what was asked before: its Secret was read before it was written anew
         fault = await _fault(answer.content, request, md)
         if fault:
             return Obstacle("BaselineFitFailed", f"what the Job fitted is refused: {fault}")
         await ensure(self._cluster, baseline_secret(md, request, BASELINE_KEY, answer.content))
         with contextlib.suppress(AskingError):  # then it waits until its time is over
-            await self._asker.ask(whom, "DELETE", fitting.BASELINE)
+            await self._asker.ask(whom, "DELETE", errand.BASELINE)
         return answer.content
 
 
@@ -182,26 +182,30 @@ def _failure(job: KubeObject, pods: Sequence[KubeObject]) -> str:
 
 async def _fault(content: bytes, request: FitRequest, md: ModelDeployment) -> str:
     """What is wrong with a baseline that was handed over; nothing where it may go into a signed configuration."""
-    return await asyncio.to_thread(_fault_of, content, request, [one.false_positive_rate for one in _detectors(md)])
+    detectors = [(one.type, one.false_positive_rate) for one in _detectors(md)]
+    return await asyncio.to_thread(_fault_of, content, request, detectors)
 
 
 def _detectors(md: ModelDeployment) -> Sequence[Any]:
     return md.spec.monitoring.detectors if md.spec.monitoring else ()
 
 
-def _fault_of(content: bytes, request: FitRequest, rates: Sequence[float]) -> str:
-    from modelward.detect.baseline import BaselineError, from_bytes  # noqa: PLC0415 - numpy, for those who fit
+def _fault_of(content: bytes, request: FitRequest, detectors: Sequence[tuple[str, float]]) -> str:
+    # numpy is for those who fit
+    from modelward.detect.baseline import BaselineError, from_bytes  # noqa: PLC0415
+    from modelward.detect.detectors import ENSEMBLE, KINDS  # noqa: PLC0415
 
-    if len(content) > fitting.MAX_BASELINE_BYTES:
-        return f"it has {len(content):,} bytes, and a Secret holds {fitting.MAX_BASELINE_BYTES:,}"
+    if len(content) > errand.MAX_BASELINE_BYTES:
+        return f"it has {len(content):,} bytes, and a Secret holds {errand.MAX_BASELINE_BYTES:,}"
     try:
         baseline = from_bytes(content)
-        for rate in rates:
-            baseline.threshold(rate)
+        for detector, rate in detectors:
+            if detector in (*KINDS, ENSEMBLE):  # the others learn as they go
+                baseline.threshold(detector, rate)
     except BaselineError as error:
         return str(error)
     if request.columns and tuple(baseline.columns) != request.columns:
         return "its columns are not those that were asked for"
-    if request.sha256 and baseline.data_sha256 != request.sha256:
+    if request.sha256 and baseline.origin.data_sha256 != request.sha256:
         return "it was fitted on other data"
     return ""

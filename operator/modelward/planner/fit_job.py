@@ -14,7 +14,7 @@ import msgspec
 
 from modelward import allowlist
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.fitting import DATA_DIR, PORT, USER_ERROR, Errand, FitRequest
+from modelward.errand import DATA_DIR, PORT, USER_ERROR, Errand, FitRequest
 from modelward.planner.access import Destinations
 from modelward.planner.dataset import Dataset
 from modelward.planner.names import KubeObject, metadata, namespace_of

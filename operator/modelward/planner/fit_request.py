@@ -14,7 +14,7 @@ import msgspec
 
 from modelward.api.lineage import lineage
 from modelward.api.modeldeployment import ModelDeployment, Tensor
-from modelward.fitting import FitRequest, Source
+from modelward.errand import FitRequest, Source
 from modelward.planner.dataset import Dataset, DatasetError, read_dataset
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from argparse import Namespace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from modelward.cli import fit_job
 from modelward.cli.fit_job import FitJobError
 from modelward.detect.baseline import from_bytes
-from modelward.fitting import USER_ERROR, Errand, FitRequest, Source
+from modelward.errand import USER_ERROR, Errand, FitRequest, Source
 
 ROWS = np.random.default_rng(0).normal(size=(200, 3)) * [1, 10, 100]
 
@@ -81,11 +82,13 @@ def test_nothing_is_fetched_from_where_the_installation_does_not_allow(tmp_path:
 
 def test_the_baseline_is_of_the_columns_asked_for_treated_as_asked(volume: Path, tmp_path: Path) -> None:
     rounded = {"name": "c", "treatment": "Round", "digits": -2}
-    baseline = from_bytes(fit_job.fit(asked(fields=(rounded,)), volume / "train.csv", tmp_path))
+    baseline = from_bytes(fit_job.fit(asked(fields=(rounded,), lineage="s3://x"), volume / "train.csv", tmp_path))
     assert baseline.columns == ("a", "c")
+    assert baseline.origin.lineage == "s3://x"
+    assert datetime.now(UTC) - datetime.fromisoformat(baseline.origin.fitted) < timedelta(minutes=2)
     plain = from_bytes(fit_job.fit(asked(), volume / "train.csv", tmp_path))
-    assert plain.to_bytes() != baseline.to_bytes()
-    assert plain.data_sha256 == hashlib.sha256((volume / "train.csv").read_bytes()).hexdigest()
+    assert plain.encoding.centre.tolist() != baseline.encoding.centre.tolist()
+    assert plain.origin.data_sha256 == hashlib.sha256((volume / "train.csv").read_bytes()).hexdigest()
 
 
 def test_what_the_fit_says_is_what_the_job_says(

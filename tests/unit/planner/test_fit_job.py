@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.fitting import Errand
+from modelward.errand import Errand
 from modelward.planner.access import Datasets, Egress
 from modelward.planner.dataset import Dataset, DatasetError, read_dataset
 from modelward.planner.fit_job import (
