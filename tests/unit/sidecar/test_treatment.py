@@ -22,9 +22,9 @@ from modelward.privacy.tokens import Opener
 from modelward.sidecar import config
 from modelward.sidecar.answers import Answers
 from modelward.sidecar.binary import Body
+from modelward.sidecar.detection import Detection
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.schema import Schema
-from modelward.sidecar.screening import Screen
 from modelward.sidecar.setup import Setup
 from modelward.sidecar.treatment import Treatments
 from tests.unit.sidecar.harness import Asked, ModelConnection, Running, request, settings
@@ -258,7 +258,8 @@ def test_detectors_see_what_the_model_sees() -> None:
     parsed = config.parse(json.dumps(document(fields={"age": {"treatment": "Generalise", "step": 100}})).encode())
     schema = Schema("v2", parsed.inputs, "Reject")
     treatments = Treatments.build(parsed, schema.declared, KEYS)
-    screen = Screen.build(screening, fitting.fit(rows, ["age", "radius", "salary"]).to_bytes(), schema.declared)
+    content = fitting.fit(rows, ["age", "radius", "salary"]).to_bytes()
+    screen = Detection(screening, content, schema.declared).screen
     assert treatments is not None
     assert screen is not None
     checked = schema.check(Body(json.dumps(body(x=[99.0, 50.0, 50.0])).encode()))
