@@ -15,6 +15,7 @@ import pytest
 
 from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import Exchange, Reply
+from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.protocol import Connection, Server
 from modelward.sidecar.reader import RequestReader
@@ -72,7 +73,7 @@ REFUSED_ALL_THE_SAME = {
 
 def read(content: bytes) -> list[Exchange]:
     sink = Sink()
-    RequestReader(Limits(), sink).feed(content, 0.0)
+    RequestReader(Limits(), sink, Heads()).feed(content, 0.0)
     return sink.exchanges
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from modelward.sidecar.config import Limits
+from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.reader import RequestReader
 from tests.fuzz.driver import Target, main
@@ -27,10 +28,10 @@ _PIECES = (
 )  # fmt: skip
 
 
-def _read(pieces: list[bytes], limits: Limits = _LIMITS) -> tuple[list[_Read], str]:
+def _read(pieces: list[bytes], limits: Limits = _LIMITS, heads: Heads | None = None) -> tuple[list[_Read], str]:
     """What is read, and the slug of the refusal if there is one."""
     sink = Sink()
-    reader = RequestReader(limits, sink)
+    reader = RequestReader(limits, sink, Heads() if heads is None else heads)
     slug = ""
     try:
         for piece in pieces:
@@ -64,7 +65,9 @@ def one(content: bytes) -> None:
     Raises:
         AssertionError: it is not what it must be.
     """
-    whole, slug = _read([content])
+    heads: Heads = Heads()
+    whole, slug = _read([content], heads=heads)
+    assert _read([content], heads=heads) == (whole, slug), "it reads otherwise when its head is known"
     chance = random.Random(content)
     cuts = sorted(chance.randrange(len(content) + 1) for _ in range(chance.randrange(1, 6)))
     pieces = [content[start:end] for start, end in zip([0, *cuts], [*cuts, len(content)], strict=True)]

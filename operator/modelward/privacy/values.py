@@ -60,6 +60,8 @@ def text_bytes(value: str) -> bytes:
 
 def number(value: Any) -> float:
     """`value` as a finite number. Raises TreatmentError for anything else: a boolean is not a number."""
+    if type(value) is float and math.isfinite(value):  # what most are
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TreatmentError("needs a number")
     try:

@@ -182,7 +182,7 @@ class Gateway:
         content = body[0] if len(body) == 1 else b"".join(body)
         checked = chain.schema.check(Body(content, exchange.header.get(binary.HEADER)))
         if chain.schema.declared is not None:
-            exchange.fields = tuple(tensor.spec.name for tensor in checked.tensors)
+            exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
             exchange.rows = checked.rows
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
@@ -296,7 +296,8 @@ def _unsupported(detail: str) -> Refusal:
 def _request(method: bytes, exchange: Exchange, authority: bytes, body: Body | None) -> bytes:
     """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to."""
     target = exchange.target.rstrip(b"/")  # the protocol writes /v2/ and /v2; servers know one and redirect the other
-    parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n" % (method, target, authority, exchange.id.encode())]
+    named = exchange.id.encode()
+    parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority, b"\r\nx-request-id: ", named, b"\r\n"]
     if exchange.trace is not None:
         parts.append(exchange.trace.header())
     if body is None:

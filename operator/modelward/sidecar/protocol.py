@@ -25,8 +25,9 @@ from modelward.sidecar.exchange import (
     render,
     render_stream_head,
 )
+from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.reader import RequestReader, new_request_id
+from modelward.sidecar.reader import RequestHead, RequestReader, new_request_id
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SKIP_BYTES = 64 << 10  # of a refused request's body, so as to keep its connection
@@ -46,10 +47,12 @@ class Server:
         self.connections: set[Connection] = set()
         self.buffered = 0  # bytes of request bodies held, over all connections
         self.draining = False
+        self.heads: Heads[RequestHead] = Heads()
 
     def sweep(self) -> None:
         """End the waits whose time is up; to be called about once a second."""
         now = self.clock()
+        self.heads.sweep(now)
         for connection in [each for each in self.connections if each.deadline <= now]:
             connection.expire()
 
@@ -77,7 +80,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._reader = RequestReader(server.limits, self)
+        self._reader = RequestReader(server.limits, self, server.heads)
         self._pending: deque[Exchange] = (
             deque()
         )  # in order: the first is next to be answered, the last may still be arriving

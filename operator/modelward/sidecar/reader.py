@@ -7,12 +7,13 @@ Host, fields that must be single, transfer codings, trailers that would reframe,
 
 import itertools
 import os
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httptools
 
 from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import Exchange
+from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
 
 _SINGLE = frozenset(
@@ -44,19 +45,29 @@ class _EndedError(Exception):
     """Stops the parser: what follows is not read."""
 
 
+class RequestHead(NamedTuple):
+    """What the head of an ordinary request says: it keeps its connection, expects nothing, and tells its length."""
+
+    method: bytes
+    target: bytes
+    header: dict[bytes, bytes]
+
+
 class RequestReader:
     """Feeds bytes to the parser and exchanges to the sink.
 
     An exchange comes with its header and fills up: `body`, `received`, then `complete`. `reading` is the one under
     way, None between two. Once `feed` has raised, or the client asked to close, nothing more can be read (`ended`).
+    `heads` are those that the connections of a listener remember together.
     """
 
     __slots__ = (
         "_arrived",
-        "_ended_here",
         "_fields_left",
+        "_finished",
         "_head_bytes",
         "_header",
+        "_heads",
         "_limits",
         "_parser",
         "_sink",
@@ -66,13 +77,14 @@ class RequestReader:
         "reading",
     )
 
-    def __init__(self, limits: Limits, sink: Sink) -> None:
+    def __init__(self, limits: Limits, sink: Sink, heads: Heads[RequestHead]) -> None:
+        self._heads = heads
         self._limits = limits
         self._sink = sink
         self._parser = httptools.HttpRequestParser(self)
         self._arrived = 0.0
         self._head_bytes = 0  # fed since the header began: it may still lie unparsed in the parser
-        self._ended_here = False  # a request ended in what is being fed
+        self._finished: Exchange | None = None  # the last request that ended in what is being fed
         self._size_left = 0
         self._fields_left = 0
         self._header: dict[bytes, bytes] = {}
@@ -86,8 +98,14 @@ class RequestReader:
         Raises:
             Refusal: the bytes are not HTTP/1.1 as it is read here. The connection cannot go on.
         """
+        between = self.reading is None and not self.ended
+        if between:
+            known = self._heads.find(data)
+            if known is not None:
+                self._take(known.says, data[known.end :], now)
+                return
         self._arrived = now
-        self._ended_here = False
+        self._finished = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -104,10 +122,31 @@ class RequestReader:
             raise Refusal("bad-framing", "The request is not valid HTTP/1.1.", close=True) from None
         # How much of a read that brought the end of one request is the next one's header, the parser does not say; a
         # pipelining client's read may be large, and is counted from the next one on.
-        if self.reading is not None and self.in_head and not self._ended_here:
+        if self.reading is None:
+            if between and self._finished is not None:
+                self._remember(data, self._finished)
+        elif self.in_head and self._finished is None:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
                 raise _too_large(self._limits)
+
+    def _remember(self, data: bytes, exchange: Exchange) -> None:
+        """If `data` is one ordinary request that is let in, its head need not be parsed when it comes again."""
+        header = exchange.header
+        if not (exchange.close or exchange.refusal or b"expect" in header or b"transfer-encoding" in header):
+            self._heads.remember(data, exchange.received, RequestHead(exchange.method, exchange.target, header))
+
+    def _take(self, head: RequestHead, body: bytes, now: float) -> None:
+        """Read a request whose head was read before: what the callbacks below do of others, at once."""
+        self.reading = exchange = Exchange(new_request_id())
+        exchange.method, exchange.target, exchange.header = head
+        exchange.chunks = True
+        self.in_head = False
+        self._sink.head(exchange)
+        if body:
+            self.on_body(body)
+        self._arrived = now
+        self.on_message_complete()
 
     # --- httptools' callbacks
 
@@ -176,7 +215,7 @@ class RequestReader:
         exchange.started = self._arrived
         self.ended = exchange.close
         self.reading = None
-        self._ended_here = True
+        self._finished = exchange
 
     @property
     def _exchange(self) -> Exchange:

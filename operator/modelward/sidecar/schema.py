@@ -32,12 +32,8 @@ class _V2Tensor(_Strict):
     name: Name
     shape: Annotated[list[Annotated[int, Meta(ge=0, le=1 << 31)]], Meta(min_length=1, max_length=MAX_RANK)]
     datatype: config.Datatype
-    data: Any = UNSET  # Raw when read, the checked list when written; neither where the data come as bytes
+    data: Raw = Raw()  # as it came, empty where the data come as bytes; to be written: the checked list, or UNSET
     parameters: Parameters | UnsetType = UNSET
-
-
-class _V2TensorRead(_V2Tensor):
-    data: Raw = Raw()
 
 
 class _V2Wanted(_Strict):
@@ -46,17 +42,13 @@ class _V2Wanted(_Strict):
 
 
 class _V2(_Strict):
-    inputs: list[_V2Tensor]
+    inputs: Annotated[list[_V2Tensor], Meta(min_length=1, max_length=128)]
     id: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
     parameters: Parameters | UnsetType = UNSET
     outputs: Annotated[list[_V2Wanted], Meta(max_length=128)] | UnsetType = UNSET
 
 
-class _V2Read(_V2):
-    inputs: Annotated[list[_V2TensorRead], Meta(min_length=1, max_length=128)]  # type: ignore[assignment] # read only
-
-
-class _V2Output(_V2TensorRead):
+class _V2Output(_V2Tensor):
     parameters: Parameters | UnsetType | None = UNSET  # type: ignore[assignment] # KServe writes null where it has none
 
 
@@ -126,10 +118,11 @@ class Schema:
     def _check_v2(self, body: Body) -> Checked:
         content, trailer = (body.content, None) if body.json_length is None else body.split()
         request = _decode(_V2_DECODER, content)
-        refuse_repeated(content, _members(request, *request.inputs, *(request.outputs or ())))
-        _refuse_reserved(request)
-        if self.treated:
-            self._refuse_treated(request, *request.inputs, *(request.outputs or ()))
+        parts = [request, *request.inputs, *(request.outputs or ())]
+        _refuse_repeated(content, request.inputs, 1 + (request.id is not UNSET), parts)
+        if any([part.parameters for part in parts]):  # noqa: C419 - for so few, a generator costs more than a list
+            _refuse_reserved(request)
+            self._refuse_treated(*parts)
         kept: list[_V2Tensor] = []
         tensors: list[Tensor] = []
         seen: set[str] = set()
@@ -137,7 +130,7 @@ class Schema:
             if entry.name in seen:
                 raise Refusal("schema-violation", f"Input {quote(entry.name)} comes twice.")
             seen.add(entry.name)
-            raw = _raw(entry, trailer) if trailer is not None or entry.parameters or not entry.data else None
+            raw = _raw(entry, trailer)
             spec = self._spec(entry)
             if spec is None:
                 continue
@@ -150,26 +143,19 @@ class Schema:
         self._refuse_missing(seen)
 
         def write(tensors: list[Tensor]) -> Body:
+            """What was decoded is what is encoded, with the data as they are by now."""
             rest: list[bytes | memoryview] = []
-            inputs = []
             for entry, tensor in zip(kept, tensors, strict=True):
                 if not tensor.kept:
                     continue
-                data: Any = UNSET
-                parameters = entry.parameters
                 if tensor.binary:
                     rest.append(tensor.to_bytes())
-                    parameters = dict(parameters or {}) | {binary.SIZE: len(rest[-1])}
+                    entry.data = UNSET  # type: ignore[assignment] # to be written, see there
+                    entry.parameters = dict(entry.parameters or {}) | {binary.SIZE: len(rest[-1])}
                 else:
-                    data = tensor.data
-                inputs.append(
-                    _V2Tensor(
-                        name=entry.name, shape=entry.shape, datatype=entry.datatype, data=data, parameters=parameters
-                    )
-                )
-            head = _ENCODER.encode(
-                _V2(inputs=inputs, id=request.id, parameters=request.parameters, outputs=request.outputs)
-            )
+                    entry.data = tensor.data  # type: ignore[assignment]
+            request.inputs = [entry for entry, tensor in zip(kept, tensors, strict=True) if tensor.kept]
+            head = _ENCODER.encode(request)
             return Body.of(head, rest) if rest else Body(head)
 
         return Checked(tensors, write)
@@ -288,7 +274,10 @@ class Outputs:
         try:
             content, trailer = (body.content, None) if body.json_length is None else body.split()
             answer = _decode(_ANSWER_DECODER, content)
-            refuse_repeated(content, _members(answer, *answer.outputs))
+            named = (
+                1 + (answer.model_name is not UNSET) + (answer.model_version is not UNSET) + (answer.id is not UNSET)
+            )
+            _refuse_repeated(content, answer.outputs, named, [answer, *answer.outputs])
             for entry in answer.outputs:
                 spec = self._declared.get(entry.name)
                 if spec is None or entry.datatype != spec.datatype:
@@ -319,8 +308,22 @@ def _members(*parts: _Strict) -> int:
     return count
 
 
-def _raw(entry: _V2TensorRead, trailer: binary.Trailer | None) -> memoryview | None:
+def _refuse_repeated(content: bytes, tensors: Sequence[_V2Tensor], named: int, parts: Sequence[_Strict]) -> None:
+    """Refuse a name that comes twice in one of `parts`, `tensors` among them.
+
+    `named`: how many members the others are known to have. Counting all members takes longer than decoding them did, so
+    a message without rare ones is spared it.
+    """
+    for tensor in tensors:
+        named += 4 if tensor.data else 3  # name, shape, datatype, data
+    if content.count(b":") > named:
+        refuse_repeated(content, _members(*parts))
+
+
+def _raw(entry: _V2Tensor, trailer: binary.Trailer | None) -> memoryview | None:
     """The bytes of a tensor whose data come after the JSON part; None when they are in it."""
+    if trailer is None and not entry.parameters and entry.data:
+        return None
     size = binary.size_of(entry.parameters, trailer)
     if (size is None) != bool(entry.data):
         wanted = f"needs `data`, or the parameter `{binary.SIZE}`" if size is None else "has its data twice"
@@ -363,7 +366,7 @@ def _decode_any(raw: Raw) -> Any:
     return _decode(_ANY_DECODER, raw, "An instance")
 
 
-_V2_DECODER = msgspec.json.Decoder(_V2Read)
+_V2_DECODER = msgspec.json.Decoder(_V2)
 _ANSWER_DECODER = msgspec.json.Decoder(_V2Answer)
 _V1_DECODER = msgspec.json.Decoder(_V1Read)
 _OBJECT_DECODER = msgspec.json.Decoder(dict[Name, Raw])

@@ -193,6 +193,7 @@ class Sidecar:
         self._gateway.take(chain)
         self._gateway.tracing = self._reporting.tracing
         self.server.limits = setup.settings.limits
+        self.server.heads.forget()  # they fitted the limits before
         if chain.upstream is not previous.upstream:
             previous.upstream.close()
         await self.listener.accept(setup.context)

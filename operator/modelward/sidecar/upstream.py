@@ -8,12 +8,13 @@ must do this.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
 
 from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import Outcome, Response, Stream
+from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
 
 # Not passed on: what concerns this connection alone, what the sidecar sets itself, cookies, and the model's address.
@@ -50,6 +51,13 @@ class Call:
             done(outcome)
 
 
+class AnswerHead(NamedTuple):
+    """What the head of an ordinary answer says: it comes whole, tells its length, and keeps its connection."""
+
+    status: int
+    headers: bytes
+
+
 class Upstream:
     """The connections to one model server, and the calls that wait for one."""
 
@@ -62,6 +70,7 @@ class Upstream:
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
         self._closed = False
+        self.heads: Heads[AnswerHead] = Heads()
 
     @property
     def connections(self) -> int:
@@ -150,6 +159,7 @@ class Upstream:
     def sweep(self) -> None:
         """End what takes too long; to be called about once a second."""
         now = self._loop.time()
+        self.heads.sweep(now)
         for connection in [each for each in self._busy if each.call is not None and each.call.deadline <= now]:
             connection.expire()
         while self._waiting and (self._waiting[0].done is None or self._waiting[0].deadline <= now):
@@ -165,8 +175,8 @@ class Upstream:
 class UpstreamConnection(asyncio.Protocol):
     """One connection to the model server."""
 
-    __slots__ = ("_body", "_complete", "_events", "_framed", "_headers", "_held", "_parser", "_reusable", "_size",
-                 "_status", "_stream", "_stream_ends", "_transport", "_upstream", "_used", "call")  # fmt: skip
+    __slots__ = ("_begun", "_body", "_complete", "_events", "_framed", "_headers", "_held", "_parser", "_reusable",
+                 "_size", "_status", "_stream", "_stream_ends", "_transport", "_upstream", "_used", "call")  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -176,6 +186,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
+        self._begun = False  # some of the answer has come
         self._status = 0
         self._headers: list[bytes] = []
         self._body: list[bytes] = []
@@ -214,6 +225,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self.call is None:
             self._transport.abort()  # bytes that nobody asked for: this connection cannot be trusted further
             return
+        whole = not self._begun
+        if whole:
+            known = self._upstream.heads.find(data)
+            if known is not None:
+                self._answered(Response(*known.says, data[known.end :]))
+                return
+        self._begun = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -227,6 +245,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
             return
         if self._complete:
+            if whole and self._reusable and not self._events:
+                answer = AnswerHead(self._status, b"".join(self._headers))
+                self._upstream.heads.remember(data, sum(map(len, self._body)), answer)
             self._deliver(reusable=self._reusable)
 
     def eof_received(self) -> None:
@@ -316,19 +337,22 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _deliver(self, *, reusable: bool) -> None:
         response = Response(self._status, b"".join(self._headers), b"".join(self._body))
-        call, self.call = self.call, None
         stream, self._stream = self._stream, None
         if reusable:
             self._go_on()
-            self._used = True
             self._reset()
-            self._upstream.release(self)
+            self._answered(response, stream)
         else:
+            call, self.call = self.call, None
             self._transport.close()
-        if stream is not None:
-            stream.end(None)
-        elif call is not None:
-            call.finish(response)
+            _tell(call, response, stream)
+
+    def _answered(self, response: Response, stream: Stream | None = None) -> None:
+        """The answer is whole, and the connection stays."""
+        call, self.call = self.call, None
+        self._used = True
+        self._upstream.release(self)
+        _tell(call, response, stream)
 
     def _settle(self, refusal: Refusal) -> None:
         if self._stream is not None:
@@ -336,6 +360,13 @@ class UpstreamConnection(asyncio.Protocol):
         call, self.call = self.call, None
         if call is not None:
             call.finish(refusal)
+
+
+def _tell(call: Call | None, response: Response, stream: Stream | None) -> None:
+    if stream is not None:
+        stream.end(None)
+    elif call is not None:
+        call.finish(response)
 
 
 def _bad(reason: str, detail: str) -> Refusal:

@@ -7,15 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.sidecar.config import Limits
+from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.reader import RequestReader
 from tests.unit.sidecar.sink import Sink
 
 
-def read(*pieces: bytes) -> list[tuple[bytes, bytes, dict[bytes, bytes], bytes, bool]] | str:
+def read(
+    *pieces: bytes, heads: Heads | None = None
+) -> list[tuple[bytes, bytes, dict[bytes, bytes], bytes, bool]] | str:
     """What is read of the pieces, or the slug of the refusal."""
     sink = Sink()
-    reader = RequestReader(Limits(), sink)
+    reader = RequestReader(Limits(), sink, Heads() if heads is None else heads)
     try:
         for piece in pieces:
             reader.feed(piece, 1.0)
@@ -81,6 +84,72 @@ def test_a_changed_stream_never_yields_more_bodies_than_were_sent(position, inse
 def test_refusals(content, slug):
     assert read(content) == slug
     assert read(*(bytes([byte]) for byte in content)) == slug
+
+
+ORDINARY = HEAD + b"Content-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\n"
+
+
+def known(*messages: bytes) -> Heads:
+    """Heads as they are once these messages were read."""
+    heads: Heads = Heads()
+    for message in messages:
+        read(message, heads=heads)
+    return heads
+
+
+def test_a_head_that_came_before_is_not_parsed_again_and_says_the_same():
+    heads = known(ORDINARY + b"hello")
+    assert heads.find(ORDINARY + b"other")
+    assert read(ORDINARY + b"other", ORDINARY + b"again", heads=heads) == read(ORDINARY + b"other", ORDINARY + b"again")
+    assert heads.find(ORDINARY + b"otherwise") is None  # another length is another framing
+
+
+@given(st.binary(max_size=12), st.integers(0, 90), st.booleans())
+def test_known_heads_make_no_difference_to_what_is_read(inserted, position, behind):
+    message = ORDINARY + b"hello"
+    heads = known(message, b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n", message[: position - 9] + inserted)
+    changed = message[:position] + inserted + message[position:]
+    pieces = (changed, message) if behind else (message, changed, message)
+    assert read(*pieces, heads=heads) == read(*pieces)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+        HEAD + b"Connection: close\r\nContent-Length: 1\r\n\r\nx",
+        b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n",
+        HEAD + b"Content-Length: 1\r\n\r\nx" * 2,
+        HEAD + b"X: " + b"y" * 4096 + b"\r\n\r\n",
+    ],
+)
+def test_heads_that_are_out_of_the_ordinary_are_not_remembered(message):
+    assert known(message).find(message) is None
+
+
+def test_heads_are_few_and_forgotten():
+    many = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % index for index in range(300)]
+    heads = known(*many)
+    assert heads.find(many[0])
+    assert heads.find(many[-1]) is None
+    heads.sweep(1.0)
+    assert heads.find(many[0]) is None
+    read(many[0], heads=heads)
+    heads.sweep(10.9)
+    assert heads.find(many[0])
+    heads.sweep(11.0)
+    assert heads.find(many[0]) is None
+
+
+def test_a_head_that_is_refused_is_not_remembered():
+    class Strict(Sink):
+        def head(self, exchange):
+            exchange.refusal = Refusal("unauthenticated", "")
+
+    heads: Heads = Heads()
+    RequestReader(Limits(), Strict(), heads).feed(ORDINARY + b"hello", 1.0)
+    assert heads.find(ORDINARY + b"hello") is None
 
 
 @pytest.mark.parametrize("cut", [60, 130, 200])
