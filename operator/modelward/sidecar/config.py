@@ -50,13 +50,17 @@ class Binding(Section, frozen=True):
 
 
 class Upstream(Section, frozen=True):
-    """The model server, on the pod's loopback. `model`: its name in paths. `ready_path`: 200 once it is loaded."""
+    """The model server, on the pod's loopback. `model`: its name in paths. `ready_path`: 200 once it is loaded.
+
+    `grpc_port`: where it speaks the protocol V2 over gRPC, which is then served as well.
+    """
 
     port: Port
     model: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     protocol: Literal["v1", "v2"] = "v2"
     host: Text = "127.0.0.1"
     ready_path: Annotated[str, Meta(pattern=r"^/[\x21-\x7e]*$", max_length=256)] = "/v2/health/ready"
+    grpc_port: Port | None = None
 
 
 class Tls(Section, frozen=True):

@@ -89,6 +89,7 @@ class Exchange:
         "expects",
         "fields",
         "finding",
+        "grpc_status",
         "header",
         "id",
         "method",
@@ -141,6 +142,7 @@ class Exchange:
         self.values: dict[str, list[Any]] | str | None = None  # of the inputs, where a policy has them recorded
         self.reason = ""
         self.status = 0
+        self.grpc_status = -1  # none: it came over HTTP/1.1
         self.sent = 0  # bytes of the answer's body
         self.streamed = False  # the answer came piece by piece
         self.upstream_started = 0.0

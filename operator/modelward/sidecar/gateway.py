@@ -7,7 +7,7 @@ requests, and each exchange keeps the chain that it began with.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelward.incidents import Report
 from modelward.privacy.keys import Keys as PseudonymKeys
@@ -25,7 +25,7 @@ from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
 from modelward.sidecar.routes import Route, Router
-from modelward.sidecar.schema import Outputs, Schema
+from modelward.sidecar.schema import Checked, Outputs, Schema
 from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.tensors import Tensor
 from modelward.sidecar.ticket import Held, Ticket
@@ -78,7 +78,7 @@ class Chain:
         self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
 
 
-class _Work:
+class Work:
     """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
 
     __slots__ = ("chain", "flag", "route", "tensors", "ticket")
@@ -123,26 +123,26 @@ class Gateway:
                 raise
             exchange.state = order
         except Exception as error:  # noqa: BLE001 - whatever it is, the request must not pass
-            raise _fault(error) from None
+            raise fault(error) from None
 
     def _admit(self, exchange: Exchange, chain: Chain) -> None:
         header = exchange.header
         access = chain.access
         exchange.caller = caller = access.authenticate(header.get(b"authorization"), exchange.certificate)
         self.findings.quarantines.refuse(caller)
-        route = chain.router.route(exchange.method, exchange.target)
+        route = self.route(chain, exchange)
         exchange.operation = route.operation
         exchange.model = route.model
         exchange.purpose = access.purpose(caller, header.get(b"x-modelward-purpose"))
         ticket = access.authorise(caller, route.operation, exchange.purpose)
         if route.has_body:
-            _check_media(header, route)
-        exchange.state = _Work(chain, route, ticket)
+            self.check_media(header, route)
+        exchange.state = Work(chain, route, ticket)
 
     def respond(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
         """Check the body, screen it, and ask the model, once the rate limit is known to hold."""
         work = exchange.state
-        if not isinstance(work, _Work):
+        if not isinstance(work, Work):
             reply(self._carry_out(exchange))
             return None
         if work.ticket is None:
@@ -162,17 +162,31 @@ class Gateway:
     def _ask(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
         try:
             work = exchange.state
-            assert isinstance(work, _Work)  # noqa: S101 - set by admit
+            assert isinstance(work, Work)  # noqa: S101 - set by admit
             payload = self._payload(exchange, work)
         except Refusal:
             raise
         except Exception as error:  # noqa: BLE001
-            raise _fault(error) from None
+            raise fault(error) from None
         exchange.upstream_started = time.perf_counter()
-        settle = partial(self._settle, exchange, work, reply)
+        return self.forward(work, payload, partial(self._settle, exchange, work, reply))
+
+    # --- what differs with the protocol: `sidecar.grpc.gateway` has the same chain with other ends
+
+    def route(self, chain: Chain, exchange: Exchange) -> Route:
+        """What is asked for; raises Refusal."""
+        return chain.router.route(exchange.method, exchange.target)
+
+    @staticmethod
+    def check_media(header: dict[bytes, bytes], route: Route) -> None:
+        """Whether the body is in a form that is read here; raises Refusal."""
+        _check_media(header, route)
+
+    def forward(self, work: Work, payload: Any, settle: Callable[[Outcome], None]) -> Callable[[], None]:
+        """Ask the model; returns how to abandon it."""
         return work.chain.upstream.call(payload, settle, streams=work.route.streams)
 
-    def _payload(self, exchange: Exchange, work: _Work) -> bytes:
+    def _payload(self, exchange: Exchange, work: Work) -> Any:
         """The request for the model, once the body has passed."""
         chain = work.chain
         exchange.trace = trace_of(exchange.header, own=self.tracing is not None)
@@ -180,7 +194,13 @@ class Gateway:
             return _request(b"GET", exchange, chain.authority, None)
         body = exchange.body
         content = body[0] if len(body) == 1 else b"".join(body)
-        checked = chain.schema.check(Body(content, exchange.header.get(binary.HEADER)))
+        checked = self.judged(exchange, work, Body(content, exchange.header.get(binary.HEADER)))
+        return _request(b"POST", exchange, chain.authority, checked.encode())
+
+    def judged(self, exchange: Exchange, work: Work, body: Body) -> Checked:
+        """`body`, once it has passed the schema, the treatments and the screening."""
+        chain = work.chain
+        checked = chain.schema.check(body)
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
             exchange.rows = checked.rows
@@ -198,9 +218,9 @@ class Gateway:
             if verdict.refusal is not None:
                 raise verdict.refusal
             work.flag = b"x-modelward-verdict: " + verdict.name.encode() + b"\r\n"
-        return _request(b"POST", exchange, chain.authority, checked.encode())
+        return checked
 
-    def _settle(self, exchange: Exchange, work: _Work, reply: Reply, outcome: Outcome) -> None:
+    def _settle(self, exchange: Exchange, work: Work, reply: Reply, outcome: Outcome) -> None:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
         if isinstance(outcome, Response):
             outcome = _checked(outcome, work)
@@ -236,7 +256,7 @@ class Gateway:
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
 
 
-def _answer(work: _Work, body: Body) -> Body:
+def answer(work: Work, body: Body) -> Body:
     """An answer that fits the declared outputs, its fields treated; raises Refusal."""
     chain = work.chain
     answers = chain.answers
@@ -248,17 +268,17 @@ def _answer(work: _Work, body: Body) -> Body:
     return body if answers is None else answers.treat(body, work.tensors)
 
 
-def _event(work: _Work, data: bytes) -> bytes:
-    return _answer(work, Body(data)).content
+def _event(work: Work, data: bytes) -> bytes:
+    return answer(work, Body(data)).content
 
 
-def _checked(response: Response, work: _Work) -> Outcome:
+def _checked(response: Response, work: Work) -> Outcome:
     """The model's answer as the caller may have it."""
     headers, content = response.headers, response.body
     if work.route.has_body and response.status == 200:
         body = Body(content, binary.header_value(headers))
         try:
-            passed = _answer(work, body)
+            passed = answer(work, body)
         except Refusal as refusal:
             return refusal
         if passed is not body:
@@ -314,6 +334,7 @@ def _request(method: bytes, exchange: Exchange, authority: bytes, body: Body | N
     return b"".join(parts)
 
 
-def _fault(error: Exception) -> Refusal:
+def fault(error: Exception) -> Refusal:
+    """What a caller is told of a fault of ours, which is logged."""
     log.fault("a request met a fault in the sidecar", error)
     return Refusal("internal-error", "The sidecar failed; tell the model's owner the `instance`.", close=True)

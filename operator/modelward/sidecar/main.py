@@ -29,11 +29,17 @@ def main(arguments: list[str] | None = None) -> None:
     namespace = os.environ.get("MODELWARD_NAMESPACE", "")
     source = SignedFiles(options.config_dir, options.tls_dir, options.config_key, namespace, options.model)
     try:
-        serve(source, Address(options.host, options.port), Address(options.host, options.monitor_port))
+        serve(
+            source,
+            Address(options.host, options.port),
+            Address(options.host, options.monitor_port),
+            grpc=Address(options.host, options.grpc_port),
+        )
     except ConfigError as error:
         sys.exit(_complain(str(error)))
     except OSError as error:
-        sys.exit(_complain(f"cannot listen on port {options.port} or {options.monitor_port}: {error.strerror}"))
+        ports = f"{options.port}, {options.monitor_port} or {options.grpc_port}"
+        sys.exit(_complain(f"cannot listen on port {ports}: {error.strerror}"))
 
 
 def serve(
@@ -42,10 +48,12 @@ def serve(
     monitor: Address,
     access_log: int = 1,
     watcher: Callable[[Record], None] | None = None,
+    grpc: Address | None = None,
 ) -> None:
     """Run a sidecar on an event loop of its own until SIGTERM or SIGINT.
 
-    `access_log` is a file descriptor; `watcher` is shown each record as well, on the event loop.
+    `access_log` is a file descriptor; `watcher` is shown each record as well, on the event loop. `grpc` is listened on
+    while the configuration names the model's gRPC port.
 
     Raises:
         ConfigError: the setup cannot be used.
@@ -54,7 +62,7 @@ def serve(
     _raise_file_limit()
 
     async def run() -> None:
-        sidecar = Sidecar(source, listen, monitor, access_log, watcher)
+        sidecar = Sidecar(source, listen, monitor, access_log, watcher, grpc)
         # What is there now stays: the collector need not look through it again and again.
         gc.collect()
         gc.freeze()
@@ -78,6 +86,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="name of the ModelDeployment served")
     parser.add_argument("--host", default="", help="address to listen on (default: all, IPv6 and IPv4)")
     parser.add_argument("--port", type=int, default=8443)
+    parser.add_argument("--grpc-port", type=int, default=8444, help="where the model's gRPC port is configured")
     parser.add_argument("--monitor-port", type=int, default=9090)
     return parser.parse_args(arguments)
 

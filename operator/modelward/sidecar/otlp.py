@@ -110,6 +110,9 @@ class Encoder:
             "modelward.upstream_us": record.upstream_us,
             "modelward.overhead_us": record.overhead_us,
         }
+        if record.grpc_status >= 0:
+            attributes["rpc.system"] = "grpc"
+            attributes["rpc.grpc.status_code"] = record.grpc_status
         return ReadableSpan(
             name=record.operation or "refused",
             context=SpanContext(identifier, int(trace.span, 16), is_remote=False, trace_flags=flags),

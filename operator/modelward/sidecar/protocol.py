@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 from modelward.sidecar import caller
 from modelward.sidecar.config import Limits
@@ -37,6 +37,21 @@ _DRAIN_SECONDS = 1.0  # for a request that is still arriving, or an answer that 
 _NEVER = float("inf")
 
 
+class Client(Protocol):
+    """A client's connection, by HTTP/1.1 or by gRPC, as its server sees it."""
+
+    deadline: float
+
+    def expire(self) -> None:
+        """Its deadline is over."""
+
+    def drain(self) -> None:
+        """It is to end soon, with nothing lost."""
+
+    def abort(self) -> None:
+        """It is to end now."""
+
+
 class Server:
     """What the connections of one listener share."""
 
@@ -44,7 +59,7 @@ class Server:
         self.application = application
         self.limits = limits
         self.clock = clock  # the event loop's
-        self.connections: set[Connection] = set()
+        self.connections: set[Client] = set()
         self.buffered = 0  # bytes of request bodies held, over all connections
         self.draining = False
         self.heads: Heads[RequestHead] = Heads()

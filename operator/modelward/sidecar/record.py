@@ -58,6 +58,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     bytes_out: int = 0
     upstream_us: int = 0
     overhead_us: int = 0
+    grpc_status: int = -1  # the status code, of what came over gRPC
 
 
 _NO_SCORES: dict[str, float] = {}
@@ -107,6 +108,7 @@ class Recorder:
             exchange.sent,
             upstream_us,
             overhead_us,
+            exchange.grpc_status,
         )
 
 

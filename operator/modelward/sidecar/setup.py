@@ -15,6 +15,7 @@ _MAX_PASSWORD = 4096
 class Setup:
     """A configuration with what it refers to. `context` None: plaintext; the expiry in seconds since the epoch.
 
+    `grpc_context` is the gRPC listener's, where there is one.
     `keys`: what pseudonyms and date shifts are made with, where the configuration asks for any.
     `limits_password` is the one for `settings.access.shared_limits`. `controller`: the raw public key of who signed the
     configuration and may ask what was found; None: nobody may.
@@ -27,6 +28,7 @@ class Setup:
     keys: Keys | None = None
     limits_password: str = field(default="", repr=False)
     controller: bytes | None = None
+    grpc_context: ssl.SSLContext | None = None
 
 
 class Source(Protocol):
@@ -113,7 +115,10 @@ def with_tls(
     if files is None:
         return Setup(settings, baseline, None, None, keys)
     context = tls.server_context(settings.tls, files.certificate, files.key)
-    return Setup(settings, baseline, context, tls.expires(files.certificate), keys)
+    setup = Setup(settings, baseline, context, tls.expires(files.certificate), keys)
+    if settings.upstream.grpc_port is None:
+        return setup
+    return replace(setup, grpc_context=tls.server_context(settings.tls, files.certificate, files.key, "h2"))
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

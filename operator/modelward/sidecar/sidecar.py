@@ -25,6 +25,7 @@ from modelward.sidecar.setup import Setup, Source
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
+    from modelward.sidecar.grpc.side import GrpcSide
     from modelward.sidecar.shared_limits import Counting
 
 _SWEEP_SECONDS = 0.5
@@ -53,11 +54,14 @@ class Sidecar:
         monitor: Address,
         access_log: int = 1,
         watcher: Callable[[Record], None] | None = None,
+        grpc: Address | None = None,
     ) -> None:
         self.instruments = Instruments()
         self._source = source
         self._fingerprint = source.fingerprint()
         self._addresses = (listen, monitor)
+        self._grpc_address = grpc
+        self.grpc: GrpcSide | None = None  # while the configuration names the model's gRPC port
         self._output = FileTarget(access_log)
         self._watcher = watcher
         self._access_log = AccessLog(self._output, self.instruments.telemetry)
@@ -99,6 +103,7 @@ class Sidecar:
         self.monitor = Listener(monitor.host, monitor.port, partial(Connection, self._monitor_server))
         await self.listener.accept(setup.context)
         await self.monitor.accept(None)
+        await self._serve_grpc(setup, chain)
         self._note(setup)
         self.instruments.watch(
             "modelward_issuer_keys_age_seconds", "Age of the oldest keys fetched by URL.", self._keyring.age
@@ -113,9 +118,7 @@ class Sidecar:
             "Clients whose requests are refused after anomalies.",
             lambda: len(self._gateway.findings.quarantines),
         )
-        self.instruments.watch(
-            "modelward_connections", "Open client connections.", lambda: len(self.server.connections)
-        )
+        self.instruments.watch("modelward_connections", "Open client connections.", self._clients)
         self.instruments.watch(
             "modelward_upstream_connections",
             "Connections to the model server.",
@@ -134,22 +137,29 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         await self.start()
-        log.event("info", "serving", port=self.listener.port, monitor=self.monitor.port)
+        ports = {"port": self.listener.port, "monitor": self.monitor.port}
+        log.event("info", "serving", **ports, **({"grpc": self.grpc.listener.port} if self.grpc else {}))
         await self._stopping.wait()
         self._stopping.clear()
-        log.event("info", "draining", connections=len(self.server.connections))
+        log.event("info", "draining", connections=self._clients())
         await self.stop()
 
     async def stop(self) -> None:
         """Let what is under way finish for a while, accept no more, then close everything."""
         self.server.drain()
+        if self.grpc is not None:
+            self.grpc.server.drain()
         await asyncio.sleep(_LAST_SECONDS)  # what has connected already would be reset, its request unread
         self.listener.close()
+        if self.grpc is not None:
+            self.grpc.listener.close()
         await asyncio.sleep(_LAST_SECONDS)  # who is at the handshake is no connection yet
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.server.limits.drain_seconds):
                 await self._drained()
         self.server.abort()
+        if self.grpc is not None:
+            self.grpc.close()
         self._gateway.chain.upstream.close()
         self._keyring.close()
         self._count_by(None)
@@ -163,8 +173,29 @@ class Sidecar:
 
     async def _drained(self) -> None:
         """Return when the last connection has ended, or a second signal came."""
-        while self.server.connections and not self._stopping.is_set():  # noqa: ASYNC110 - a poll at the very end
+        while self._clients() and not self._stopping.is_set():  # noqa: ASYNC110 - a poll at the very end
             await asyncio.sleep(0.02)
+
+    def _clients(self) -> int:
+        return len(self.server.connections) + (len(self.grpc.server.connections) if self.grpc else 0)
+
+    async def _serve_grpc(self, setup: Setup, chain: Chain) -> None:
+        """Have gRPC served, or not, as the setup says."""
+        if setup.settings.upstream.grpc_port is None or self._grpc_address is None:
+            if self.grpc is not None:
+                self.grpc.server.drain()
+                self.grpc.close()
+                self.grpc = None
+            return
+        if self.grpc is None:
+            from modelward.sidecar.grpc.side import GrpcSide  # noqa: PLC0415 - for those who ask for it
+
+            address = self._grpc_address
+            self.grpc = GrpcSide(
+                address.host, address.port, setup, self._gateway, self.instruments, self._access_log
+            )
+        await self.grpc.take(setup, chain)
+        self.grpc.gateway.tracing, self.grpc.gateway.watcher = self._gateway.tracing, self._watcher
 
     def not_ready(self) -> str:
         """What keeps this pod from taking requests; nothing when it is ready."""
@@ -197,6 +228,7 @@ class Sidecar:
         if chain.upstream is not previous.upstream:
             previous.upstream.close()
         await self.listener.accept(setup.context)
+        await self._serve_grpc(setup, chain)
         self._note(setup)
         self.instruments.reloads.add("taken")
         self._access_log.note("configuration", generation=setup.settings.binding.generation, **_told(chain))
@@ -277,6 +309,8 @@ class Sidecar:
         self.server.sweep()
         self._monitor_server.sweep()
         self._gateway.chain.upstream.sweep()
+        if self.grpc is not None:
+            self.grpc.sweep()
 
 
 def _told(chain: Chain) -> dict[str, str]:

@@ -11,8 +11,8 @@ _MAX_PEM = 256 << 10
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def server_context(tls: Tls, certificate: Path, key: Path) -> ssl.SSLContext:
-    """A context for the listener.
+def server_context(tls: Tls, certificate: Path, key: Path, protocol: str = "http/1.1") -> ssl.SSLContext:
+    """A context for a listener of `protocol`, by its name in ALPN.
 
     Raises:
         ConfigError: the files do not fit, or mutual TLS lacks its authorities.
@@ -20,7 +20,7 @@ def server_context(tls: Tls, certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[tls.min_version]
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     # TLS 1.2 with forward secrecy and authenticated encryption alone; 1.3 knows nothing else.
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     try:

@@ -27,6 +27,11 @@ class Trace(NamedTuple):
     state: bytes
     span: bytes
 
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The fields for the model, as names and values."""
+        state = [(b"tracestate", self.state)] if self.state else []
+        return [(b"traceparent", b"00-%b-%b-%b" % (self.trace, self.span or self.parent, self.flags)), *state]
+
     def header(self) -> bytes:
         """The header fields for the model."""
         state = b"tracestate: %b\r\n" % self.state if self.state else b""

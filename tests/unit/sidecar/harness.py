@@ -296,7 +296,8 @@ class Running:
         self.model_port = self._model_server.sockets[0].getsockname()[1]
 
     async def _start(self, source: Given) -> Sidecar:
-        sidecar = Sidecar(source, Address("127.0.0.1", 0), Address("127.0.0.1", 0), self._log)
+        anywhere = Address("127.0.0.1", 0)
+        sidecar = Sidecar(source, anywhere, anywhere, self._log, grpc=anywhere)
         await sidecar.start()
         return sidecar
 

@@ -1,0 +1,301 @@
+"""A client's gRPC connection: calls in, answers out, beside one another; patience and memory bounded.
+
+A call is judged by its headers before any of its message is kept. A refused one is answered at once, and the rest of it
+is not wanted.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+from h2 import events
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from modelward.sidecar import caller
+from modelward.sidecar.exchange import CLIENT_GONE, Exchange, Outcome, Response, Stream
+from modelward.sidecar.grpc import framing, status
+from modelward.sidecar.grpc.http2 import Headers, Peer, goaway
+from modelward.sidecar.grpc.upstream import Failed
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.protocol import Server
+from modelward.sidecar.reader import new_request_id
+
+_DRAIN_SECONDS = 1.0  # for calls that are on their way when the end comes
+_ANY_STREAM = (1 << 31) - 1
+_NEVER = float("inf")
+# What of a call's metadata counts: the rest is neither kept nor passed on. None of it may come twice.
+_COUNTS = frozenset(
+    (b"authorization", b"content-type", b"grpc-encoding", b"grpc-timeout", b"traceparent", b"tracestate",
+     b"x-modelward-purpose")
+)  # fmt: skip
+_PSEUDO = 4  # fields that HTTP/2 has in place of the request line
+_OPENING: Headers = [
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity"),
+]
+
+
+class _Stream:
+    """A call: its exchange, and until when it is waited for (the clock of the server)."""
+
+    __slots__ = ("abandon", "deadline", "exchange", "id", "parts")
+
+    def __init__(self, identifier: int, exchange: Exchange, deadline: float) -> None:
+        self.id = identifier
+        self.exchange = exchange
+        self.deadline = deadline
+        self.parts: list[bytes] = []
+        self.abandon: Callable[[], None] | None = None
+
+
+class Connection(Peer):
+    """One client's connection. `deadline` is when it must be looked at again, on the server's clock."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(client=False, header_bytes=server.limits.header_bytes)
+        self._server = server
+        self._streams: dict[int, _Stream] = {}
+        self._idle_until = _NEVER
+        self._leave_at = _NEVER  # when calls that were under way at the end must have come
+        self._left = False
+        self.deadline = _NEVER
+
+    # --- the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or say that there are too many."""
+        server = self._server
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
+        tls = transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert() if tls is not None else None
+        self._certificate = caller.from_certificate(certificate) if certificate else None
+        super().connection_made(transport)
+        server.connections.add(self)
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            self.transport.abort()
+        elif len(server.connections) > server.limits.connections:
+            self.transport.write(goaway(0, ErrorCodes.ENHANCE_YOUR_CALM))
+            self._end("too many connections")
+        else:
+            self._idle(server.limits.head_seconds)
+            if server.draining:
+                self.drain()
+
+    def lost(self, why: str) -> None:  # noqa: ARG002
+        """Forget everything; what was not answered is over too."""
+        self.deadline = _NEVER
+        self._server.connections.discard(self)
+        for stream in list(self._streams.values()):
+            self._gone(stream)
+
+    def abort(self) -> None:
+        """End the connection, whatever is under way."""
+        self.transport.abort()
+
+    def drain(self) -> None:
+        """End the connection soon: calls that are on their way are still answered, and clients told to send no more."""
+        if not self.over and self._leave_at == _NEVER:
+            self.transport.write(goaway(_ANY_STREAM))
+            self._leave_at = self._server.clock() + _DRAIN_SECONDS
+            self.deadline = min(self.deadline, self._leave_at)
+
+    def expire(self) -> None:
+        """Something has been waited for too long."""
+        now = self._server.clock()
+        if now >= self._leave_at and not self._left:
+            self._left = True
+            self.transport.write(goaway(self.h2.highest_inbound_stream_id))
+        for stream in list(self._streams.values()):
+            if stream.deadline <= now or (self._left and not stream.exchange.complete):
+                self._expire(stream)
+        if not self._streams and (self._left or now >= self._idle_until):
+            if not self._left:
+                self.transport.write(goaway(self.h2.highest_inbound_stream_id))
+            self._end("idle")
+            return
+        self.flush()
+        self.deadline = min(
+            [_NEVER if self._left else self._leave_at, _NEVER if self._streams else self._idle_until]
+            + [stream.deadline for stream in self._streams.values()]
+        )
+
+    def _expire(self, stream: _Stream) -> None:
+        if stream.exchange.complete:  # its answer is not taken
+            self._reset(stream.id, ErrorCodes.CANCEL)
+            self._gone(stream)
+        else:
+            self._refuse(stream, Refusal("request-timeout", "The request did not arrive in time."))
+
+    def _idle(self, seconds: float) -> None:
+        self._idle_until = self._server.clock() + seconds
+        self.deadline = min(self.deadline, self._idle_until)
+
+    # --- events
+
+    def take(self, event: events.Event) -> None:
+        """Read calls."""
+        match event:
+            case events.RequestReceived():
+                self._head(event.stream_id, event.headers)
+            case events.DataReceived():
+                self._data(event)
+            case events.StreamEnded():
+                self._complete(event.stream_id)
+            case events.StreamReset():
+                self.forget(event.stream_id)
+                stream = self._streams.get(event.stream_id)
+                if stream is not None:
+                    self._gone(stream)
+            case events.TrailersReceived():
+                stream = self._streams.get(event.stream_id)
+                if stream is not None:
+                    self._refuse(stream, Refusal("bad-framing", "A request of gRPC has no trailers."))
+            case _:
+                pass
+
+    def _head(self, identifier: int, headers: Headers) -> None:
+        server = self._server
+        exchange = Exchange(new_request_id())
+        exchange.address = self._address
+        exchange.certificate = self._certificate
+        stream = _Stream(identifier, exchange, server.clock() + server.limits.body_seconds)
+        self._streams[identifier] = stream
+        self.deadline = min(self.deadline, stream.deadline)
+        try:
+            self._read(exchange, headers)
+            server.application.admit(exchange)
+        except Refusal as refusal:
+            self._refuse(stream, refusal)
+
+    def _read(self, exchange: Exchange, headers: Headers) -> None:
+        limits = self._server.limits
+        size = 0
+        twice = False
+        for name, value in headers:
+            size += len(name) + len(value)
+            if name in _COUNTS:
+                twice = twice or name in exchange.header
+                exchange.header[name] = value
+            elif name == b":method":
+                exchange.method = value if value == b"POST" else b""  # it is recorded
+            elif name == b":path":
+                exchange.target = value
+        if size > limits.header_bytes or len(headers) > limits.headers + _PSEUDO:
+            raise Refusal("header-too-large", f"The metadata may have {limits.header_bytes} bytes.")
+        if twice:
+            raise Refusal("bad-framing", "A field of the metadata that counts comes twice.")
+
+    def _data(self, event: events.DataReceived) -> None:
+        self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        stream = self._streams.get(event.stream_id)
+        if stream is None or stream.exchange.complete:
+            return
+        server, exchange, size = self._server, stream.exchange, len(event.data)
+        exchange.received += size
+        if exchange.received > server.limits.body_bytes + framing.PREFIX_BYTES:
+            detail = f"The message may have {server.limits.body_bytes} bytes."
+            self._refuse(stream, Refusal("body-too-large", detail))
+        elif server.buffered + size > server.limits.buffered_bytes:
+            detail = "Too much is being sent at once; try again."
+            self._refuse(stream, Refusal("overloaded", detail, headers=b"retry-after: 1\r\n"))
+        else:
+            server.buffered += size
+            exchange.body.append(event.data)
+
+    def _complete(self, identifier: int) -> None:
+        stream = self._streams.get(identifier)
+        if stream is None:
+            return
+        exchange = stream.exchange
+        exchange.complete = True
+        exchange.started = time.perf_counter()
+        stream.deadline = _NEVER
+        try:
+            stream.abandon = self._server.application.respond(exchange, partial(self._answer, stream))
+        except Refusal as refusal:
+            self._refuse(stream, refusal)
+
+    # --- answering
+
+    def _answer(self, stream: _Stream, outcome: Outcome) -> None:
+        if stream.id not in self._streams:
+            return
+        stream.abandon = None
+        if isinstance(outcome, Refusal):
+            self._refuse(stream, outcome)
+        elif isinstance(outcome, Failed):
+            self._tell(stream, outcome.status, status.headers(outcome.status, outcome.body.decode(errors="replace")))
+        elif isinstance(outcome, Response):
+            self._respond(stream, outcome)
+        else:
+            assert not isinstance(outcome, Stream)  # noqa: S101 - no call of this service has one
+        self.flush()
+
+    def _refuse(self, stream: _Stream, refusal: Refusal) -> None:
+        stream.exchange.refusal = refusal
+        self._tell(stream, status.code_of(refusal), status.refused(refusal, stream.exchange.id))
+
+    def _tell(self, stream: _Stream, code: int, trailers: Headers) -> None:
+        """Answer with a status alone."""
+        exchange = stream.exchange
+        try:
+            self.h2.send_headers(stream.id, [*_OPENING, *_metadata(exchange), *trailers], end_stream=True)
+        except ProtocolError:  # the client has reset it, which is about to be told
+            self._gone(stream)
+            return
+        if not exchange.complete:
+            self._reset(stream.id, ErrorCodes.NO_ERROR)  # the rest of it is not wanted
+        told = exchange.refusal.problem.status if exchange.refusal else status.HTTP[code]
+        self._finish(stream, told, code, 0)
+
+    def _respond(self, stream: _Stream, response: Response) -> None:
+        stream.deadline = self._server.clock() + self._server.limits.write_seconds
+        self.deadline = min(self.deadline, stream.deadline)
+        try:
+            self.h2.send_headers(stream.id, [*_OPENING, *_metadata(stream.exchange)])
+            self.send(stream.id, framing.framed(response.body), partial(self._close, stream, len(response.body)))
+        except ProtocolError:
+            self._gone(stream)
+
+    def _close(self, stream: _Stream, sent: int) -> None:
+        self.h2.send_headers(stream.id, [(b"grpc-status", b"0")], end_stream=True)
+        self._finish(stream, 200, status.OK, sent)
+
+    def _gone(self, stream: _Stream) -> None:
+        """The client does not want it any more."""
+        if stream.abandon is not None:
+            stream.abandon()
+            stream.abandon = None
+        self._finish(stream, CLIENT_GONE, status.CANCELLED, 0)
+
+    def _finish(self, stream: _Stream, told: int, code: int, sent: int) -> None:
+        if self._streams.pop(stream.id, None) is None:
+            return
+        self.forget(stream.id)
+        exchange = stream.exchange
+        self._server.buffered -= sum(map(len, exchange.body))
+        exchange.body.clear()
+        exchange.status, exchange.grpc_status, exchange.sent = told, code, sent
+        if told != CLIENT_GONE:
+            self.answered()
+        self._server.application.finished(exchange)
+        if not self._streams and not self.over:
+            self._idle(0 if self._left else self._server.limits.idle_seconds)
+
+    def _reset(self, identifier: int, code: ErrorCodes) -> None:
+        self.forget(identifier)
+        try:
+            self.h2.reset_stream(identifier, code)
+        except ProtocolError:  # it is over already
+            return
+
+
+def _metadata(exchange: Exchange) -> Headers:
+    found = [(b"x-modelward-request-id", exchange.id.encode())]
+    if exchange.finding is not None and exchange.refusal is None:
+        found.append((b"x-modelward-verdict", exchange.finding.name.encode()))
+    return found
