@@ -123,6 +123,17 @@ class VolumeClaim(Part):
 class ModelContainer(Part):
     """The model server that modelward runs. It must listen on 127.0.0.1 only: the sidecar is the way in."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("!has(self.grpcPort) || self.protocol == 'v2'", "grpcPort is of the protocol v2: v1 has no gRPC"),
+            ("!has(self.grpcPort) || self.grpcPort != self.port", "grpcPort and port are two ports"),
+            (
+                "!has(self.grpcPort) || (self.port != 8444 && !(self.grpcPort in [8443, 8444, 9090]))",
+                "8443, 8444 and 9090 are the sidecar's ports",
+            ),
+        )
+    )
+
     image: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         description="Image of the model server, by digest: repository@sha256:<64 hex digits>."
     )
@@ -142,6 +153,13 @@ class ModelContainer(Part):
         le=65535,
         description="Port on which the model server listens, on the loopback address. The sidecar takes its place"
         " to the outside.",
+    )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1024,
+        le=65535,
+        description="Port on which the model server speaks the Open Inference Protocol over gRPC, on the loopback"
+        " address as well; none: gRPC is not served. The sidecar serves it on 8444, with the same checks.",
     )
     protocol: Literal["v1", "v2"] = Field(
         default="v2",

@@ -28,6 +28,7 @@ from modelward.planner.access import trusting
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References, hierarchies_among
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
+from modelward.planner.upstream import protocol_of
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import Review, judge, policy_name
 
@@ -68,7 +69,11 @@ class _Address(click.ParamType[tuple[str, int]]):
 @click.option(
     "--upstream", default="http://127.0.0.1:8080", show_default=True, help="The model server, on this machine."
 )
+@click.option("--grpc-upstream", type=_Address(), help="Where the model server speaks gRPC, on this machine.")
 @click.option("--listen", type=_Address(), default="127.0.0.1:8443", show_default=True, help="Where callers come.")
+@click.option(
+    "--grpc-listen", type=_Address(), default="127.0.0.1:8444", show_default=True, help="Where callers of gRPC come."
+)
 @click.option("--monitor", type=_Address(), default="127.0.0.1:9090", show_default=True, help="Metrics and health.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="Baseline file, instead of the one referred to.")
 @click.option("--plaintext", is_flag=True, help="No TLS; on the loopback address only.")
@@ -81,7 +86,9 @@ def command(
     files: tuple[Path, ...],
     name: str | None,
     upstream: str,
+    grpc_upstream: tuple[str, int] | None,
     listen: tuple[str, int],
+    grpc_listen: tuple[str, int],
     monitor: tuple[str, int],
     baseline: Path | None,
     plaintext: bool,
@@ -98,9 +105,10 @@ def command(
     from modelward.sidecar.setup import Given, with_tls  # noqa: PLC0415
     from modelward.sidecar.sidecar import Address  # noqa: PLC0415
 
+    settings: Config | None = None
     with tempfile.TemporaryDirectory(prefix="modelward-run-") as scratch:
         try:
-            given = _given_certificate(listen, plaintext, tls_cert, tls_key)
+            given = _given_certificate((listen, grpc_listen), plaintext, tls_cert, tls_key)
             documents = read_paths(list(files))
             checked = check(documents)
             md = _chosen(checked, name)
@@ -108,28 +116,29 @@ def command(
             _refuse(checked, unsupported(md, policies), force)
             references = _references(documents, md, baseline, plaintext)
             keys = derive({1: secrets.token_bytes(KEY_BYTES)}, namespace_of(md))
-            settings = _settings(md, policies, references, upstream)
+            settings = _settings(md, policies, references, upstream, grpc_upstream)
             certificate = None if plaintext else given or _certificate(md, references, tls_out or Path(scratch))
             setup = with_tls(settings, _baseline(md, references), certificate, keys)
-            _announce(settings, upstream, listen, monitor, certificate)
+            _announce(settings, upstream, listen, grpc_listen, monitor, certificate)
             with _access_log(log) as descriptor, _view(settings.binding.name) as watcher:
-                serve(Given(setup), Address(*listen), Address(*monitor), descriptor, watcher)
+                serve(Given(setup), Address(*listen), Address(*monitor), descriptor, watcher, Address(*grpc_listen))
         except (RunError, ManifestError, SidecarConfigError, config.ConfigError) as error:
             click.echo(f"modelward: {error}", err=True)
             sys.exit(2)
         except OSError as error:
-            where = error.filename or f"{listen[0]}:{listen[1]} or {monitor[0]}:{monitor[1]}"
+            places = (listen, monitor, *([grpc_listen] if settings and settings.upstream.grpc_port else []))
+            where = error.filename or " or ".join(f"{host}:{port}" for host, port in places)
             click.echo(f"modelward: {where}: {error.strerror}", err=True)
             sys.exit(2)
 
 
 def _given_certificate(
-    listen: tuple[str, int], plaintext: bool, certificate: Path | None, key: Path | None
+    listen: Sequence[tuple[str, int]], plaintext: bool, certificate: Path | None, key: Path | None
 ) -> Certificate | None:
     from modelward.sidecar.setup import Certificate  # noqa: PLC0415
 
-    if plaintext and listen[0] not in _LOOPBACK:
-        raise RunError("--plaintext is for the loopback address; give --listen 127.0.0.1:<port>")
+    if plaintext and any(host not in _LOOPBACK for host, _ in listen):
+        raise RunError("--plaintext is for the loopback address; give --listen and --grpc-listen 127.0.0.1:<port>")
     if bool(certificate) != bool(key):
         raise RunError("--tls-cert and --tls-key belong together")
     return Certificate(certificate, key) if certificate and key else None
@@ -220,7 +229,13 @@ def _references(
     return references
 
 
-def _settings(md: ModelDeployment, policies: Sequence[dict[str, Any]], references: References, upstream: str) -> Config:
+def _settings(
+    md: ModelDeployment,
+    policies: Sequence[dict[str, Any]],
+    references: References,
+    upstream: str,
+    grpc: tuple[str, int] | None,
+) -> Config:
     from modelward.sidecar import config  # noqa: PLC0415
 
     url = urlsplit(upstream)
@@ -230,9 +245,15 @@ def _settings(md: ModelDeployment, policies: Sequence[dict[str, Any]], reference
         port = 0
     if url.scheme != "http" or url.hostname not in _LOOPBACK or not port or url.path.strip("/") or url.query:
         raise RunError(f"--upstream {upstream}: give http://127.0.0.1:<port>; the model is asked in plain HTTP")
+    if grpc is not None and (grpc[0] != url.hostname or not grpc[1]):
+        raise RunError(f"--grpc-upstream: give {url.hostname}:<port>; the model server is one, and asked in plain text")
+    if grpc is not None and protocol_of(md) != "v2":
+        raise RunError("--grpc-upstream is for a model of the protocol v2: v1 has no gRPC")
     # On this machine its user decides where to connect to, and has decided by the manifest.
     document = sidecar_config(md, policies, references, port, access=trusting(md))
     document["upstream"] |= {"host": url.hostname, "port": port}
+    if grpc is not None:
+        document["upstream"]["grpcPort"] = grpc[1]
     return config.parse(json.dumps(document).encode())
 
 
@@ -267,12 +288,20 @@ def _certificate(md: ModelDeployment, references: References, directory: Path) -
 
 
 def _announce(
-    settings: Config, upstream: str, listen: tuple[str, int], monitor: tuple[str, int], certificate: Certificate | None
+    settings: Config,
+    upstream: str,
+    listen: tuple[str, int],
+    grpc_listen: tuple[str, int],
+    monitor: tuple[str, int],
+    certificate: Certificate | None,
 ) -> None:
     scheme = "https" if certificate else "http"
     host = "localhost" if listen[0] in _LOOPBACK else listen[0]
     click.echo(f"model      {settings.binding.name}, inference protocol {settings.upstream.protocol}", err=True)
     click.echo(f"callers    {scheme}://{host}:{listen[1]} -> {upstream}", err=True)
+    if settings.upstream.grpc_port:
+        where = f"{grpc_listen[0]}:{grpc_listen[1]} -> {settings.upstream.host}:{settings.upstream.grpc_port}"
+        click.echo(f"gRPC       {where}{'' if certificate else ', plain text'}", err=True)
     if certificate and (certificate.certificate.parent / "ca.crt").exists():
         click.echo(f"authority  {certificate.certificate.parent / 'ca.crt'} (curl --cacert)", err=True)
     click.echo(f"metrics    http://{monitor[0]}:{monitor[1]}/metrics", err=True)

@@ -33,6 +33,7 @@ from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.planner.target import pods_of
+from modelward.planner.upstream import ports_of
 from modelward.privacy.keys import derive
 from modelward.rules.judge import Review, Verdict, judge, judge_readiness, policy_name
 
@@ -238,7 +239,7 @@ class Models:
             why = "; ".join(item.line for item in case.verdict.violations[:5])
             await self._recorder.record(case.raw, "Warning", "ModelStopped", f"as onViolation: Stop asks: {why}")
         found = await self._cluster.find("Pod", namespace, labels(md))
-        pods = await observe(found, [md.spec.model.port], self._installed().settings, self._clock())
+        pods = await observe(found, ports_of(md.spec.model), self._installed().settings, self._clock())
         return replace(
             observation,
             deployment=deployment,

@@ -7,7 +7,8 @@ from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.names import KubeObject, metadata, selector
-from modelward.planner.sidecar import HTTPS_PORT, METRICS_PORT
+from modelward.planner.sidecar import GRPC_PORT, HTTPS_PORT, METRICS_PORT
+from modelward.planner.upstream import grpc_port_of
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _NODE_LOCAL_DNS = "169.254.20.10/32"  # the address that Kubernetes' own node-local cache listens on
@@ -27,8 +28,8 @@ def network_policy(
         monitoring_namespaces: from where metrics may be read.
         access: ways out that the sidecar needs for access control, see `access.egress_rules`.
     """
-    https = {"protocol": "TCP", "port": HTTPS_PORT}
-    ingress: list[dict[str, Any]] = [{"ports": [https]}]
+    callers = [HTTPS_PORT, *([GRPC_PORT] if grpc_port_of(md) else [])]
+    ingress: list[dict[str, Any]] = [{"ports": [{"protocol": "TCP", "port": port} for port in callers]}]
     if monitoring_namespaces:
         chosen = {"key": _NAMESPACE_NAME, "operator": "In", "values": sorted(monitoring_namespaces)}
         monitoring = {"namespaceSelector": {"matchExpressions": [chosen]}}

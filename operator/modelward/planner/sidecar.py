@@ -16,6 +16,7 @@ KEYS_FILE = "pseudonym.keys"  # in the serving Secret
 CONFIG_DIR = "/etc/modelward/config"
 TLS_DIR = "/etc/modelward/tls"
 HTTPS_PORT = 8443
+GRPC_PORT = 8444  # listened on where the model has a gRPC port
 METRICS_PORT = 9090
 USER = 65532  # "nonroot" of distroless images
 
@@ -79,6 +80,7 @@ def sidecar_container(model: str, image: str, config_key: str) -> dict[str, Any]
         ],
         "ports": [
             {"name": "https", "containerPort": HTTPS_PORT, "protocol": "TCP"},
+            {"name": "modelward-grpc", "containerPort": GRPC_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
         ],
         # Started before any other container; Kubernetes starts the model once /healthz answers.

@@ -28,7 +28,7 @@ from modelward.planner.names import namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar import KEYS_FILE
 from modelward.planner.treatment import fields, impossible, needs_keys
-from modelward.planner.upstream import model_name_of, port_of, protocol_of, ready_path_of
+from modelward.planner.upstream import grpc_port_of, model_name_of, port_of, protocol_of, ready_path_of
 from modelward.privacy.hierarchy import HierarchyError
 
 _HONOURED = frozenset(
@@ -122,12 +122,14 @@ def _upstream(md: ModelDeployment, port: int | None) -> dict[str, Any]:
     port = port or port_of(md)
     if port is None:
         raise SidecarConfigError("spec.targetRef.port is not given, and the workload was not looked at: give it")
-    return {
+    upstream = {
         "port": port,
         "protocol": protocol_of(md),
         "model": model_name_of(md),
         "readyPath": ready_path_of(md),
     }
+    grpc = grpc_port_of(md)
+    return upstream | ({"grpcPort": grpc} if grpc else {})
 
 
 def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.modeldeployment import ModelContainer, ModelDeployment
 
 
 def protocol_of(md: ModelDeployment) -> str:
@@ -24,6 +24,16 @@ def ready_path_of(md: ModelDeployment) -> str:
     served, name = md.spec.model or md.spec.target_ref, model_name_of(md)
     own = f"/v2/models/{name}/ready" if protocol_of(md) == "v2" else f"/v1/models/{name}"
     return (served.ready_path if served else None) or own
+
+
+def grpc_port_of(md: ModelDeployment) -> int | None:
+    """Return the port on which the model server speaks gRPC; None: it is not asked for."""
+    return md.spec.model.grpc_port if md.spec.model else None
+
+
+def ports_of(model: ModelContainer) -> list[int]:
+    """Return the ports of a model that modelward runs, none of which may be reached past the sidecar."""
+    return [model.port, *([model.grpc_port] if model.grpc_port else [])]
 
 
 def port_of(md: ModelDeployment) -> int | None:

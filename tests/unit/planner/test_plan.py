@@ -37,10 +37,20 @@ MATERIAL = Material(
 SETTINGS = Settings(sidecar_image="modelward-sidecar@sha256:" + "b" * 64, config_key="a2V5")
 
 
-def planned(folder: Path, settings: Settings = SETTINGS, *, withheld: bool = False, **changes: Any) -> Plan:
+def planned(
+    folder: Path,
+    settings: Settings = SETTINGS,
+    *,
+    withheld: bool = False,
+    grpc_port: int | None = None,
+    **changes: Any,
+) -> Plan:
     objects = [document.data for document in read_paths([folder / "input.yaml"])]
     resources = [parse(item) for item in objects if is_ours(item)]
     (md,) = (one for one in resources if isinstance(one, ModelDeployment))
+    if grpc_port is not None:
+        assert md.spec.model
+        changes["model"] = md.spec.model.model_copy(update={"grpc_port": grpc_port})
     if changes:
         md = md.model_copy(update={"spec": md.spec.model_copy(update=changes)})
     policies = [canonical(one) for one in resources if not isinstance(one, ModelDeployment)]
@@ -131,6 +141,18 @@ def test_the_model_port_is_for_nobody() -> None:
         assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {8443, 9090}
         assert all("from" in rule for rule in policy["ingress"] if rule["ports"][0]["port"] == 9090)
         assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53}
+
+
+def test_grpc_is_let_in_where_the_model_has_it_and_nowhere_else() -> None:
+    for port in (8081, None):
+        for folder in CASES:
+            objects = by_kind(planned(folder, grpc_port=port))
+            let_in = {one["port"] for rule in objects["NetworkPolicy"]["spec"]["ingress"] for one in rule["ports"]}
+            assert (8444 in let_in, 8081 in let_in) == (port is not None, False)
+            upstream = json.loads(objects["ConfigMap"]["data"]["config.json"])["upstream"]
+            assert upstream.get("grpcPort") == port
+            served = {one["name"]: (one["port"], one["targetPort"]) for one in objects["Service"]["spec"]["ports"]}
+            assert served == {"https": (443, 8443)} | ({"grpc": (8444, 8444)} if port else {})
 
 
 def test_the_keys_of_pseudonyms_are_in_the_secret_where_they_are_needed() -> None:

@@ -23,7 +23,8 @@ def test_is_a_native_sidecar_as_the_parts_agreed():
         "MODELWARD_NAMESPACE": "metadata.namespace",
         "MODELWARD_POD": "metadata.name",
     }
-    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"https": 8443, "metrics": 9090}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"https": 8443, "modelward-grpc": 8444, "metrics": 9090}
 
 
 def test_passes_the_restricted_pod_security_standard():
