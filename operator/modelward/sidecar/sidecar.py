@@ -191,9 +191,7 @@ class Sidecar:
             from modelward.sidecar.grpc.side import GrpcSide  # noqa: PLC0415 - for those who ask for it
 
             address = self._grpc_address
-            self.grpc = GrpcSide(
-                address.host, address.port, setup, self._gateway, self.instruments, self._access_log
-            )
+            self.grpc = GrpcSide(address.host, address.port, setup, self._gateway, self.instruments, self._access_log)
         await self.grpc.take(setup, chain)
         self.grpc.gateway.tracing, self.grpc.gateway.watcher = self._gateway.tracing, self._watcher
 
@@ -228,7 +226,10 @@ class Sidecar:
         if chain.upstream is not previous.upstream:
             previous.upstream.close()
         await self.listener.accept(setup.context)
-        await self._serve_grpc(setup, chain)
+        try:
+            await self._serve_grpc(setup, chain)
+        except OSError as error:
+            log.event("error", "gRPC is not served: its port cannot be listened on", why=error.strerror)
         self._note(setup)
         self.instruments.reloads.add("taken")
         self._access_log.note("configuration", generation=setup.settings.binding.generation, **_told(chain))
