@@ -298,7 +298,7 @@ def test_what_the_model_refuses_is_told(running, model):
 def test_the_model_away_slow_and_back(serve, model):
     running = serve(limits={"upstreamSeconds": 1, "drainSeconds": 5})
     assert call(port_of(running), infer()).code == Code.OK
-    model.behaviour = lambda *_: time.sleep(4)
+    model.behaviour = lambda *_: time.sleep(3) or answer()
     started = time.monotonic()
     told = call(port_of(running), infer())
     assert (told.code, details(told)[2]) == (Code.DEADLINE_EXCEEDED, "UPSTREAM_TIMEOUT")
@@ -316,14 +316,16 @@ def test_a_client_that_waits_no_longer_ends_the_call_at_the_model_too(running, m
 
     def behave(_: Any, context: Any) -> Any:
         context.add_callback(lambda: gone.append(1))
-        time.sleep(1)
+        time.sleep(1.5)
         return answer()
 
-    model.behaviour = behave
-    assert call(port_of(running), infer(), timeout=0.3).code == Code.DEADLINE_EXCEEDED
-    record = running.log(1)[0]
+    with opened(port_of(running)) as channel:
+        assert call(0, infer(), channel=channel).code == Code.OK
+        model.behaviour = behave
+        assert call(0, infer(), channel=channel, timeout=0.5).code == Code.DEADLINE_EXCEEDED
+    record = running.log(2)[1]
     assert (record["status"], record["grpc_status"]) in ((499, 1), (504, 4))
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + 5
     while not gone and time.monotonic() < deadline:
         time.sleep(0.02)
     assert gone
