@@ -48,6 +48,14 @@ def text(value: Any, form: Literal["NFC", "NFKC"] = "NFC", max_length: int = MAX
     return cleaned
 
 
+def texts(values: list[str]) -> list[str]:
+    """`text` of each of `values`; the very list where all of them are as they should be. Raises TreatmentError."""
+    whole = "".join(values)
+    if whole.isascii() and whole.isprintable() and len(whole) <= MAX_TEXT:  # then each is, and is no longer
+        return values
+    return [text(value) for value in values]
+
+
 def _thinned(value: str) -> str:
     """`value` without more combining marks in a row than any script has."""
     if value.isascii():

@@ -185,7 +185,7 @@ def _flat(data: Any) -> list[Any]:
 def _from_bytes(output: Mapping[str, Any], raw: memoryview) -> list[Any]:
     count = math.prod(output["shape"])
     if output["datatype"] == "BYTES":
-        return binary.texts(raw, count)
+        return binary.Texts(raw, count).tolist()
     elements: list[Any] = binary.numbers(output["datatype"], raw, count).tolist()
     return elements
 

@@ -18,6 +18,7 @@ from msgspec import Meta
 from modelward.privacy import sanitise
 from modelward.privacy.values import TreatmentError
 from modelward.sidecar import binary, config
+from modelward.sidecar.binary import Texts
 from modelward.sidecar.problems import Refusal
 
 MAX_RANK = 8
@@ -64,7 +65,9 @@ class BytesTensor(Tensor):
     __slots__ = ("_elements", "_list", "_raw")
     binary = True
 
-    def __init__(self, spec: "TensorSpec", shape: list[int], elements: list[str] | np.ndarray, raw: memoryview) -> None:
+    def __init__(
+        self, spec: "TensorSpec", shape: list[int], elements: list[str] | Texts | np.ndarray, raw: memoryview
+    ) -> None:
         self.spec = spec
         self.shape = shape
         self.kept = True
@@ -160,7 +163,7 @@ class TensorSpec:
         count = self._check_shape(shape)
         try:
             if self.datatype == "BYTES":
-                return self._read_texts(binary.texts(raw, count), raw, shape)
+                return self._read_texts(Texts(raw, count), raw, shape)
             array = binary.numbers(self.datatype, raw, count)
         except binary.UnfitError as error:
             raise self.refuse(str(error)) from None
@@ -168,7 +171,10 @@ class TensorSpec:
             self._check_range(array)
         return BytesTensor(self, list(shape), array, raw)
 
-    def _read_texts(self, texts: list[str], raw: memoryview, shape: Sequence[int]) -> Tensor:
+    def _read_texts(self, found: Texts, raw: memoryview, shape: Sequence[int]) -> Tensor:
+        if found.plain and found.longest <= sanitise.MAX_TEXT:
+            return BytesTensor(self, list(shape), found, raw)
+        texts = found.tolist()
         sanitised = self._sanitised(texts)
         tensor = BytesTensor(self, list(shape), sanitised, raw)
         if sanitised != texts:
@@ -230,7 +236,7 @@ class TensorSpec:
     def _sanitised(self, data: list[Any]) -> list[Any]:
         """Text in normal form, without what is not to be seen; it is what the model, and every treatment, gets."""
         try:
-            return [sanitise.text(value) for value in data]
+            return sanitise.texts(data)
         except TreatmentError as error:
             raise self.refuse(f"each element {error}.") from None
 

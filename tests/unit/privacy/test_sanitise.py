@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.privacy.sanitise import Range, text
+from modelward.privacy.sanitise import Range, text, texts
 from modelward.privacy.values import TreatmentError
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -47,6 +47,11 @@ def test_nothing_deceiving_is_left(value: str) -> None:
 )
 def test_texts(value: str, cleaned: str) -> None:
     assert text(value) == cleaned
+
+
+@given(st.lists(st.text(max_size=5), max_size=5))
+def test_many_texts_are_each_what_one_is(values: list[str]) -> None:
+    assert texts(values) == [text(value) for value in values]
 
 
 def test_compatibility_folds_full_width_letters() -> None:

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from modelward.privacy.sanitise import MAX_TEXT
 from modelward.sidecar import binary, config
-from modelward.sidecar.binary import Body
+from modelward.sidecar.binary import Body, Texts
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.schema import Outputs, Schema
 from modelward.sidecar.tensors import Tensor
@@ -189,6 +190,36 @@ def test_a_boolean_is_a_zero_or_a_one(wrong):
 )
 def test_texts_that_lie_about_their_lengths(raw, told):
     assert told in refused(v2(declared(datatype="BYTES")), of(raw, "BYTES"))
+
+
+@given(st.lists(st.text(max_size=4) | st.integers(250, 600).map(lambda size: "x" * size), min_size=1, max_size=12))
+def test_texts_are_found_where_they_lie(texts):
+    found = Texts(memoryview(packed("BYTES", texts)), len(texts))
+    assert (len(found), found.tolist()) == (len(texts), texts)
+    assert found.plain == all(text.isascii() and text.isprintable() for text in texts)
+    assert found.longest == max(len(text.encode()) for text in texts)
+
+
+def test_a_long_text_that_looks_like_short_ones_is_one():
+    """By the lowest bytes of what look like lengths these are five elements, and end where the data do."""
+    first, second = ["x"] * 256, ["a"] * 40
+    first[0] = first[131] = "\x7f"
+    second[2], second[16] = "\n", " "
+    texts = ["".join(first), "".join(second), "", "", ""]
+    raw = packed("BYTES", texts)
+    at = 0
+    for _ in texts:
+        at += 4 + raw[at]
+    assert at == len(raw)
+    assert Texts(memoryview(raw), 5).tolist() == texts
+
+
+def test_text_longer_than_any_is_refused_as_in_json():
+    schema = v2(declared(datatype="BYTES", shape=[1]))
+    entry = {"name": "x", "datatype": "BYTES", "shape": [1], "data": ["x" * (MAX_TEXT + 1)]}
+    told = refused(schema, of(entry["data"], "BYTES", shape=[1]))
+    assert "at most" in told
+    assert told == refused(schema, Body(json.dumps({"inputs": [entry]}).encode()))
 
 
 def test_text_is_sanitised_as_in_json():
