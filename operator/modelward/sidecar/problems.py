@@ -69,6 +69,18 @@ TABLE = (
         "an input is missing, undeclared, or of the wrong type, shape, range or number of bytes",
     ),
     Problem(
+        "unknown-keys",
+        409,
+        "Your public keys are not known here",
+        "an encrypted request came without its keys, and they are not kept (any more): send them along",
+    ),
+    Problem(
+        "encrypted-unfit",
+        422,
+        "The encrypted request cannot be scored",
+        "its keys, parameters, signature, age or ciphertexts are not what this model takes; `detail` says which",
+    ),
+    Problem(
         "rate-limited",
         429,
         "Too many requests",
