@@ -61,7 +61,7 @@ class Workers:
         self._weights = weights
         self._limits = limits
         self._waiting: deque[_Job] = deque()
-        self._wake = asyncio.Condition()
+        self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = 0
         self.restarts = 0
@@ -88,10 +88,9 @@ class Workers:
                 reason="queue-full",
                 headers=b"retry-after: 1\r\n",
             )
-        loop = asyncio.get_running_loop()
-        job = _Job(request, keys, done, loop.time() + self._limits.seconds)
+        job = _Job(request, keys, done, asyncio.get_running_loop().time() + self._limits.seconds)
         self._waiting.append(job)
-        loop.create_task(self._notify())  # noqa: RUF006 - it ends at once
+        self._wake.set()
         return lambda: _abandon(job)
 
     async def close(self) -> None:
@@ -102,10 +101,6 @@ class Workers:
         while self._waiting:
             self._waiting.popleft().finish(Refusal("overloaded", "The sidecar ends; try again.", reason="draining"))
 
-    async def _notify(self) -> None:
-        async with self._wake:
-            self._wake.notify()
-
     async def _keep(self) -> None:
         """One process after the other."""
         while True:
@@ -113,8 +108,17 @@ class Workers:
                 await self._live()
             except _FailedError as error:
                 log.event("error", "a process that scores encrypted requests ended", why=str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, there must be another one
+                log.fault("a process that scores encrypted requests was lost", error)
             self.restarts += 1
             await asyncio.sleep(_PAUSE_SECONDS)
+            self._expire()
+
+    def _expire(self) -> None:
+        """Tell those who have waited too long, lest they wait for a process that does not come."""
+        now = asyncio.get_running_loop().time()
+        while self._waiting and self._waiting[0].deadline < now:
+            self._waiting.popleft().finish(_late())
 
     async def _live(self) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -128,18 +132,20 @@ class Workers:
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
         pipes = (process.stdout, process.stdin)
+        gone = asyncio.create_task(process.wait())
         try:
             await self._begin(*pipes)
             self._ready += 1
             try:
-                while True:
-                    await self._serve(*pipes)
+                while (job := await self._next(gone)) is not None:
+                    await self._serve(job, *pipes)
             finally:
                 self._ready -= 1
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            await gone
+        raise _FailedError("it died while it had nothing to do")
 
     async def _begin(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         settings = msgspec.json.encode(self.settings)
@@ -147,8 +153,7 @@ class Workers:
         if status != worker.READY:
             raise _FailedError(content.decode("utf-8", "replace")[:500])
 
-    async def _serve(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        job = await self._next()
+    async def _serve(self, job: _Job, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         seconds = job.deadline - asyncio.get_running_loop().time()
         if seconds <= 0:
             job.finish(_late())
@@ -168,13 +173,18 @@ class Workers:
         finally:  # whatever came between: nobody waits for ever
             job.finish(Refusal("encrypted-unfit", "The encrypted request could not be scored.", reason="worker-died"))
 
-    async def _next(self) -> _Job:
-        while True:
-            async with self._wake:
-                await self._wake.wait_for(lambda: bool(self._waiting))
+    async def _next(self, gone: asyncio.Task[int]) -> _Job | None:
+        """The next job whose client has not gone; None when the process has."""
+        while not gone.done():
+            while self._waiting:
                 job = self._waiting.popleft()
-            if job.done is not None:  # its client has not gone
-                return job
+                if job.done is not None:
+                    return job
+            self._wake.clear()
+            woken = asyncio.create_task(self._wake.wait())
+            await asyncio.wait((woken, gone), return_when=asyncio.FIRST_COMPLETED)
+            woken.cancel()
+        return None
 
 
 def _outcome(status: bytes, content: bytes) -> bytes | Refusal:
@@ -210,7 +220,7 @@ async def _ask(
             return await source.readexactly(lengths[0]), await source.readexactly(lengths[1])
     except TimeoutError:
         raise
-    except (OSError, EOFError) as error:  # asyncio's IncompleteReadError is an EOFError
+    except (OSError, EOFError, RuntimeError) as error:  # IncompleteReadError, and uvloop's way to say «closed»
         raise _FailedError("it died, of a fault or of its limits") from error
 
 
