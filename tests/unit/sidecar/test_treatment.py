@@ -331,6 +331,20 @@ def test_v1_instances_and_predictions_are_treated(v1: Running) -> None:
     assert answer.json == {"predictions": [{"name": mine("Eve"), "age": [35, 0.0], "p": 1}]}
 
 
+def test_v1_fields_are_treated_however_deep_and_what_is_below_one_is_not_told(v1: Running) -> None:
+    instances = {"instances": [{"age": 37, "name": "Ada", "ssn": "1"}]}
+
+    def answered(predictions: Any) -> Any:
+        text = json.dumps({"predictions": predictions}).encode()
+        v1.model.behaviour = lambda connection, asked: connection.answer(text)
+        return v1.ask(instances, target="/v1/models/m:predict")
+
+    eve = Pseudonymiser(KEYS, "name")("Eve")
+    found = answered([{"patient": {"name": "Eve"}}, [[{"name": ["Eve", {"first": "Eve"}, [["Eve"]]], "p": {"q": 1}}]]])
+    assert found.json["predictions"] == [{"patient": {"name": eve}}, [[{"name": [eve, None, [[eve]]], "p": {"q": 1}}]]]
+    assert answered([[[[[[[{"name": "Eve"}]]]]]]]).status == 502  # deeper than anybody looks
+
+
 def test_v1_a_dropped_input_is_in_all_instances_or_in_none(v1: Running) -> None:
     whole, less = {"age": 37, "name": "Ada", "ssn": "1"}, {"age": 37, "name": "Ada"}
     assert v1.ask({"instances": [less, less]}, target="/v1/models/m:predict").status == 200

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import socket
 import struct
@@ -185,6 +187,39 @@ def test_a_full_queue_is_503_and_the_rest_is_served(run):
     statuses = [answer.status for answer in answers]
     assert statuses.count(200) == 3
     assert [answer.problem for answer in answers if answer.status != 200] == ["overloaded"] * 2
+
+
+def test_a_full_pipe_of_the_access_log_holds_no_request_up(run):
+    """Nobody reads it: a thread waits in the write, requests do not, and every line arrives once somebody does."""
+    running: Running = run()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    capacity = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    os.write(writing, b"\n" * capacity)
+    output = running.sidecar._output
+    output.descriptor, before = writing, output.descriptor
+    sent = 'modelward_telemetry_total{sink="access-log",outcome="sent"}'
+    try:
+        began = time.monotonic()
+        for _ in range(20):
+            assert running.ask(infer()).status == 200
+        assert time.monotonic() - began < 5
+        assert running.metric(sent) == 0
+        read = b""
+        for _ in range(100):
+            with contextlib.suppress(BlockingIOError):
+                read += os.read(reading, 65536)
+            if running.metric(sent) == 20:
+                break
+            time.sleep(0.05)
+        assert running.metric(sent) == 20
+        with contextlib.suppress(BlockingIOError):
+            read += os.read(reading, 65536)
+        assert sum(b'"status":200' in line for line in read.splitlines()) == 20
+    finally:
+        output.descriptor = before
+        os.close(reading)
+        os.close(writing)
 
 
 def test_a_dead_sink_of_the_access_log_fails_no_request(run, tmp_path):

@@ -15,7 +15,7 @@ ROWS = [
     for line in (ROOT / "docs" / "explanation" / "trouble.md").read_text(encoding="utf-8").splitlines()
     if line.startswith("|") and not line.startswith(("|---", "| trouble"))
 ]
-NAMED = re.compile(r"`(unit/sidecar/\w+\.py)::(\w+)`")
+NAMED = re.compile(r"`((?:unit/sidecar|unit/controller|integration)/\w+\.py)::(\w+)`")
 
 
 @cache
@@ -34,9 +34,15 @@ def test_each_trouble_names_tests_that_exist(row: list[str]) -> None:
     assert [name for file, name in named if not (name.startswith("test_") and name in _tests(file))] == []
 
 
+def test_each_test_is_named_once() -> None:
+    named = [name for row in ROWS for name in NAMED.findall(row[2])]
+    assert len(named) == len(set(named))
+
+
 def test_the_list_is_whole() -> None:
     """What must not be missing, by a word of its row."""
     text = "\n".join(row[0].lower() for row in ROWS)
     for word in ("dead", "slow", "full", "resets", "garbage", "slow-loris", "10,000 idle", "at the limit", "over it",
-                 "certificates", "keys rotated", "sigterm under load", "configuration changed", "bad"):  # fmt: skip
+                 "certificates", "keys rotated", "sigterm under load", "configuration changed", "bad",
+                 "reached without it"):  # fmt: skip
         assert word in text, word
