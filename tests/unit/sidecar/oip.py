@@ -17,8 +17,11 @@ from google.protobuf import descriptor_pb2
 from tests.unit.sidecar.harness import Running, settings, token
 from tests.unit.sidecar.oip_messages import PACKAGE, POOL, SERVICE, answer, declare, message
 
-pytest.importorskip("h2", reason="not what requirements/dev.txt says: make setup")
-grpc = pytest.importorskip("grpc", reason="not what requirements/dev.txt says: make setup")
+_WHY = "not what requirements/dev.txt says: make setup"
+h2 = pytest.importorskip("h2", reason=_WHY)
+for _part in ("config", "connection", "events", "exceptions", "settings"):
+    pytest.importorskip(f"h2.{_part}")
+grpc = pytest.importorskip("grpc", reason=_WHY)
 
 
 @dataclass

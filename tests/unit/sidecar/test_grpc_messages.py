@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.sidecar import binary, config
-from modelward.sidecar.grpc import contents, framing, messages, routes, status, wire
+from modelward.sidecar.grpc import contents, frames, framing, messages, routes, status, wire
 from modelward.sidecar.problems import BY_SLUG, Refusal
 from modelward.sidecar.schema import Schema
 from tests.unit.sidecar.oip_messages import Contents, InferRequest, InferResponse, Parameter, infer, message
@@ -224,3 +224,28 @@ def test_a_head_is_small_beside_its_data() -> None:
     content, _ = body.split()
     assert msgspec.json.decode(content)["inputs"][0]["parameters"] == {"binary_data_size": 24}
     assert b"1.25" not in content
+
+
+FRAME = st.tuples(st.sampled_from([0, 1, 3, 6, 9, 200]), st.integers(0, 255), st.binary(max_size=60))
+
+
+@given(st.lists(FRAME, max_size=20), st.integers(1, 30))
+def test_frames_are_counted_however_they_are_cut(told: list[tuple[int, int, bytes]], size: int) -> None:
+    sent = b"p" * 24 + b"".join(
+        len(payload).to_bytes(3, "big") + bytes((kind, flags)) + b"\0\0\0\1" + payload for kind, flags, payload in told
+    )
+    meter = frames.Meter(24, 1 << 20)
+    counted = sum(meter.idle(sent[start : start + size]) for start in range(0, len(sent), size))
+    wanted = [
+        kind for kind, flags, payload in told if (len(payload) < 32 and not flags & 1 if kind == 0 else kind != 1)
+    ]
+    assert counted == len(wanted)
+
+
+def test_a_frame_that_is_too_large_is_known_by_its_first_bytes() -> None:
+    with pytest.raises(frames.FramesError):
+        frames.Meter(0, 100).idle(b"\0\x40\1\0\0\0\0\0\1")
+    meter = frames.Meter(0, 100)
+    assert meter.idle(b"\0\0\x40\1\0\0\0\0\1" + bytes(64)) == 0
+    with pytest.raises(frames.FramesError):
+        meter.idle(b"\0\0\x40\x09\0\0\0\0\1")

@@ -16,7 +16,7 @@ from h2.exceptions import ProtocolError
 from modelward.sidecar import caller
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange, Outcome, Response, Stream
 from modelward.sidecar.grpc import framing, status
-from modelward.sidecar.grpc.http2 import Headers, Peer, goaway
+from modelward.sidecar.grpc.http2 import Headers, Peer
 from modelward.sidecar.grpc.upstream import Failed
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.protocol import Server
@@ -73,12 +73,14 @@ class Connection(Peer):
         tls = transport.get_extra_info("ssl_object")
         certificate = tls.getpeercert() if tls is not None else None
         self._certificate = caller.from_certificate(certificate) if certificate else None
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            self.over = True
+            transport.close()
+            return
         super().connection_made(transport)
         server.connections.add(self)
-        if tls is not None and tls.selected_alpn_protocol() != "h2":
-            self.transport.abort()
-        elif len(server.connections) > server.limits.connections:
-            self.transport.write(goaway(0, ErrorCodes.ENHANCE_YOUR_CALM))
+        if len(server.connections) > server.limits.connections:
+            self.go_away(0, ErrorCodes.ENHANCE_YOUR_CALM)
             self._end("too many connections")
         else:
             self._idle(server.limits.head_seconds)
@@ -99,7 +101,7 @@ class Connection(Peer):
     def drain(self) -> None:
         """End the connection soon: calls that are on their way are still answered, and clients told to send no more."""
         if not self.over and self._leave_at == _NEVER:
-            self.transport.write(goaway(_ANY_STREAM))
+            self.go_away(_ANY_STREAM)
             self._leave_at = self._server.clock() + _DRAIN_SECONDS
             self.deadline = min(self.deadline, self._leave_at)
 
@@ -108,13 +110,13 @@ class Connection(Peer):
         now = self._server.clock()
         if now >= self._leave_at and not self._left:
             self._left = True
-            self.transport.write(goaway(self.h2.highest_inbound_stream_id))
+            self.go_away(self.h2.highest_inbound_stream_id)
         for stream in list(self._streams.values()):
             if stream.deadline <= now or (self._left and not stream.exchange.complete):
                 self._expire(stream)
         if not self._streams and (self._left or now >= self._idle_until):
             if not self._left:
-                self.transport.write(goaway(self.h2.highest_inbound_stream_id))
+                self.go_away(self.h2.highest_inbound_stream_id)
             self._end("idle")
             return
         self.flush()

@@ -20,6 +20,7 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame
 
 from modelward.sidecar import log
+from modelward.sidecar.grpc.frames import FramesError, Meter
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -27,17 +28,12 @@ MAX_STREAMS = 100  # at a time, on one connection
 _SLICE = 16 << 10  # bytes that are read before the budget is looked at again
 _STREAM_WINDOW = 256 << 10
 _CONNECTION_WINDOW = 1 << 20
-_SMALL = 32  # a piece of a body that is not its last should have more bytes
+_PREFACE_BYTES = 24  # of a client
 
 _BUDGET = 1000.0
 _A_SECOND = 10.0
 _AN_ANSWER = 16.0
 _BYTES_A_FRAME = 4096  # a peer may open its windows, and reports so, as often as this many bytes are sent to it
-
-_CHARGED = (
-    events.WindowUpdated, events.PingReceived, events.RemoteSettingsChanged, events.PriorityUpdated,
-    events.StreamReset, events.UnknownFrameReceived, events.TrailersReceived, events.AlternativeServiceAvailable,
-)  # fmt: skip
 _GOAWAY = struct.Struct(">BHBBIII")
 
 
@@ -84,6 +80,7 @@ class Peer(asyncio.Protocol):
         )
         # What is a little too large is refused by a status; only what is absurd ends the connection.
         self.h2.decoder.max_header_list_size = 4 * header_bytes
+        self._meter = Meter(0 if client else _PREFACE_BYTES, 4 * header_bytes)
         self._unsent: dict[int, _Unsent] = {}
         self._blocked = False  # the other end does not read
         self.over = False  # nothing is read or written any more
@@ -104,11 +101,12 @@ class Peer(asyncio.Protocol):
         for start in range(0, len(data), _SLICE):
             if self.over:
                 return
+            piece = data[start : start + _SLICE]
             try:
-                for event in self.h2.receive_data(data[start : start + _SLICE]):
-                    self._charge(event)
+                self._budget -= self._meter.idle(piece)
+                for event in self.h2.receive_data(piece):
                     self._take(event)
-            except ProtocolError:
+            except (ProtocolError, FramesError):
                 self._end("it does not speak HTTP/2 as the standard has it")
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, this connection is at its end
@@ -116,7 +114,7 @@ class Peer(asyncio.Protocol):
                 self._end("a fault in the sidecar")
                 return
             if self._budget < 0 and not self._refill():
-                self.transport.write(goaway(self.h2.highest_inbound_stream_id, ErrorCodes.ENHANCE_YOUR_CALM))
+                self.go_away(self.h2.highest_inbound_stream_id, ErrorCodes.ENHANCE_YOUR_CALM)
                 self._end("it makes work and asks for nothing")
                 return
         self.flush()
@@ -155,6 +153,11 @@ class Peer(asyncio.Protocol):
         data = self.h2.data_to_send()
         if data and not self.over:
             self.transport.write(data)
+
+    def go_away(self, last: int, code: int = ErrorCodes.NO_ERROR) -> None:
+        """Say that nothing above stream `last` will be answered. h2 would take nothing more after one of its own."""
+        self.flush()
+        self.transport.write(_GOAWAY.pack(0, 8, 7, 0, 0, last, code))
 
     def send(self, stream: int, body: bytes, then: Callable[[], None]) -> None:
         """Send `body` on `stream`, as fast as the other end lets it; then call `then`, which may send the end.
@@ -211,12 +214,6 @@ class Peer(asyncio.Protocol):
 
     # --- patience
 
-    def _charge(self, event: events.Event) -> None:
-        if isinstance(event, _CHARGED) or (
-            isinstance(event, events.DataReceived) and len(event.data) < _SMALL and event.stream_ended is None
-        ):
-            self._budget -= 1
-
     def _refill(self) -> bool:
         now = time.monotonic()
         self._budget = min(_BUDGET, self._budget + (now - self._filled) * _A_SECOND)
@@ -228,8 +225,3 @@ class Peer(asyncio.Protocol):
         self.over = True
         self.transport.close()
         self.lost(why)
-
-
-def goaway(last: int, code: int = 0) -> bytes:
-    """A GOAWAY frame. h2 would take no more requests after one of its own; these leave the state as it is."""
-    return _GOAWAY.pack(0, 8, 7, 0, 0, last, code)
