@@ -36,8 +36,9 @@ test-sidecar: setup ## The sidecar over real sockets, in real time: troubles, ti
 test-conformance: setup ## Public corpora, where they are to be had
 	$(PY) -m tests.stages conformance
 
-conformance-oip: setup build/conformance/.ready build/kserve/.ready ## The inference protocol's OpenAPI against real model servers behind the sidecar; minutes the first time
+conformance-oip: setup build/conformance/.ready build/kserve/.ready ## The inference protocol, REST and gRPC, against real model servers behind the sidecar; minutes the first time
 	$(PY) -m tests.conformance.oip
+	$(PY) -m tests.conformance.oip_grpc
 
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 	$(PY) -m tests.stages integration
