@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from modelward.detect.critical import chi_square_upper, kolmogorov_upper
 from modelward.detect.encoding import Array
-from modelward.detect.space import Features, Space, numbers
+from modelward.detect.space import Features, Frame, numbers
 from modelward.detect.summary import BINS, Summary
 
 Counts = npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ class Drifting(NamedTuple):
 class Drift:
     """Drift against one summary.
 
-    `features` makes encoded rows comparable for the joint test, as for `Space.of`.
+    `features` makes encoded rows comparable for the joint test, as for `Frame.of`.
 
     Memory: LOOKS + 2 histograms (d x at least BINS, 8 bytes) and the rows of an eighth of a window. After a restart the
     window fills anew: there is no verdict before `window` rows.
@@ -208,8 +208,8 @@ class _Joint:
     """
 
     def __init__(self, summary: Summary, window: int, level: float, features: Features) -> None:
-        self._space = Space.of(summary, features)
-        reference = self._space.standard(summary.sample)
+        self._frame = Frame.of(summary, features)
+        reference = self._frame.standard(summary.sample)
         rng = np.random.default_rng(0)
         one, other = (reference[rng.integers(len(reference), size=2000)] for _ in range(2))
         width = float(np.median(np.sqrt(((one - other) ** 2).sum(axis=1)))) or 1.0
@@ -224,7 +224,7 @@ class _Joint:
 
     def embed(self, rows: Array) -> Array:
         """The kernel's features of encoded rows (n, d): (n, 2 * _FREQUENCIES)."""
-        return self._embed(self._space.standard(rows))
+        return self._embed(self._frame.standard(rows))
 
     def _embed(self, standard: Array) -> Array:
         angles = standard @ self._frequencies

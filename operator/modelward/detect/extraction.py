@@ -1,9 +1,11 @@
 """Extraction: is somebody copying the model by asking it?
 
-Four tests on what one party has asked, none of which needs the model's answers:
+Five tests on what one party has asked, none of which needs the model's answers:
 
 - *strange*: queries unlike the data, as random, synthetic or borrowed ones are: farther from all of the reference than
   nine in ten ordinary rows, more often than one in five times. What varies or repeats an earlier query does not count;
+- *blended*: queries mixed of real rows: nearer to the middle than the rows about them, as only one ordinary row in ten
+  is, more often than one in five times;
 - *close*: queries that vary earlier ones, as Jacobian augmentation (Papernot and others, 2017), line searches and
   boundary attacks make them: nearer to an earlier query than the nearest twentieth of ordinary rows lie to each other,
   more often than one in ten times. Exact repetitions do not count: they tell nothing new;
@@ -17,12 +19,12 @@ Four tests on what one party has asked, none of which needs the model's answers:
   anybody's, and only how much one party may learn in a period can be bounded.
 
 A party is a client, and also a network (/24, /48) and an issuer, which joins identities that one attacker splits.
-Strange and close rows count for all three; a finding is raised by such a row alone, so that the innocent of a network
-go on. Distances are watched per client. Coverage has one budget for a client, and one for networks and issuers that is
-off unless given: many honest callers of one issuer cover everything together.
+Strange, blended and close rows count for all three; a finding is raised by such a row alone, so that the innocent of a
+network go on. Distances are watched per client. Coverage has one budget for a client, and one for networks and issuers
+that is off unless given: many honest callers of one issuer cover everything together.
 
-What is controlled: while a party's rows are independent and within the two shares above, *strange* and *close* have on
-average at least `HORIZON * TESTS / rate` rows between false findings each (see `cusum`); *distances* is cut where a
+What is controlled: while a party's rows are independent and within those shares, *strange*, *blended* and *close* have
+on average at least `HORIZON * TESTS / rate` rows between false findings each (see `cusum`); *distances* is cut where a
 normal tail of simulated ordinary sessions leaves the same; so a client of HORIZON ordinary rows has a false finding
 with a chance of about `rate` at most, and far less where its rows are as the baseline's, not just within the shares.
 """
@@ -40,10 +42,11 @@ from modelward.detect.cusum import Cusum
 from modelward.detect.encoding import Array
 from modelward.detect.space import SAME, Places, Space, distances
 
-Test = Literal["strange", "close", "distances", "coverage"]
+Kind = Literal["strange", "blended", "close"]  # of a query
+Test = Kind | Literal["distances", "coverage"]
 
 HORIZON = 1000  # rows
-TESTS = 7  # strange and close in three scopes, distances in one
+TESTS = 10  # strange, blended and close in three scopes, distances in one
 HISTORY = 128  # queries remembered of a party
 SAMPLE = 100  # distances that are tested together
 EVERY = 10  # new distances between two such tests
@@ -66,19 +69,19 @@ class _Party:
 
     __slots__ = (
         "began",
-        "close",
         "covered",
         "distances",
         "kept",
         "measured",
         "store",
-        "strange",
+        "sums",
         "unusual",
         "varied",
     )
 
     def __init__(self, landmarks: int) -> None:
-        self.strange = self.close = self.unusual = 0.0
+        self.sums: dict[Kind, float] = {"strange": 0.0, "blended": 0.0, "close": 0.0}
+        self.unusual = 0.0
         self.covered = np.zeros(landmarks, dtype=np.bool_)
         self.store: Places = np.empty((0, 0), dtype=np.float32)  # grows by doubling
         self.kept = 0  # places in it
@@ -114,12 +117,15 @@ class Extraction:
         seed: int = 0,
     ) -> None:
         self._space = space
-        self._strange = Cusum.of(0.2, 0.6, HORIZON * TESTS / rate)
-        self._close = Cusum.of(0.1, 0.5, HORIZON * TESTS / rate)
+        trials = HORIZON * TESTS / rate
+        self._tests: dict[Kind, Cusum] = {
+            "strange": Cusum.of(0.2, 0.6, trials),
+            "blended": Cusum.of(0.2, 0.6, trials),
+            "close": Cusum.of(0.1, 0.5, trials),
+        }
         self._unusual = _session_limit(space.landmarks, rate / (HORIZON / EVERY * TESTS))
         self._budgets = {"client": budget, "network": group_budget, "issuer": group_budget}
         self._rng = np.random.default_rng(seed)
-        self._squares = np.einsum("ij,ij->i", space.landmarks, space.landmarks)
         most = {"client": clients, "network": clients, "issuer": max(1, clients // 8)}
         self._parties = {scope: Remembered(most[scope], self._new) for scope in _SCOPES}
 
@@ -129,22 +135,21 @@ class Extraction:
     def add(self, caller: Caller, rows: Array, now: float) -> tuple[Finding, ...]:
         """The rows (n, d) of one request; the findings that they raise, greatest first."""
         places = self._space.place(rows)
-        to_landmarks = self._to_landmarks(places)
-        covers: npt.NDArray[np.bool_] = np.logical_or.reduce(to_landmarks <= self._space.typical + SAME, axis=0)
-        strange = (to_landmarks.min(axis=1) > self._space.strange).tolist()
+        apart = self._space.to_landmarks(places)
+        covers: npt.NDArray[np.bool_] = np.logical_or.reduce(apart <= self._space.typical + SAME, axis=0)
         step = max(1, -(-len(places) // MAX_ROWS))
+        sample, apart = places[::step], apart[::step]
+        strange = (apart.min(axis=1) > self._space.strange).tolist()
+        blended = (self._space.outwardness(sample, apart) < self._space.inward).tolist()
         found: list[Finding] = []
         for scope in _SCOPES:
             party = self._parties[scope].of(caller.key(scope))
-            hits = {
-                self._ask(party, place, far, scope) for place, far in zip(places[::step], strange[::step], strict=True)
-            }
-            scores: dict[Test, float] = {
-                "strange": self._strange.score(party.strange) if "strange" in hits else 0.0,
-                "close": self._close.score(party.close) if "close" in hits else 0.0,
-                "distances": party.unusual,
-                "coverage": self._cover(party, covers, scope, now),
-            }
+            hits: set[Kind] = set()
+            for place, far, mixed in zip(sample, strange, blended, strict=True):
+                hits |= self._ask(party, place, {"strange": far, "blended": mixed}, scope)
+            scores: dict[Test, float] = {kind: self._tests[kind].score(party.sums[kind]) for kind in hits}
+            scores["distances"] = party.unusual
+            scores["coverage"] = self._cover(party, covers, scope, now)
             found.extend(Finding(test, scope, score) for test, score in scores.items() if score > 1.0)
         return tuple(sorted(found, key=lambda finding: -finding.score))
 
@@ -156,26 +161,21 @@ class Extraction:
         """Forget what a client has asked: its owner vouches for it."""
         self._parties["client"].drop(caller.key("client"))
 
-    def _to_landmarks(self, places: Places) -> Array:
-        landmarks = self._space.landmarks
-        own = np.einsum("ij,ij->i", places, places)
-        squares: Array = own[:, np.newaxis] + self._squares - 2 * (places @ landmarks.T)
-        return np.sqrt(np.maximum(squares, 0.0))
-
-    def _ask(self, party: _Party, place: Places, far: bool, scope: Scope) -> Test | None:  # noqa: FBT001
-        """Compare one query with earlier ones; the test that it is a hit of."""
+    def _ask(self, party: _Party, place: Places, kinds: dict[Kind, bool], scope: Scope) -> set[Kind]:
+        """Compare one query with earlier ones; what it is a hit of."""
         nearest = float(distances(party.store[: party.kept], place).min()) if party.kept else math.inf
         if nearest <= SAME:
-            return None
-        varies = nearest < self._space.near
-        party.close = self._close.after(party.close, varies)
+            return set()
         if scope == "client" and party.kept:
             self._watch_distances(party, nearest)
-        if varies:  # of a strange row they are no more strange rows
-            return "close"
-        party.strange = self._strange.after(party.strange, far)
-        self._remember(party, place)
-        return "strange" if far else None
+        varies = nearest < self._space.near
+        # A variant of a strange row is no further strange row.
+        tried: dict[Kind, bool] = {"close": True} if varies else {"close": False, **kinds}
+        for kind, hit in tried.items():
+            party.sums[kind] = self._tests[kind].after(party.sums[kind], hit)
+        if not varies:
+            self._remember(party, place)
+        return {kind for kind, hit in tried.items() if hit}
 
     def _watch_distances(self, party: _Party, nearest: float) -> None:
         party.distances[party.measured % SAMPLE] = nearest
