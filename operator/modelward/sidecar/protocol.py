@@ -171,6 +171,7 @@ class Connection(asyncio.Protocol):
         while self._pending:
             exchange = self._pending.popleft()
             self._finish(exchange, CLIENT_GONE, exchange.sent)
+        self._reader.close()
 
     # --- the reader's callbacks
 

@@ -148,6 +148,11 @@ class RequestReader:
         self._arrived = now
         self.on_message_complete()
 
+    def close(self) -> None:
+        """Nothing more will be read. The parser and the sink refer back to here: together they would stay in memory."""
+        del self._parser, self._sink
+        self._finished = None
+
     # --- httptools' callbacks
 
     def on_message_begin(self) -> None:

@@ -260,6 +260,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._stream is not None:
             self._stream.end(_bad("broken-off", "The model server broke off before its answer was whole."))
         call, self.call = self.call, None
+        del self._parser  # it refers back to here
         if call is None or call.done is None:
             self._upstream.lost(self, None)
         elif self._used and not self._status and not call.fresh:
