@@ -38,8 +38,7 @@ from modelward.detect.extraction import Extraction
 from modelward.detect.membership import Membership
 from modelward.detect.space import Space
 from tests.bench.load import wait_until_ready
-from tests.bench.peers import Peer
-from tests.bench.sidecar import started, wait_for_port
+from tests.bench.sidecar import started
 
 WIDTH, WHITE = 64, 16.0
 ISSUERS = ("clinic", "partner", "lab", "agency")
@@ -145,7 +144,12 @@ def model_server() -> Iterator[int]:
     """The owner's model in a process of its own, by the Open Inference Protocol."""
     port = free_port()
     with started([sys.executable, "-m", "tests.bench.digits_service", "--serve-model", str(port)]) as process:
-        wait_for_port(Peer("the model", [], port), process)
+        for _ in range(300):  # it is trained first
+            if process.poll() is not None:
+                raise RuntimeError(f"the model ended: {(process.stderr.read() if process.stderr else b'')[-2000:]!r}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
         yield port
 
 

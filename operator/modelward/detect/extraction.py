@@ -157,6 +157,11 @@ class Extraction:
         """The share of the reference that a party has covered in the running period."""
         return float(self._parties[scope].of(caller.key(scope)).covered.mean())
 
+    def standing(self, caller: Caller) -> float:
+        """How near a client's own queries are to a finding (1.0), whatever its network's are; of coverage, nothing."""
+        party = self._parties["client"].of(caller.key("client"))
+        return max(party.unusual, *(test.score(party.sums[kind]) for kind, test in self._tests.items()))
+
     def release(self, caller: Caller) -> None:
         """Forget what a client has asked: its owner vouches for it."""
         self._parties["client"].drop(caller.key("client"))

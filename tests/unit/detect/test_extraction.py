@@ -140,6 +140,16 @@ def test_the_innocent_of_a_network_go_on(space):
     assert all(extraction.add(caller(2), row[np.newaxis], 0.0) == () for row in usual[:20])
 
 
+def test_what_a_network_does_does_not_raise_a_clients_own_standing(space):
+    extraction = Extraction(space)
+    noise = np.random.default_rng(26).uniform(-5, 5, size=(40, WIDTH))
+    for at, row in enumerate(noise):
+        extraction.add(caller(at), row[np.newaxis], 0.0)
+    assert 0 < extraction.standing(caller(0)) < 0.2
+    extraction.add(caller(0), noise[:20] + 1, 0.0)
+    assert extraction.standing(caller(0)) > 1
+
+
 def test_coverage_is_a_budget_for_a_period(space):
     extraction = Extraction(space, budget=0.3)
     rows = ordinary(3000, 9)
