@@ -74,7 +74,7 @@ class Evasion:
         """The rows that were asked, and those that were not."""
         return (len(self._squeezers) + 1, 1)
 
-    def taught(self, rows: Array, given: Answers) -> Self:
+    def taught(self, rows: Array, given: Answers, probed: Answers) -> Self:  # noqa: ARG002 - those of rows are enough
         """The same, knowing the model's answers to the ordinary `rows`."""
         taught = copy(self)
         taught._reference, taught._known = self._placed(rows), given  # noqa: SLF001 - its own

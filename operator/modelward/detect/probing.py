@@ -52,8 +52,8 @@ class Probe(Protocol):
     def groups(self) -> tuple[int, ...]:
         """How many of the measures, in order, tell of one thing."""
 
-    def taught(self, rows: Array, given: Answers) -> Self:
-        """The same, knowing the model's answers to the ordinary `rows` (n, d)."""
+    def taught(self, rows: Array, given: Answers, probed: Answers) -> Self:
+        """The same, knowing the model's answers to the ordinary `rows` (n, d) and to their probes."""
 
     def probes(self, rows: Array, rng: np.random.Generator) -> Array:
         """The rows to ask as well: (n * extra, d), those of the first of `rows` (n, d) first."""
@@ -237,7 +237,7 @@ class Learning:
         """
         if self._form is None:
             raise ProbeError("there are no reference rows to learn from")
-        probe = self._probe.taught(np.concatenate(self._rows), joined(self._given))
+        probe = self._probe.taught(np.concatenate(self._rows), joined(self._given), joined(self._probed))
         answered = zip(self._rows, self._given, self._probed, strict=True)
         measures = np.concatenate([probe.measures(rows, given, probed) for rows, given, probed in answered])
         tails = Tails.fit(measures, probe.groups, self._rate)
