@@ -59,6 +59,9 @@ bench-admission: setup ## What the webhook and the backstop cost, on a real API 
 bench-sidecar: .venv/.bench ## The sidecar beside Envoy, nginx and HAProxy: CPU a request, latency, memory
 	$(PY) -m tests.bench.sidecar --out docs/benchmarks/sidecar.md
 
+bench-backdoor: setup build/attacks/.ready ## Backdoored classifiers of digits; what is found of inputs with the trigger; writes docs/benchmarks/backdoor.md
+	PYTHONPATH=operator build/attacks/bin/python -m tests.bench.backdoor --out docs/benchmarks/backdoor.md
+
 bench-extraction: setup build/attacks/.ready ## Copying a classifier through the sidecar, and 1,000 honest sessions; writes docs/benchmarks/extraction.md
 	PYTHONPATH=operator build/attacks/bin/python -m tests.bench.extraction --out docs/benchmarks/extraction.md
 
@@ -132,4 +135,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) pyproject.toml --extra sidecar --extra jobs --group attacks -o requirements/attacks.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 
-.PHONY: help demo test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-sidecar bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -20,7 +20,7 @@ from modelward.detect.encoding import Array
 from modelward.detect.probing import MAX_EXTRA, ProbeError
 from modelward.detect.surroundings import Surroundings
 
-DEFAULT_EXTRA: Final = 16
+DEFAULT_EXTRA: Final = 32
 OVERLAYS: Final = 3
 
 
