@@ -55,7 +55,7 @@ class Found:
 
     @property
     def replicas(self) -> int | None:
-        """Among how many pods its limits are divided, where one is down that they count together in."""
+        """Among how many pods a rate limit is divided while the server that counts for all of them is away."""
         return sharing(self.item, self.pods) if self.item and self.target else None
 
     @property
