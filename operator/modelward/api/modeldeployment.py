@@ -477,6 +477,7 @@ class Detector(Part):
     model_config = ConfigDict(
         json_schema_extra=cel(
             ("!has(self.window) || self.type == 'Drift'", "window is for Drift alone"),
+            ("!has(self.coverage) || self.type == 'Extraction'", "coverage is for Extraction alone"),
             (
                 "has(self.extraCalls) == (self.type in ['Evasion', 'Backdoor'])",
                 "Evasion and Backdoor need extraCalls, how often they may ask the model again; it is for them alone",
@@ -502,6 +503,13 @@ class Detector(Part):
         ge=100,
         le=100_000,
         description="For Drift: so many rows are compared with the baseline. Not given: 1000.",
+    )
+    coverage: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="For Extraction: the share of the baseline's reference rows whose surroundings one client may ask"
+        " about in a day: a budget for whoever asks like everybody else. Not given: no budget. Example: 0.5.",
     )
     extra_calls: int | None = Field(
         default=None,

@@ -32,7 +32,10 @@ from modelward.planner.upstream import grpc_port_of, model_name_of, port_of, pro
 from modelward.privacy.hierarchy import HierarchyError
 
 _HONOURED = frozenset(
-    ("Ensemble", "Mahalanobis", "NearestNeighbours", "Autoencoder", "IsolationForest", "Tails")
+    (
+        *("Ensemble", "Mahalanobis", "NearestNeighbours", "Autoencoder", "IsolationForest", "Tails"),
+        *("Drift", "Extraction", "Membership", "Output"),
+    )
 )  # detectors that the sidecar has; of the rest it says so below
 
 Policy = dict[str, Any]
@@ -319,6 +322,8 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
     for index, detector in enumerate(monitoring.detectors):
         if detector.type not in _HONOURED:
             yield f"spec.monitoring.detectors[{index}].type {detector.type}"
+        if detector.type == "Output":  # it looks at answers alone
+            continue
         if not monitoring.baseline:
             yield f"spec.monitoring.detectors[{index}] without spec.monitoring.baseline"
         if not md.spec.schema_ or not md.spec.schema_.inputs:

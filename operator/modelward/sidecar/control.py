@@ -35,7 +35,8 @@ class Control:
     Args:
         key: the raw 32-byte Ed25519 public key of the controller.
         model: namespace/name.
-        quarantines: whom to hold or let go.
+        quarantines: whom to hold.
+        release: lets every client of a name go; how many were held.
         report: what there is to tell.
         note: told what was done, for the access log.
         clock: seconds since the epoch.
@@ -46,6 +47,7 @@ class Control:
         key: bytes,
         model: str,
         quarantines: Quarantines,
+        release: Callable[[str], int],
         report: Callable[[], Report],
         note: Callable[..., None],
         clock: Callable[[], float] = time.time,
@@ -53,6 +55,7 @@ class Control:
         self._key = Ed25519PublicKey.from_public_bytes(key)
         self._model = model
         self._quarantines = quarantines
+        self._let_go = release
         self._report = report
         self._note = note
         self._clock = clock
@@ -89,7 +92,7 @@ class Control:
         return _answer(self._report())
 
     def _release(self, asked: Release) -> Done:
-        clients = self._quarantines.release(asked.client)
+        clients = self._let_go(asked.client)
         self._note("released", client=asked.client, clients=clients)
         return Done(clients)
 

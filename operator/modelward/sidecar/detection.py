@@ -1,50 +1,147 @@
-"""The detectors of one configuration, built from its baseline and the declared inputs."""
+"""The detectors of one configuration, built from its baseline and the declared inputs, and asked together."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import get_args
 
+from modelward.detect import clients
 from modelward.detect.baseline import Baseline, BaselineError, from_bytes
-from modelward.sidecar import config
+from modelward.detect.observed import RateWatch
+from modelward.incidents import Drifted, Rate
+from modelward.sidecar import config, log
+from modelward.sidecar.binary import Body
 from modelward.sidecar.columns import Columns
+from modelward.sidecar.exchange import Exchange
+from modelward.sidecar.problems import Refusal
 from modelward.sidecar.screening import Screen
-from modelward.sidecar.tensors import TensorSpec
+from modelward.sidecar.tensors import Tensor, TensorSpec
+from modelward.sidecar.verdict import Verdict
+from modelward.sidecar.watch import WATCH_TYPES, Watch, watchers
+from modelward.sidecar.watchers import Facts
 
-_INPUT_TYPES = get_args(config.InputType)
+INPUT_TYPES: tuple[str, ...] = get_args(config.InputType)
+_MOST_SHIFTS = 32  # that the metrics tell, however many columns there are
+_network_of = lru_cache(maxsize=4096)(clients.network_of)
 
 
 class Detection:
-    """What watches a model's requests. `screen`: the detectors of single rows, None if none is asked for.
+    """What watches a model's requests and answers. A verdict comes with reasons where the policies let values be seen.
 
-    `fitted`: when the baseline was made, where it says so. `explains`: verdicts come with their reasons.
+    `screen`: the detectors of single rows; `watch`: those that remember; `needs_answers`: they want to see answers as
+    well; `fitted`: when the baseline was made, where it says so.
 
     Raises:
         ConfigError: no baseline or no declared inputs to go with a detector, or they do not fit one another.
     """
 
     def __init__(
-        self,
-        screening: config.Screening,
-        content: bytes | None,
-        declared: Mapping[str, TensorSpec] | None,
-        *,
-        explains: bool = False,
+        self, settings: config.Config, content: bytes | None, declared: Mapping[str, TensorSpec] | None
     ) -> None:
-        asked = screening.detectors
-        if len({each.type for each in asked}) != len(asked):
+        self._settings = settings
+        screening = settings.screening
+        asked = {each.type: each for each in screening.detectors}
+        if len(asked) != len(screening.detectors):
             raise config.ConfigError("a detector is asked for twice; keep one of its type")
-        self.fitted = ""
+        of_rows = [each for each in asked.values() if each.type in INPUT_TYPES]
+        watching = [each for each in asked.values() if each.type in WATCH_TYPES]
+        comparing = next((name for name in asked if name != "Output"), None)
+        baseline = None if comparing is None else _baseline(comparing, content)
+        self._columns = None if baseline is None else _columns(str(comparing), baseline, declared)
+        self.fitted = "" if baseline is None else baseline.origin.fitted
         self.screen: Screen | None = None
-        of_rows = [each for each in asked if each.type in _INPUT_TYPES]
-        if of_rows:
-            baseline = _baseline(of_rows[0].type, content)
-            columns = _columns(of_rows[0].type, baseline, declared)
-            self.fitted = baseline.origin.fitted
-            self.screen = Screen(screening, of_rows, baseline, columns, explains=explains)
+        self._rates: list[RateWatch] = []
+        if of_rows and baseline is not None and self._columns is not None:
+            self.screen = Screen(screening, of_rows, baseline, self._columns, explains=settings.record_values)
+            self._rates = [RateWatch(rate) for rate in self.screen.rates]
+        self.watch: Watch | None = None
+        if watching:
+            self.watch = Watch(screening, settings.upstream.protocol, dict(watchers(watching, baseline)))
+        self.needs_answers = self.watch is not None and self.watch.needs_answers
 
-    def rates(self) -> str:
+    def inherit(self, previous: "Detection") -> None:
+        """Go on remembering where the configuration before this one stopped, for the detectors that are the same."""
+        before, now = previous._settings, self._settings  # noqa: SLF001 - its own kind
+        if [_compared(before), before.upstream.model] != [_compared(now), now.upstream.model]:
+            return
+        if previous.screen is not None and self.screen is not None and previous.screen.same(self.screen):
+            self._rates = previous._rates  # noqa: SLF001
+        if previous.watch is None or self.watch is None:
+            return
+        theirs = {each.type: each for each in before.screening.detectors}
+        same = {each.type for each in now.screening.detectors if theirs.get(each.type) == each}
+        kept = {name: each for name, each in previous.watch.watchers.items() if name in same}
+        self.watch = Watch(now.screening, now.upstream.protocol, self.watch.watchers | kept)
+
+    def judge(self, exchange: Exchange, tensors: Sequence[Tensor]) -> Sequence[Verdict]:
+        """What a request is found to be; may change the tensors' data when it is to be sanitised."""
+        watched = self._before(exchange, tensors) if self.watch is not None and self.watch.needs_rows else ()
+        found = None if self.screen is None else self.screen.judge(tensors)
+        return watched if found is None else (*watched, found)
+
+    def judge_answer(self, exchange: Exchange, body: Body) -> Sequence[Verdict]:
+        """What the model's answer is found to be."""
+        return () if self.watch is None else self.watch.after(_facts(exchange), body, exchange.rows)
+
+    def release(self, name: str) -> None:
+        """Forget what is held against a client, whoever vouches for it."""
+        if self.watch is not None:
+            for issuer in (*(each.name for each in self._settings.access.issuers), "client-certificate"):
+                self.watch.release(clients.Caller(name, issuer, ""))
+
+    def _before(self, exchange: Exchange, tensors: Sequence[Tensor]) -> Sequence[Verdict]:
+        assert self.watch is not None  # noqa: S101 - asked by judge
+        assert self._columns is not None  # noqa: S101 - there is a baseline
+        try:
+            rows = self._columns.rows(tensors)
+        except Refusal:
+            raise
+        except Exception as error:  # noqa: BLE001 - the policy says what it means
+            log.fault("the rows of a request could not be had", error)
+            return self.watch.failed()
+        return self.watch.before(_facts(exchange), rows)
+
+    # --- how it stands
+
+    def tick(self) -> None:
+        """Bring the counts of rows up to date; called about twice a second."""
+        if self.screen is not None:
+            seen, found = self.screen.counted()
+            for rate, alarms in zip(self._rates, found, strict=True):
+                rate.add(seen, alarms)
+
+    def rates(self) -> tuple[Rate, ...]:
+        """How often each detector of single rows finds one strange."""
+        self.tick()
+        names = self.screen.names if self.screen is not None else ()
+        return tuple(Rate(name, *each.verdict()) for name, each in zip(names, self._rates, strict=True))
+
+    def drift(self) -> tuple[Drifted, ...]:
+        """What has drifted."""
+        drift = self.watch.drift() if self.watch is not None else None
+        return () if drift is None else drift.told(time.time())
+
+    def shifts(self) -> Iterator[tuple[tuple[str, ...], float]]:
+        """The greatest scores of drift's tests, by feature (empty: all together) and test."""
+        drift = self.watch.drift() if self.watch is not None else None
+        for feature, test, score in drift.scores()[:_MOST_SHIFTS] if drift is not None else ():
+            yield (feature, test), score
+
+    def described(self) -> str:
         """The detectors of single rows and the rates asked of them, as in `Ensemble=0.01 Tails=0.05`."""
         screen = self.screen
         return "" if screen is None else " ".join(map("{}={:g}".format, screen.names, screen.rates))
+
+
+def _facts(exchange: Exchange) -> Facts:
+    caller = exchange.caller
+    name, issuer = (caller.name, caller.issuer) if caller is not None else ("", "")
+    return Facts(clients.Caller(name, issuer, _network_of(exchange.address)), time.time())
+
+
+def _compared(settings: config.Config) -> tuple[object, ...]:
+    """What detectors' memories depend on, besides their own settings."""
+    return settings.screening.baseline, settings.inputs, settings.outputs, settings.fields
 
 
 def _baseline(detector: str, content: bytes | None) -> Baseline:

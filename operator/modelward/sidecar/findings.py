@@ -1,15 +1,16 @@
 """What becomes of a verdict besides the answer: it is counted, told to the controller, and held against the client."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from modelward.detect.clients import network_of
 from modelward.incidents import Drifted, Rate, Report
 from modelward.sidecar.config import Config
 from modelward.sidecar.exchange import Exchange
-from modelward.sidecar.incidents import Incidents, Key, network_of, rfc3339
+from modelward.sidecar.incidents import Incidents, Key, rfc3339
 from modelward.sidecar.metrics import Counter
 from modelward.sidecar.quarantine import Quarantines
-from modelward.sidecar.verdict import Verdict
+from modelward.sidecar.verdict import Verdict, worst
 
 
 class Findings:
@@ -24,8 +25,22 @@ class Findings:
         self.incidents = Incidents(clock)
         self.quarantines = Quarantines(clock)
 
-    def take(self, exchange: Exchange, verdict: Verdict) -> None:
-        """Take the verdict that acts on `exchange`, and any that does not as well."""
+    def act(self, exchange: Exchange, verdicts: Sequence[Verdict]) -> bytes:
+        """Take what was found of `exchange`; the worst acts. The header line that tells the caller.
+
+        Raises:
+            Refusal: the request, or its answer, must not go on.
+        """
+        for verdict in verdicts:
+            self._take(exchange, verdict)
+        exchange.finding = acting = worst((exchange.finding, *verdicts))
+        if acting is None:
+            return b""
+        if acting.refusal is not None:
+            raise acting.refusal
+        return b"x-modelward-verdict: " + acting.name.encode() + b"\r\n"
+
+    def _take(self, exchange: Exchange, verdict: Verdict) -> None:
         self._count.add(verdict.detector, verdict.action)
         caller = exchange.caller
         if caller is None:

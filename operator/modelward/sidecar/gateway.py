@@ -34,7 +34,6 @@ from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
-    from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.shared_limits import Counting
 
 _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
@@ -43,8 +42,7 @@ _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
 class Chain:
     """The checks of one configuration, and the connections to its model.
 
-    `keys` gives an issuer's keys, `counting` is the common count of rate limits, `encrypted` takes requests that nobody
-    here can read.
+    `keys` gives an issuer's keys, `counting` is the common count of rate limits.
 
     Raises:
         ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
@@ -58,10 +56,8 @@ class Chain:
         keys: Callable[[config.Issuer], Keys] = given,
         pseudonyms: PseudonymKeys | None = None,
         counting: "Counting | None" = None,
-        encrypted: "EncryptedPath | None" = None,
     ) -> None:
         self.settings = settings
-        self.encrypted = encrypted
         self.router = Router(settings.upstream.protocol, settings.upstream.model)
         self.access = Access(settings.access, keys, counting)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
@@ -76,8 +72,7 @@ class Chain:
             self.answers = Answers(settings, pseudonyms)
             declared = {name: spec for name, spec in (declared or {}).items() if name not in self.treatments.dropped}
         # Detectors see what the model sees: their baselines are fitted on treated data.
-        self.detection = Detection(settings.screening, baseline, declared, explains=settings.record_values)
-        self.screen = self.detection.screen
+        self.detection = Detection(settings, baseline, declared)
         self.upstream = upstream
         self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
 
@@ -85,7 +80,7 @@ class Chain:
 class Work:
     """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
 
-    __slots__ = ("chain", "flag", "route", "tensors", "ticket")
+    __slots__ = ("chain", "flag", "route", "tensors", "ticket", "watch")
 
     def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
         self.ticket = ticket
@@ -93,6 +88,7 @@ class Work:
         self.route = route
         self.flag = b""
         self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
+        self.watch: Callable[[Body], None] | None = None  # looks at the answer; raises Refusal to withhold it
 
 
 class Gateway:
@@ -110,12 +106,21 @@ class Gateway:
 
     def take(self, chain: Chain) -> None:
         """Judge by `chain` from the next request on."""
+        previous: Chain | None = getattr(self, "chain", None)
+        if previous is not None:
+            chain.detection.inherit(previous.detection)
         self.chain = chain
         self.findings.quarantines.take_rules(chain.settings.screening.quarantine)
 
     def report(self) -> Report:
         """What the controller is told."""
-        return self.findings.report(self.chain.settings, self.chain.detection.fitted, (), ())
+        detection = self.chain.detection
+        return self.findings.report(self.chain.settings, detection.fitted, detection.rates(), detection.drift())
+
+    def release(self, name: str) -> int:
+        """Let every client of this name go; how many were held."""
+        self.chain.detection.release(name)
+        return self.findings.quarantines.release(name)
 
     def admit(self, exchange: Exchange) -> None:
         """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
@@ -167,10 +172,6 @@ class Gateway:
         try:
             work = exchange.state
             assert isinstance(work, Work)  # noqa: S101 - set by admit
-            if work.chain.encrypted is not None and work.route.has_body:
-                abandon = work.chain.encrypted.take(exchange, _body(exchange), reply)
-                if abandon is not None:
-                    return abandon
             payload = self._payload(exchange, work)
         except Refusal:
             raise
@@ -200,18 +201,14 @@ class Gateway:
         exchange.trace = trace_of(exchange.header, own=self.tracing is not None)
         if not work.route.has_body:
             return _request(b"GET", exchange, chain.authority, None)
-        checked = self.judged(exchange, work, _body(exchange))
+        body = exchange.body
+        content = body[0] if len(body) == 1 else b"".join(body)
+        checked = self.judged(exchange, work, Body(content, exchange.header.get(binary.HEADER)))
         return _request(b"POST", exchange, chain.authority, checked.encode())
 
     def judged(self, exchange: Exchange, work: Work, body: Body) -> Checked:
         """`body`, once it has passed the schema, the treatments and the screening."""
         chain = work.chain
-        if chain.encrypted is not None and chain.encrypted.settings.only:
-            raise Refusal(
-                "schema-violation",
-                "This model is asked by encrypted requests alone: see `modelward he`.",
-                reason="not-encrypted",
-            )
         checked = chain.schema.check(body)
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
@@ -221,23 +218,26 @@ class Gateway:
             exchange.treated = chain.treated
             if chain.answers is not None:
                 work.tensors = checked.tensors
-        verdict = chain.screen.judge(checked.tensors) if chain.screen is not None else None
+        verdicts = chain.detection.judge(exchange, checked.tensors)
         if chain.settings.record_values and chain.schema.declared is not None:
             exchange.values = values_of(checked.tensors)
-        if verdict is not None:
-            self.findings.take(exchange, verdict)
-            exchange.finding = verdict
-            if verdict.refusal is not None:
-                raise verdict.refusal
-            work.flag = b"x-modelward-verdict: " + verdict.name.encode() + b"\r\n"
+        if verdicts:
+            work.flag = self.findings.act(exchange, verdicts)
+        if chain.detection.needs_answers and work.route.operation == "Infer":
+            work.watch = partial(self._watch, exchange, work)
         return checked
+
+    def _watch(self, exchange: Exchange, work: Work, body: Body) -> None:
+        verdicts = work.chain.detection.judge_answer(exchange, body)
+        if verdicts:
+            work.flag = self.findings.act(exchange, verdicts)
 
     def _settle(self, exchange: Exchange, work: Work, reply: Reply, outcome: Outcome) -> None:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
         if isinstance(outcome, Response):
             outcome = _checked(outcome, work)
         elif isinstance(outcome, Stream):
-            if work.chain.outputs is not None or work.chain.answers is not None:
+            if work.chain.outputs is not None or work.chain.answers is not None or work.watch is not None:
                 outcome.screen = EventScreen(partial(_event, work))
             outcome.headers += work.flag
         reply(outcome)
@@ -268,12 +268,6 @@ class Gateway:
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
 
 
-def _body(exchange: Exchange) -> Body:
-    pieces = exchange.body
-    content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return Body(content, exchange.header.get(binary.HEADER))
-
-
 def answer(work: Work, body: Body) -> Body:
     """An answer that fits the declared outputs, its fields treated; raises Refusal."""
     chain = work.chain
@@ -281,6 +275,8 @@ def answer(work: Work, body: Body) -> Body:
     if work.route.operation == "Infer":
         if chain.outputs is not None:
             chain.outputs.check(body)
+        if work.watch is not None:
+            work.watch(body)
         if answers is not None and not answers.concerned:
             return body
     return body if answers is None else answers.treat(body, work.tensors)

@@ -1,11 +1,9 @@
 """Anomalies, gathered for the controller: one row for each client, network, detector and action. Memory is bounded."""
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import NamedTuple
 
 from modelward.incidents import Incident
@@ -72,20 +70,6 @@ class Incidents:
             Incident(*key, row.count, rfc3339(row.first), rfc3339(row.last), row.reference)
             for key, row in reversed(self._rows.items())
         )
-
-
-@lru_cache(maxsize=4096)
-def network_of(address: str) -> str:
-    """The network that a client's address is taken to belong to: /24 of IPv4, /48 of IPv6."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is None:
-            return str(ipaddress.ip_network((found, 48), strict=False))
-        found = found.ipv4_mapped
-    return str(ipaddress.ip_network((found, 24), strict=False))
 
 
 def rfc3339(seconds: float) -> str:

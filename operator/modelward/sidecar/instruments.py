@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange
-from modelward.sidecar.metrics import Counter, Gauge, Histogram, Sample, exposition
+from modelward.sidecar.metrics import Counter, Gauge, Gauges, Histogram, Metric, Sample, exposition
 from modelward.sidecar.problems import TABLE
 from modelward.sidecar.quarantine import QUARANTINED
 from modelward.sidecar.record import SINK
@@ -65,7 +65,7 @@ class Instruments:
         )
         self.certificate_expires: float | None = None  # seconds since the epoch
         self.generation = 0
-        self._gauges: list[Gauge] = [
+        self._gauges: list[Gauge | Gauges] = [
             Gauge(
                 "modelward_certificate_expiry_seconds", "Seconds until the serving certificate expires.", self._expiry
             ),
@@ -87,6 +87,12 @@ class Instruments:
     def watch(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         """Add a gauge."""
         self._gauges.append(Gauge(name, text, read))
+
+    def watch_all(
+        self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+    ) -> None:
+        """Add a gauge with labels."""
+        self._gauges.append(Gauges(name, text, labels, read))
 
     def finished(self, exchange: Exchange, overhead: float) -> None:
         """Count a finished exchange."""
@@ -112,7 +118,7 @@ class Instruments:
         """The metrics at this moment."""
         return [metric.sample() for metric in self._all()]
 
-    def _all(self) -> tuple[Counter | Gauge | Histogram, ...]:
+    def _all(self) -> tuple[Metric, ...]:
         return (
             self.requests,
             self.denied,

@@ -94,6 +94,36 @@ class Gauge:
             yield f"# HELP {self.name} {self.text}\n# TYPE {self.name} {self._kind}\n{self.name} {value}\n"
 
 
+class Gauges:
+    """Values by label values, which come from the configuration and the code; asked for when they are read."""
+
+    def __init__(
+        self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
+    ) -> None:
+        self.name = name
+        self.text = text
+        self._labels = labels
+        self._read = read
+
+    def sample(self) -> Sample:
+        """Their values now."""
+        points = [(dict(zip(self._labels, values, strict=True)), value) for values, value in self._read()]
+        return Sample(self.name, self.text, "gauge", points)
+
+    def lines(self) -> Iterator[str]:
+        """The exposition; none without values."""
+        points = self.sample().points
+        if points:
+            yield f"# HELP {self.name} {self.text}\n# TYPE {self.name} gauge\n"
+        for labels, value in points:
+            pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+            yield f"{self.name}{{{pairs}}} {value}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
 class Histogram:
     """Durations in seconds, in the buckets `BUCKETS`."""
 
@@ -122,6 +152,9 @@ class Histogram:
         yield f"{self.name}_sum {self._sum}\n{self.name}_count {total}\n"
 
 
-def exposition(metrics: Iterable[Counter | Gauge | Histogram]) -> bytes:
+Metric = Counter | Gauge | Gauges | Histogram
+
+
+def exposition(metrics: Iterable[Metric]) -> bytes:
     """The text format 0.0.4."""
     return "".join(line for metric in metrics for line in metric.lines()).encode()

@@ -44,6 +44,12 @@ TABLE = (
         "The input was refused by screening",
         "a detector found the input anomalous and `onAnomaly` is Block",
     ),
+    Problem(
+        "answer-withheld",
+        403,
+        "The answer was withheld by screening",
+        "a detector found the model's answer anomalous and `onAnomaly` is Block",
+    ),
     Problem("not-found", 404, "No such path", "the path is not one of the declared inference protocol's"),
     Problem("method-not-allowed", 405, "Wrong method for this path", "the path exists and the method does not fit it"),
     Problem(
@@ -51,12 +57,6 @@ TABLE = (
         408,
         "The request took too long to arrive",
         "the client sent its request too slowly; the connection is closed",
-    ),
-    Problem(
-        "unknown-keys",
-        409,
-        "Your public keys are not known here",
-        "an encrypted request came without its keys, and they are not kept (any more): send them along",
     ),
     Problem(
         "body-too-large", 413, "The body is too large", "the body is larger than the limit, 4 MiB unless configured"
@@ -73,12 +73,6 @@ TABLE = (
         422,
         "The body does not fit the model's schema",
         "an input is missing, undeclared, or of the wrong type, shape, range or number of bytes",
-    ),
-    Problem(
-        "encrypted-unfit",
-        422,
-        "The encrypted request cannot be scored",
-        "its keys, parameters, signature, age or ciphertexts are not what this model takes; `detail` says which",
     ),
     Problem(
         "rate-limited",

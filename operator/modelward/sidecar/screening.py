@@ -93,6 +93,16 @@ class Screen:
             case "Flag":
                 return Verdict("anomalous", detector, "flagged", None, by_detector, reasons)
 
+    def counted(self) -> tuple[int, list[int]]:
+        """What `seen` and `found` have come to since the last call."""
+        counted = self.seen, self.found
+        self.seen, self.found = 0, [0] * len(self.names)
+        return counted
+
+    def same(self, other: "Screen") -> bool:
+        """Whether it asks the same of the same detectors."""
+        return (self.names, self.rates) == (other.names, other.rates)
+
     def scores(self, rows: Array) -> Array:
         """The scores (k, n) of encoded rows (n, d), by the detectors in order; 1.0 is the threshold."""
         with np.errstate(over="ignore", invalid="ignore"):  # the score is then infinite or none: anomalous

@@ -16,7 +16,8 @@ class Verdict(NamedTuple):
 
     `name` is what the caller and the record are told, `action` one of `ACTIONS`. `refusal`: the request must not go on,
     or its answer not go out. `scores` are those of the request's strangest row, by detector; 1.0 is the threshold.
-    `reasons` say in words why it is strange: they tell of its values, and are for whoever may see those.
+    `reasons` say in words why: those of a row tell of its values, and are given only where they may be seen. `accuses`:
+    it counts towards the client's quarantine.
     """
 
     name: str
@@ -25,17 +26,21 @@ class Verdict(NamedTuple):
     refusal: Refusal | None = None
     scores: dict[str, float] | None = None
     reasons: tuple[str, ...] = ()
+    accuses: bool = True
 
     @property
     def anomaly(self) -> bool:
-        """Whether it is about the request, and not about a detector that could not judge it."""
-        return self.action not in ("failed", "passed")
+        """Whether it is held against the client: not where a detector could not judge, or accuses nobody."""
+        return self.accuses and self.action not in ("failed", "passed")
 
 
 def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
-    """The one that acts: the most severe, of equals the first."""
+    """The one that acts: the most severe, of equals the first; with the scores, whichever of them has any."""
     found = [each for each in verdicts if each is not None]
-    return max(found, key=lambda each: _SEVERITY[each.action], default=None)
+    if len(found) < 2:
+        return found[0] if found else None
+    scores = next((each.scores for each in found if each.scores), None)
+    return max(found, key=lambda each: _SEVERITY[each.action])._replace(scores=scores)
 
 
 def failed(detector: str, on_error: str) -> Verdict:

@@ -68,6 +68,25 @@ def test_the_sidecar_reads_what_the_planner_writes() -> None:
     assert (config.binding.namespace, config.binding.name, config.binding.generation) == ("clinic", "wdbc", 3)
 
 
+def test_a_detector_of_answers_needs_no_baseline_and_no_inputs() -> None:
+    manifest = supported()
+    manifest["spec"]["monitoring"] = {"detectors": [{"type": "Output"}]}
+    del manifest["spec"]["schema"]
+    assert unsupported(parsed(manifest), []) == []
+
+
+def test_what_policies_say_of_quarantine_and_values_is_brought_together() -> None:
+    short = {"anomalies": 3, "seconds": 60, "durationSeconds": 60}
+    policies = [stored({"quarantine": short, "recordValues": True}), stored({"quarantine": {}}), stored({})]
+    document = sidecar_config(parsed(supported()), policies, REFERENCES)
+    default = {"anomalies": 5, "seconds": 300, "durationSeconds": 3600}
+    assert document["screening"]["quarantine"] == [short, default]
+    assert document["recordValues"] is True
+    msgspec.convert(document, Config)
+    for fewer in ([*policies, stored({"recordValues": False})], [stored({})], []):
+        assert "recordValues" not in sidecar_config(parsed(supported()), fewer, REFERENCES)
+
+
 def _changed(change: Callable[[Manifest], Any]) -> ModelDeployment:
     manifest = supported()
     change(manifest["spec"])
@@ -79,7 +98,7 @@ UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("spec.explanations", lambda s: s.update(explanations={})),
     ("spec.fairness", lambda s: s.update(fairness={})),
     ("spec.access.issuers[0].audiences", lambda s: s["access"]["issuers"][0].update(audiences=[])),
-    ("type Output", lambda s: s["monitoring"]["detectors"].__setitem__(0, {"type": "Output"})),
+    ("type Backdoor", lambda s: s["monitoring"]["detectors"].append({"type": "Backdoor", "extraCalls": 32})),
     ("baseline.dataset", lambda s: s["monitoring"].update(baseline={"dataset": "s3://x"})),
     ("without spec.monitoring.baseline", lambda s: s["monitoring"].pop("baseline")),
     ("lineageEndpoint", lambda s: s["monitoring"].update(telemetry={"lineageEndpoint": "http://x.example"})),

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from modelward.incidents import INCIDENTS, QUARANTINE, RELEASE, Quarantined
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.config import Quarantine
-from modelward.sidecar.incidents import Incidents, Key, network_of, rfc3339
+from modelward.sidecar.incidents import Incidents, Key, rfc3339
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.quarantine import MAX_COUNTED, Quarantines
 from tests.unit.sidecar.harness import STRANGE, infer, settings, token
@@ -39,21 +39,6 @@ def held(quarantines: Quarantines, caller: Caller = ALICE) -> bool:
     except Refusal as refusal:
         return (refusal.problem.slug, refusal.reason) == ("forbidden", "quarantined")
     return False
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("10.1.2.3", "10.1.2.0/24"),
-        ("::ffff:10.1.2.3", "10.1.2.0/24"),
-        ("2001:db8:1:2::3", "2001:db8:1::/48"),
-        ("fe80::1%eth0", "fe80::/48"),
-        ("", ""),
-        ("somewhere", ""),
-    ],
-)
-def test_networks(address, network):
-    assert network_of(address) == network
 
 
 def test_anomalies_are_gathered_by_client_and_detector():

@@ -20,10 +20,15 @@ def spec(name="x", shape=(-1, 3), columns=("a", "b", "c"), datatype="FP64") -> T
     return TensorSpec(config.TensorDeclaration(name=name, datatype=datatype, shape=list(shape), columns=list(columns)))
 
 
+def detection(screening: config.Screening, content: bytes | None, declared: dict[str, TensorSpec] | None) -> Detection:
+    bound, upstream = config.Binding("clinic", "m", 1), config.Upstream(1, "m")
+    return Detection(config.Config(bound, upstream, screening=screening), content, declared)
+
+
 def screen(*specs: TensorSpec, content: bytes | None = None, **options) -> Screen:
     options = {"detectors": [config.Detector(type="Mahalanobis")]} | options
     specs = specs or (spec(),)
-    built = Detection(config.Screening(**options), content or fitted(), {each.name: each for each in specs}).screen
+    built = detection(config.Screening(**options), content or fitted(), {each.name: each for each in specs}).screen
     assert built is not None
     return built
 
@@ -106,21 +111,21 @@ def test_inputs_of_different_numbers_of_rows_are_refused():
 def test_a_baseline_that_does_not_fit_the_schema_is_refused(specs, told):
     screening = config.Screening(detectors=[config.Detector(type="Mahalanobis")])
     with pytest.raises(config.ConfigError, match=told):
-        Detection(screening, fitted(), {each.name: each for each in specs})
+        detection(screening, fitted(), {each.name: each for each in specs})
 
 
 def test_what_a_detector_needs_is_asked_for():
     screening = config.Screening(detectors=[config.Detector(type="Mahalanobis")])
     with pytest.raises(config.ConfigError, match="needs a baseline"):
-        Detection(screening, None, {})
+        detection(screening, None, {})
     with pytest.raises(config.ConfigError, match="inputs declared"):
-        Detection(screening, fitted(), None)
+        detection(screening, fitted(), None)
     with pytest.raises(config.ConfigError, match="not a baseline"):
-        Detection(screening, b"rubbish", {"x": spec()})
+        detection(screening, b"rubbish", {"x": spec()})
     rare = config.Screening(detectors=[config.Detector(type="Mahalanobis", false_positive_rate=1e-5)])
     with pytest.raises(config.ConfigError, match="false positive rate"):
-        Detection(rare, fitted(), {"x": spec()})
-    assert Detection(config.Screening(), None, None).screen is None
+        detection(rare, fitted(), {"x": spec()})
+    assert detection(config.Screening(), None, None).screen is None
 
 
 def test_a_lower_rate_blocks_less():

@@ -259,7 +259,8 @@ def test_detectors_see_what_the_model_sees() -> None:
     schema = Schema("v2", parsed.inputs, "Reject")
     treatments = Treatments.build(parsed, schema.declared, KEYS)
     content = fitting.fit(rows, ["age", "radius", "salary"]).to_bytes()
-    screen = Detection(screening, content, schema.declared).screen
+    settings = config.Config(parsed.binding, parsed.upstream, screening=screening)
+    screen = Detection(settings, content, schema.declared).screen
     assert treatments is not None
     assert screen is not None
     checked = schema.check(Body(json.dumps(body(x=[99.0, 50.0, 50.0])).encode()))

@@ -108,7 +108,7 @@ def _check_model(work: Work, name: str, version: str) -> None:
 def _checked(response: Response, work: Work) -> Outcome:
     """The model's answer as the caller may have it."""
     chain = work.chain
-    if chain.outputs is None and chain.answers is None:
+    if chain.outputs is None and chain.answers is None and work.watch is None:
         return response
     try:
         form, body = messages.read_response(response.body)

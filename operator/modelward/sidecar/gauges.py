@@ -1,0 +1,41 @@
+"""What is shown of detectors: their rates, drift, and who is held. Feature names are the configuration's."""
+
+from collections.abc import Iterator
+
+from modelward.sidecar.gateway import Gateway
+from modelward.sidecar.instruments import Instruments
+
+_Points = Iterator[tuple[tuple[str, ...], float]]
+
+
+def watch(instruments: Instruments, gateway: Gateway) -> None:
+    """Show them among `instruments`, for whatever configuration `gateway` has."""
+
+    def rates() -> _Points:
+        for rate in gateway.chain.detection.rates():
+            yield (rate.detector, "asked"), rate.asked
+            if rate.rows:
+                yield (rate.detector, "observed"), rate.observed
+                yield (rate.detector, "low"), rate.low
+                yield (rate.detector, "high"), rate.high
+
+    def shifts() -> _Points:
+        return gateway.chain.detection.shifts()
+
+    instruments.watch_all(
+        "modelward_detector_observed_rate",
+        "Share of rows that a detector finds strange: asked for, observed of late, and the interval that it is in.",
+        ("detector", "bound"),
+        rates,
+    )
+    instruments.watch_all(
+        "modelward_drift",
+        "Distance of the last rows from the baseline, by feature (empty: all together) and test; above 1: drift.",
+        ("feature", "test"),
+        shifts,
+    )
+    instruments.watch(
+        "modelward_quarantined_clients",
+        "Clients whose requests are refused after anomalies.",
+        lambda: len(gateway.findings.quarantines),
+    )
