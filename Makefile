@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUNS := 20000
 MINUTES := 10
 REQUESTS := 1000000
-FUZZ := admission_review http_reader tensors token configuration
+FUZZ := admission_review http_reader tensors token configuration grpc_messages
 EXTRAS := controller admission sidecar otlp grpc jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
@@ -64,6 +64,9 @@ bench-backdoor: setup build/attacks/.ready ## Backdoored classifiers of digits; 
 
 bench-extraction: setup build/attacks/.ready ## Copying a classifier through the sidecar, and 1,000 honest sessions; writes docs/benchmarks/extraction.md
 	PYTHONPATH=operator build/attacks/bin/python -m tests.bench.extraction --out docs/benchmarks/extraction.md
+
+bench-grpc: .venv/.bench ## gRPC through the sidecar, beside Envoy: CPU a call, latency, memory
+	$(PY) -m tests.bench.grpc_calls --out docs/benchmarks/grpc.md
 
 soak: setup ## REQUESTS=1000000 through the sidecar with everything on: none fails, memory does not grow; half an hour at most
 	$(PY) -m tests.bench.soak --requests $(REQUESTS)
@@ -135,4 +138,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) pyproject.toml --extra sidecar --extra jobs --group attacks -o requirements/attacks.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 
-.PHONY: help demo test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-grpc bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from modelward.sidecar.reader import RequestReader
-from tests.fuzz import configuration, http_reader, tensors, token
+from tests.fuzz import configuration, grpc_messages, http_reader, tensors, token
 from tests.fuzz.driver import Target
 
-TARGETS = (http_reader.TARGET, tensors.TARGET, token.TARGET, configuration.TARGET)
+TARGETS = (http_reader.TARGET, tensors.TARGET, token.TARGET, configuration.TARGET, grpc_messages.TARGET)
 KEPT = [pytest.param(target, name, id=f"{target.name}-{name}") for target in TARGETS for name in target.seeds()]
 
 
@@ -36,6 +36,9 @@ def test_the_oracles_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RequestReader, "on_body", lambda self, body: (plain(self, body), plain(self, body)))
     with pytest.raises(AssertionError):
         http_reader.one(http_reader.TARGET.seeds()["length"])
+    monkeypatch.setattr("modelward.sidecar.grpc.contents._packed", lambda values: bytes(len(values)))
+    with pytest.raises(AssertionError, match="not what came"):
+        grpc_messages.one(grpc_messages.TARGET.seeds()["datatypes"])
     monkeypatch.setattr("modelward.sidecar.tokens.TokenVerifier._claims", lambda *_: {"sub": "a", "exp": 1e10})
     with pytest.raises((AssertionError, KeyError)):
         token.one(b'sign {"alg":"EdDSA","kid":"k"}\n{"iss":"https://issuer.example"}')

@@ -150,6 +150,8 @@ REFUSED = {
     "another datatype's field": tensor(contents={"fp32_contents": [1, 2, 3]}),
     "two fields of data": tensor(contents={"fp32_contents": [1], "fp64_contents": [1, 2]}),
     "FP16 as contents": tensor(datatype="FP16", contents={"fp32_contents": [1, 2, 3]}),
+    "bools beyond their end": tensor(datatype="BOOL")
+    + wire.put(5, wire.put_text(2, "BOOL") + wire.put(5, b"\x0a\1\xff")),
     "a number beyond its datatype": tensor(datatype="INT8", contents={"int_contents": [1, 2, 300]}),
     "a negative one beyond it": tensor(datatype="INT16", contents={"int_contents": [-40_000]}),
     "a parameter without a value": tensor(parameters={"a": Parameter()}, contents={"fp64_contents": [1]}),

@@ -16,7 +16,7 @@ from h2.exceptions import ProtocolError
 from modelward.sidecar import caller
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange, Outcome, Response, Stream
 from modelward.sidecar.grpc import framing, status
-from modelward.sidecar.grpc.http2 import Headers, Peer
+from modelward.sidecar.grpc.http2 import Headers, Peer, once
 from modelward.sidecar.grpc.upstream import Failed
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.protocol import Server
@@ -28,7 +28,7 @@ _NEVER = float("inf")
 # What of a call's metadata counts: the rest is neither kept nor passed on. None of it may come twice.
 _COUNTS = frozenset(
     (b"authorization", b"content-type", b"grpc-encoding", b"grpc-timeout", b"traceparent", b"tracestate",
-     b"x-modelward-purpose")
+     b"x-modelward-purpose", b":method", b":path")
 )  # fmt: skip
 _PSEUDO = 4  # fields that HTTP/2 has in place of the request line
 _OPENING: Headers = [
@@ -182,10 +182,9 @@ class Connection(Peer):
             if name in _COUNTS:
                 twice = twice or name in exchange.header
                 exchange.header[name] = value
-            elif name == b":method":
-                exchange.method = value if value == b"POST" else b""  # it is recorded
-            elif name == b":path":
-                exchange.target = value
+        exchange.target = exchange.header.pop(b":path", b"")
+        if exchange.header.pop(b":method", b"") == b"POST":  # it is recorded
+            exchange.method = b"POST"
         if size > limits.header_bytes or len(headers) > limits.headers + _PSEUDO:
             raise Refusal("header-too-large", f"The metadata may have {limits.header_bytes} bytes.")
         if twice:
@@ -239,7 +238,8 @@ class Connection(Peer):
 
     def _refuse(self, stream: _Stream, refusal: Refusal) -> None:
         stream.exchange.refusal = refusal
-        self._tell(stream, status.code_of(refusal), status.refused(refusal, stream.exchange.id))
+        trailers = [once(*field) for field in status.refused(refusal, stream.exchange.id)]
+        self._tell(stream, status.code_of(refusal), trailers)
 
     def _tell(self, stream: _Stream, code: int, trailers: Headers) -> None:
         """Answer with a status alone."""
@@ -297,7 +297,7 @@ class Connection(Peer):
 
 
 def _metadata(exchange: Exchange) -> Headers:
-    found = [(b"x-modelward-request-id", exchange.id.encode())]
+    found = [once(b"x-modelward-request-id", exchange.id.encode())]
     if exchange.finding is not None and exchange.refusal is None:
         found.append((b"x-modelward-verdict", exchange.finding.name.encode()))
     return found

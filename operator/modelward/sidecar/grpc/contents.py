@@ -64,7 +64,11 @@ def to_raw(datatype: str, contents: Contents) -> bytes | memoryview:
         pack = _LENGTH.pack
         return b"".join([part for piece in pieces for part in (pack(len(piece)), piece)])
     packed = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    if number in (_FP32, _FP64, _BOOL):  # a bool is a byte, here and there
+    if number in (_FP32, _FP64):
+        return packed
+    if number == _BOOL:  # a byte, here and there
+        if packed and np.frombuffer(packed, np.uint8).max() > 1:
+            raise WireError("a bool is neither 0 nor 1")
         return packed
     values = _numbers(packed)
     dtype = binary.DTYPES[datatype]

@@ -8,6 +8,7 @@ from typing import Any
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
 from modelward.sidecar.gateway import Chain, Gateway, Work, answer, fault
 from modelward.sidecar.grpc import framing, messages, routes
+from modelward.sidecar.grpc.http2 import once
 from modelward.sidecar.grpc.upstream import Call, Failed, Upstream
 from modelward.sidecar.grpc.wire import WireError
 from modelward.sidecar.instruments import Instruments
@@ -70,9 +71,9 @@ class GrpcGateway(Gateway):
             detail = f"The message cannot be read: {error}."
             raise Refusal("malformed-json", detail, reason="malformed-message") from None
         # A little more than is waited here: a late call is told of from here, and the model works for nobody no longer.
-        metadata = [(b"x-request-id", exchange.id.encode()), (b"grpc-timeout", b"%dm" % ((seconds + 1) * 1000))]
+        metadata = [once(b"x-request-id", exchange.id.encode()), (b"grpc-timeout", b"%dm" % ((seconds + 1) * 1000))]
         if exchange.trace is not None:
-            metadata += exchange.trace.fields()
+            metadata += [once(*field) for field in exchange.trace.fields()]
         slow = Refusal("upstream-timeout", "The model did not answer in time.")
         return Call(exchange.target, metadata, message, time.monotonic() + seconds, slow)
 

@@ -17,6 +17,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack import NeverIndexedHeaderTuple
 from hyperframe.frame import Frame, GoAwayFrame
 
 from modelward.sidecar import log
@@ -35,6 +36,12 @@ _A_SECOND = 10.0
 _AN_ANSWER = 16.0
 _BYTES_A_FRAME = 4096  # a peer may open its windows, and reports so, as often as this many bytes are sent to it
 _GOAWAY = struct.Struct(">BHBBIII")
+
+
+def once(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A field whose value does not come again: the tables of HPACK, which are searched for each field, hold none."""
+    field: tuple[bytes, bytes] = NeverIndexedHeaderTuple(name, value)
+    return field
 
 
 class _Connection(H2Connection):
@@ -63,10 +70,11 @@ class Peer(asyncio.Protocol):
     """An end of a connection. Subclasses take the events that are theirs (`take`), and the end of it all (`lost`)."""
 
     def __init__(self, *, client: bool, header_bytes: int) -> None:
+        # Of headers a few are read, each strictly, and none is passed on: h2 need not look at every character of all.
         self.h2 = _Connection(
             H2Configuration(
-                client_side=client, header_encoding=False, validate_outbound_headers=False,
-                normalize_outbound_headers=False,
+                client_side=client, header_encoding=False, validate_inbound_headers=False,
+                validate_outbound_headers=False, normalize_outbound_headers=False,
             )
         )  # fmt: skip
         self.h2.local_settings = Settings(
