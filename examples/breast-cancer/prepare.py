@@ -21,6 +21,7 @@ import client
 
 HERE = Path(__file__).resolve().parent
 PLACEHOLDER = "modelward-example-wdbc@sha256:" + "0" * 64
+LINEAGE = re.compile(r"lineage\.modelward\.io/dataset: (\S+)")
 BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 FALSE_POSITIVE_RATE = "0.01"  # as model.yaml has it
 
@@ -37,7 +38,11 @@ def fit_baseline(folder: Path) -> None:
     """Fit the baseline on the training rows, and wrap it into the ConfigMap wdbc-baseline."""
     modelward = Path(sys.executable).with_name("modelward")
     baseline = folder / "baseline.npz"
-    _run(modelward, "fit", folder / "train.csv", "--out", baseline, "--false-positive-rate", FALSE_POSITIVE_RATE)
+    # The training rows are a part of the data set that the manifest names as its lineage.
+    named = LINEAGE.search((HERE / "model.yaml").read_text(encoding="utf-8"))
+    lineage = ("--lineage", named[1]) if named else ()
+    rate = ("--false-positive-rate", FALSE_POSITIVE_RATE)
+    _run(modelward, "fit", folder / "train.csv", "--out", baseline, *rate, *lineage)
     manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

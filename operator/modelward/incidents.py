@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Annotated, Protocol
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from msgspec import Meta
 
 AUDIENCE = "modelward-sidecar"
@@ -169,6 +168,8 @@ def check(shown: bytes, key: PublicKey, model: str, method: str, path: str, now:
     Raises:
         TokenError: it does not hold.
     """
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - who reads reports alone need not have it
+
     header, _, rest = shown.partition(b".")
     payload, _, signature = rest.partition(b".")
     if len(shown) > MAX_TOKEN_BYTES or header != _HEADER:

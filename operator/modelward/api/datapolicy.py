@@ -116,6 +116,13 @@ class RequireMonitoring(Part):
     input_ranges: bool = Field(
         default=False, description="Whether every input of numbers must declare its minimum and maximum."
     )
+    baseline_max_age_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=3660,
+        description="Oldest baseline that counts, in days: with an older one a model's condition Monitored is False."
+        " Not given: any.",
+    )
 
 
 class RequireFairness(Part):

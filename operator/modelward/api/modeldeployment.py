@@ -685,6 +685,54 @@ class TargetStatus(Part):
     name: Annotated[str, Field(max_length=253)] = Field(description="Name of the workload that is protected.")
 
 
+class IncidentStatus(Part):
+    """Anomalies of one client that one detector found, over all replicas."""
+
+    client: ShortText = Field(description="Who was asking. Example: user:dr-lee.")
+    issuer: Annotated[str, Field(max_length=253)] = Field(description="Name of who vouches for the client.")
+    detector: ShortText = Field(description="The detector, by type.")
+    action: ShortText = Field(description="What was done with the requests. Example: blocked.")
+    count: int = Field(ge=0, description="How many there were in the last day, as the replicas tell.")
+    first: Timestamp = Field(description="When the first one was (RFC 3339).")
+    last: Timestamp = Field(description="When the last one was (RFC 3339).")
+    reference: Annotated[str, Field(max_length=253)] = Field(
+        description="Id of the last request, under which the access log tells the rest."
+    )
+
+
+class QuarantineStatus(Part):
+    """A client whose requests are refused for now."""
+
+    client: ShortText = Field(description="Who is held. Example: user:dr-lee.")
+    issuer: Annotated[str, Field(max_length=253)] = Field(description="Name of who vouches for the client.")
+    until: Timestamp = Field(description="When it ends by itself (RFC 3339).")
+    reason: Annotated[str, Field(max_length=253)] = Field(description="The detector whose finding was one too many.")
+
+
+class ReleaseStatus(Part):
+    """The last release from quarantine that was carried out."""
+
+    client: ShortText = Field(description="Who was let go, as the annotation modelward.io/release named them.")
+    at: Annotated[str, Field(max_length=253)] = Field(
+        description="When that was asked for, as the annotation modelward.io/release-at says."
+    )
+
+
+class MonitoringStatus(Part):
+    """What the sidecars found, as they told last."""
+
+    anomalies: int = Field(default=0, ge=0, description="All anomalies of the last day, as the replicas tell.")
+    incidents: Annotated[list[IncidentStatus], Field(max_length=32)] = Field(
+        default=[], description="By client and detector, those with most anomalies."
+    )
+    quarantined: Annotated[list[QuarantineStatus], Field(max_length=32)] = Field(
+        default=[], description="Clients that are held in quarantine."
+    )
+    released: ReleaseStatus | None = Field(
+        default=None, description="The last release from quarantine that was carried out."
+    )
+
+
 class ModelDeploymentStatus(Part):
     """What modelward has seen and done. Written by the controller alone."""
 
@@ -719,6 +767,9 @@ class ModelDeploymentStatus(Part):
     target: TargetStatus | None = Field(
         default=None,
         description="The workload that is protected now; it is given back when spec.targetRef names another.",
+    )
+    monitoring: MonitoringStatus | None = Field(
+        default=None, description="What the model's detectors found, as its sidecars told last."
     )
 
 

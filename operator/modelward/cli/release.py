@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 
 import click
 
 from modelward.cli.kubectl import KubectlError, kubectl
+from modelward.planner.sidecar import RELEASE_ANNOTATION, RELEASE_AT_ANNOTATION
 
-RELEASE_ANNOTATION = "modelward.io/release"
 _KINDS = ("", "md", "modeldeployment", "modeldeployments")
 
 
@@ -24,8 +25,16 @@ def command(model: str, client: str, namespace: str | None) -> None:
         sys.exit(2)
     place = (f"--namespace={namespace}",) if namespace else ()
     object_name = f"modeldeployments.modelward.io/{name}"
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
-        kubectl("annotate", *place, "--overwrite", object_name, f"{RELEASE_ANNOTATION}={client}")
+        kubectl(
+            "annotate",
+            *place,
+            "--overwrite",
+            object_name,
+            f"{RELEASE_ANNOTATION}={client}",
+            f"{RELEASE_AT_ANNOTATION}={at}",
+        )
     except KubectlError as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(2)

@@ -92,6 +92,21 @@ def rotated(authority: Authority, now: datetime, validity: timedelta = AUTHORITY
 
 def issue(authority: Authority, host_names: Sequence[str], now: datetime, validity: timedelta = LEAF_VALIDITY) -> Pair:
     """Return a serving certificate for these host names, signed by the current authority."""
+    return _leaf(authority, host_names, now, validity, ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+def issue_client(authority: Authority, name: str, now: datetime, validity: timedelta) -> Pair:
+    """Return the controller's own certificate as a client: nobody else is given one that is good for that."""
+    return _leaf(authority, [name], now, validity, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+def _leaf(
+    authority: Authority,
+    host_names: Sequence[str],
+    now: datetime,
+    validity: timedelta,
+    usage: x509.ObjectIdentifier,
+) -> Pair:
     signer = authority.current.certificate
     key = ec.generate_private_key(_CURVE)
     certificate = (
@@ -99,7 +114,7 @@ def issue(authority: Authority, host_names: Sequence[str], now: datetime, validi
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in host_names]), critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
                 signer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value

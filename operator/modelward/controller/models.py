@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.references import references_of
+from modelward.api.references import baseline_reference, references_of
 from modelward.api.validate import SchemaError, canonical, parse
 from modelward.controller.apply import NameTakenError, carry_out, controls
 from modelward.controller.certificates import CertificateError
@@ -22,8 +22,10 @@ from modelward.controller.observe import observe
 from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Found, Targets
+from modelward.detect.origin import known_of
 from modelward.planner.deployment import pod_spec
 from modelward.planner.fit_request import fitted_in_cluster
+from modelward.planner.monitored import Watch, max_age_days
 from modelward.planner.names import KubeObject, labels, namespace_of
 from modelward.planner.plan import Material, plan
 from modelward.planner.readiness import observations
@@ -31,6 +33,7 @@ from modelward.planner.references import References
 from modelward.planner.report import UNREADABLE, judged
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
+from modelward.planner.sightings import Seen
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.planner.target import pods_of
 from modelward.planner.upstream import ports_of
@@ -122,6 +125,7 @@ class Models:
         unwatched: Callable[[str, str], tuple[str, ...]] = lambda *_: (),
         ledger: Ledger | None = None,
         fits: Fits | None = None,
+        seen: Callable[[str, str], Seen | None] = lambda *_: None,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
@@ -130,6 +134,7 @@ class Models:
         self._unwatched = unwatched  # names of a model's pods that run without their sidecar
         self._ledger = ledger or Ledger()
         self._targets = Targets(cluster)
+        self._look_at = seen  # what the sidecars told last
         self._fits = fits or Fits(cluster, installed, clock)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
@@ -223,6 +228,7 @@ class Models:
             observation = replace(observation, obstacle=Obstacle(error.reason, str(error)))
         if serving.renews:
             await self._recorder.record(raw, "Normal", "CertificateRotated", f"serving certificate {serving.told}")
+        observation = replace(observation, watch=self._watch(case))
         kept = observation.obstacle is None or serving.there
         return await self._seen(case, replace(observation, certificate=serving.told if kept else ""))
 
@@ -247,6 +253,17 @@ class Models:
             unwatched=tuple(dict.fromkeys((*pods.unwatched, *self._unwatched(namespace, md.metadata.name)))),
             probed=pods.probed,
             reachable=pods.reachable,
+        )
+
+    def _watch(self, case: _Case) -> Watch:
+        """What is known of a model's monitoring: what its sidecars told, and where its baseline comes from."""
+        monitoring, references = case.md.spec.monitoring, case.references
+        named = baseline_reference(monitoring.baseline) if monitoring and monitoring.baseline else None
+        content = references.content(named.kind, named.name, named.key) if named else references.fitted
+        return Watch(
+            seen=self._look_at(namespace_of(case.md), case.md.metadata.name),
+            baseline=known_of(content) if content else None,
+            max_age_days=max_age_days(case.policies),
         )
 
     async def judgement(self, md: ModelDeployment) -> Judgement:
@@ -345,7 +362,8 @@ def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str,
         told = old.get(kind, {})
         if told.get("reason") == reason and not (broken and told.get("message") != item["message"]):
             continue
-        if broken or (kind == "Stalled" and reason != "PolicyViolation"):
+        unwatched = kind == "Monitored" and reason in ("BaselineStale", "Drifted", "RateOff")
+        if broken or unwatched or (kind == "Stalled" and reason != "PolicyViolation"):
             news.append(("Warning", reason, item["message"]))
         elif kind == "Ready":
             if item["status"] == "True":

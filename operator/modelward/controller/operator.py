@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from modelward.controller.backstop import Backstop
 from modelward.controller.cluster import Cluster
 from modelward.controller.events import Recorder
+from modelward.controller.incidents import Incidents
 from modelward.controller.installation import Installation, Installed
 from modelward.controller.ledger import Ledger
 from modelward.controller.models import Models
@@ -89,13 +90,22 @@ class Operator:
         self._installed: Installed | None = None
         self.unwatched = UnwatchedPods(cluster, recorder, self.installed, self._pods_changed)
         self._ledger = Ledger()
-        self._models = Models(cluster, recorder, self.installed, unwatched=self.unwatched.of, ledger=self._ledger)
+        self._incidents = Incidents(cluster, recorder, self.installed)
+        self._models = Models(
+            cluster,
+            recorder,
+            self.installed,
+            unwatched=self.unwatched.of,
+            ledger=self._ledger,
+            seen=self._incidents.of,
+        )
         self._policies = Policies(cluster, recorder, self._ledger.governed)
         self._reports = Reports(cluster)
         self._backstop = Backstop(cluster, recorder, installation.namespace) if backstop else None
         self._standing = Standing(cluster, recorder, installation.namespace)
         self._settled = 0.0
         self._queue = WorkQueue(self._reconcile)
+        self._looks = WorkQueue(self._look)  # apart: a pod that does not answer must keep no model waiting
         self._resync_seconds = resync_seconds
         self._seen: dict[Key, _Seen] = {}
 
@@ -111,7 +121,7 @@ class Operator:
 
     def work(self) -> list[Coroutine[None, None, None]]:
         """Return what is to run, side by side, until cancelled."""
-        return [*self._queue.work(), self._resync(), self._look_for_unwatched()]
+        return [*self._queue.work(), *self._looks.work(), self._resync(), self._look_for_unwatched()]
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`."""
@@ -127,6 +137,7 @@ class Operator:
                 {f'{{namespace="{name}"}}': count for name, count in self.unwatched.counts.items()},
             ),
             "modelward_certificate_expiry_seconds": ("When a certificate ends, in Unix time.", expiry),
+            **self._incidents.metrics(),
             **self._policies.metrics(),
             **self._reports.metrics(),
             **self._standing.metrics(),
@@ -150,6 +161,8 @@ class Operator:
             self._queue.add(UNWATCHED, _LOOK_DELAY_SECONDS)
         else:
             self._queue.add(key)
+        if key.kind == "ModelDeployment":
+            self._looks.add(key)
         if key.kind != "ModelDeployment":
             # A namespace's name is its key's; a cluster-wide policy concerns every namespace.
             place = {"Namespace": key.name, "DataPolicy": key.namespace}.get(key.kind, "")
@@ -230,6 +243,14 @@ class Operator:
             and seen.labels.get(PROTECTED_LABEL) == "true"
             and key.name not in ("kube-system", SYSTEM_NAMESPACE)
         ]
+
+    async def _look(self, key: Key) -> None:
+        """Ask a model's sidecars what they found, and go on asking for as long as there are detectors."""
+        changed, again = await self._incidents.look(key.namespace, key.name)
+        if changed:
+            self._queue.add(key)
+        if again is not None:
+            self._looks.add(key, again)
 
     def _pods_changed(self, namespace: str, model: str) -> None:
         self._queue.add(Key("ModelDeployment", namespace, model))

@@ -28,6 +28,8 @@ PORT_LABEL = "modelward.io/model-port"  # the port whose place the sidecar takes
 JOB_LABEL = "modelward.io/job"  # on the pods of modelward's own Jobs; its value says what they do
 JOB_FOR_LABEL = "modelward.io/job-for"  # for which model
 RUNTIME_LABEL = "modelward.io/runtime"  # of such pods, which are replaced when the sidecar becomes another
+RELEASE_ANNOTATION = "modelward.io/release"  # on ModelDeployments: the client to be let out of quarantine
+RELEASE_AT_ANNOTATION = "modelward.io/release-at"  # when that was asked for: asked for again, it is done again
 MODEL_ANNOTATION = "modelward.io/model-deployment"  # how a pod made by hand names its ModelDeployment
 
 SYSTEM_NAMESPACE = "modelward-system"

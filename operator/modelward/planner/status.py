@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from modelward.api.lineage import lineage, problems
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.monitored import Watch, monitored
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.rollout import Rollout, deployment_rollout
 from modelward.planner.sidecar import MODEL_LABEL
+from modelward.planner.sightings import monitoring_status
 from modelward.planner.upstream import model_name_of, protocol_of
 from modelward.rules.judge import Verdict, Violation
 
@@ -66,6 +68,7 @@ class Observation:
         reachable: pods whose model port answered.
         security_test_gates: whether owner or policy keep it from being Ready before its security test.
         security_test_asked: whether owner or policy ask for a security test at all.
+        watch: what is known of its monitoring.
     """
 
     verdict: Verdict | None = None
@@ -83,6 +86,7 @@ class Observation:
     reachable: tuple[str, ...] = ()
     security_test_gates: bool = False
     security_test_asked: bool = False
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def judgement(self) -> Verdict | None:
@@ -161,7 +165,7 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     conditions.set("Encrypted", *_encrypted(md, observation))
     conditions.set("AccessControlled", *_access_controlled(md, observation))
     conditions.set("LineageVerified", *_lineage_verified(md, observation.readiness))
-    conditions.set("Monitored", *_monitored(md, observation))
+    conditions.set("Monitored", *_monitored(md, observation, conditions, now))
     conditions.set("SecurityTested", *_security_tested(observation))
     conditions.set("Bypassable", *_bypassable(observation))
     ready = _ready(md, observation)
@@ -190,7 +194,14 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
         out["endpoint"] = endpoint(md)
     if observation.target_name:
         out["target"] = observation.target_name
+    told = monitoring_status(observation.watch.seen) if observation.watch.seen else _before(raw, "monitoring")
+    if told and md.spec.monitoring and md.spec.monitoring.detectors:
+        out["monitoring"] = told
     return out
+
+
+def _before(raw: dict[str, Any], name: str) -> Any:
+    return (raw.get("status") or {}).get(name)
 
 
 def endpoint(md: ModelDeployment) -> str:
@@ -313,16 +324,14 @@ def _lineage_verified(md: ModelDeployment, readiness: Verdict) -> Told:
     return "True", "WellFormed", f"{', '.join(declared)} read; signature not asked"
 
 
-def _monitored(md: ModelDeployment, observation: Observation) -> Told:
+def _monitored(md: ModelDeployment, observation: Observation, conditions: _Conditions, now: datetime) -> Told:
     detectors = md.spec.monitoring.detectors if md.spec.monitoring else []
     if not detectors:
         return "False", "NoDetector", "no detector is declared"
     if observation.obstacle:
         failed = observation.obstacle.reason == "BaselineFitFailed"
         return "False" if failed else "Unknown", observation.obstacle.reason, observation.obstacle.message
-    names = ", ".join(detector.type for detector in detectors)
-    on_anomaly = md.spec.monitoring.on_anomaly if md.spec.monitoring else ""
-    return "True", "DetectorsConfigured", f"{names}; on an anomaly: {on_anomaly}"
+    return monitored(md, replace(observation.watch, before=conditions.previous.get("Monitored")), now)
 
 
 def _security_tested(observation: Observation) -> Told:

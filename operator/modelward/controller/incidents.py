@@ -1,0 +1,215 @@
+"""Asks the sidecars of models with detectors what they found: Events, the condition Monitored, metrics, quarantines.
+
+What was told of is written in the model's status, so that a controller that starts anew, or another that takes over,
+does not tell it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from modelward import incidents
+from modelward.controller.asking import Asked, Asker, AskingError
+from modelward.controller.certificates import Pair, due, issue_client
+from modelward.controller.cluster import Cluster
+from modelward.controller.events import Recorder
+from modelward.controller.installation import Installed
+from modelward.controller.observe import leaving, unwatched_because
+from modelward.incidents import Release, Report, Spread
+from modelward.planner.names import KubeObject, host_names
+from modelward.planner.references import References
+from modelward.planner.sidecar import HTTPS_PORT, RELEASE_ANNOTATION, RELEASE_AT_ANNOTATION, serving_secret_name
+from modelward.planner.sightings import MAX_TOLD, Seen, gathered, monitoring_status, news, shown, to_spread, without
+
+SECONDS = 15.0
+"""Between two looks at a model."""
+MAX_PODS = 50
+_MAX_REPORT = 4 << 20
+_AT_ONCE = 8  # pods of one model
+CLIENT_NAME = "controller.modelward.internal"
+"""In the certificate that the controller shows to sidecars with mutual TLS; no access rule names it."""
+
+Place = tuple[str, str]
+
+
+class Incidents:
+    """Looks at one model at a time, and remembers what was seen last."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        recorder: Recorder,
+        installed: Callable[[], Installed],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        port: int = HTTPS_PORT,
+    ) -> None:
+        self._cluster = cluster
+        self._recorder = recorder
+        self._installed = installed
+        self._clock = clock
+        self._shown: Pair | None = None
+        self._asker = Asker(lambda: installed().signing_key.sign, port, client=self._client)
+        self._seen: dict[Place, Seen] = {}
+
+    def of(self, namespace: str, name: str) -> Seen | None:
+        """Return what was seen of a model last; None: it has not been looked at."""
+        return self._seen.get((namespace, name))
+
+    async def look(self, namespace: str, name: str) -> tuple[bool, float | None]:
+        """Ask a model's sidecars.
+
+        Returns:
+            Whether there is something new for its status, and in how many seconds to look again (None: not at all).
+
+        Raises:
+            ApiError: the API server refused or did not answer.
+        """
+        raw = await self._cluster.get("ModelDeployment", namespace, name)
+        monitoring = ((raw or {}).get("spec") or {}).get("monitoring") or {}
+        if raw is None or "deletionTimestamp" in raw["metadata"] or not monitoring.get("detectors"):
+            return self._seen.pop((namespace, name), None) is not None, None
+        pods = await self._pods(raw)
+        told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
+        told, released = await self._release(raw, pods, told)
+        await self._spread(pods, told)
+        seen = replace(gathered(told), released=released)
+        await self._tell(raw, seen)
+        before = self._seen.get((namespace, name))
+        self._seen[namespace, name] = seen
+        return seen != before, SECONDS
+
+    def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
+        """Return what is told to Prometheus; see `health.Metrics`. No client's name is a label."""
+        anomalies: dict[str, float] = {}
+        held: dict[str, float] = {}
+        silent: dict[str, float] = {}
+        for (namespace, name), seen in self._seen.items():
+            place = f'namespace="{namespace}",model="{name}"'
+            for one in seen.sightings:
+                label = f'{{{place},detector="{_label(one.detector)}"}}'
+                anomalies[label] = anomalies.get(label, 0) + one.count
+            held[f"{{{place}}}"] = len(seen.quarantined)
+            silent[f"{{{place}}}"] = len(seen.silent)
+        return {
+            "modelward_model_anomalies": ("Anomalies of the last day that a model's sidecars tell of.", anomalies),
+            "modelward_model_quarantined_clients": ("Clients that any replica of a model holds in quarantine.", held),
+            "modelward_model_silent_sidecars": ("Sidecars of ready pods that do not tell what they found.", silent),
+        }
+
+    async def _pods(self, raw: KubeObject) -> dict[str, Asked]:
+        """Whom to ask: ready pods with their genuine sidecar, by name."""
+        metadata, status = raw["metadata"], raw.get("status") or {}
+        if not status.get("selector"):
+            return {}
+        namespace, name = metadata["namespace"], metadata["name"]
+        pods = await self._cluster.find("Pod", namespace, selector=status["selector"])
+        settings, now = self._installed().settings, self._clock()
+        asked = [pod for pod in pods if _ready(pod) and not leaving(pod, now) and not unwatched_because(pod, settings)]
+        authorities = await self._authorities(raw) if asked else b""
+        host = host_names(namespace, name)[0]
+        return {
+            pod["metadata"]["name"]: Asked(pod["status"]["podIP"], f"{namespace}/{name}", host, authorities)
+            for pod in asked[:MAX_PODS]
+        }
+
+    async def _authorities(self, raw: KubeObject) -> bytes:
+        """Who vouches for a model's serving certificate: modelward's own, or where its owner gave one, theirs."""
+        in_transit = (raw["spec"].get("encryption") or {}).get("inTransit") or {}
+        if not in_transit.get("secretName"):
+            return self._installed().authority.bundle
+        namespace, name = raw["metadata"]["namespace"], serving_secret_name(raw["metadata"]["name"])
+        secret = await self._cluster.get("Secret", namespace, name)
+        return References(secrets={name: secret or {}}).content("Secret", name, "ca.crt") or b""
+
+    async def _ask_all(
+        self, whom: Any, method: str, path: str, bodies: Sequence[bytes] | None = None
+    ) -> list[Report | str]:
+        """Ask pods side by side, some at a time; a text says why one gave no answer."""
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(each: Asked, body: bytes) -> Report | str:
+            async with slots:
+                return await self._ask(each, method, path, body)
+
+        asked = list(whom)
+        return list(await asyncio.gather(*map(one, asked, bodies or [b""] * len(asked))))
+
+    async def _ask(self, whom: Asked, method: str, path: str, body: bytes) -> Report | str:
+        try:
+            answer = await self._asker.ask(whom, method, path, body, _MAX_REPORT)
+        except AskingError as error:
+            return str(error)
+        if answer.status != 200:
+            return f"answered {answer.status}"
+        if method == "POST":
+            return ""
+        try:
+            report = msgspec.json.decode(answer.content, type=Report)
+        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+            return "what it tells is no report of this version"
+        return report if report.model == whom.model else "it reports for another model"
+
+    async def _release(
+        self, raw: KubeObject, pods: Mapping[str, Asked], told: dict[str, Report | str]
+    ) -> tuple[dict[str, Report | str], tuple[str, str] | None]:
+        """Let go whom an annotation names, once each time it is asked for; give what stands as if it were told then."""
+        annotations = raw["metadata"].get("annotations") or {}
+        client, at = annotations.get(RELEASE_ANNOTATION, ""), annotations.get(RELEASE_AT_ANNOTATION, "")[:64]
+        if not client or len(client) > 1024:
+            return told, None
+        done = (shown(client), shown(at))
+        before = ((raw.get("status") or {}).get("monitoring") or {}).get("released") or {}
+        if (before.get("client"), before.get("at")) == done:
+            return told, done
+        body = msgspec.json.encode(Release(client))
+        answers = await self._ask_all(pods.values(), "POST", incidents.RELEASE, [body] * len(pods))
+        if not pods or any(answers):
+            return told, (before["client"], before["at"]) if before else None  # tried again at the next look
+        await self._recorder.record(raw, "Normal", "ClientReleased", f"{done[0]} was let out of quarantine", topic=at)
+        return without(told, client), done
+
+    async def _spread(self, pods: Mapping[str, Asked], told: Mapping[str, Report | str]) -> None:
+        """Have every replica hold whom one of them holds; what fails is tried again at the next look."""
+        lacking = to_spread(told)
+        bodies = [msgspec.json.encode(Spread(held)) for held in lacking.values()]
+        await self._ask_all([pods[pod] for pod in lacking], "POST", incidents.QUARANTINE, bodies)
+
+    async def _tell(self, raw: KubeObject, seen: Seen) -> None:
+        last = self.of(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        before = monitoring_status(last) if last else (raw.get("status") or {}).get("monitoring") or {}
+        sightings, quarantined = news(seen, before)
+        for one in sightings:
+            await self._recorder.record(raw, "Warning", "AnomalyDetected", one.sentence, topic="\n".join(one.key))
+        others = seen.sightings[MAX_TOLD:]
+        if others and seen.anomalies > before.get("anomalies", 0):
+            message = f"{len(others)} more clients and detectors with {sum(one.count for one in others)} anomalies"
+            await self._recorder.record(raw, "Warning", "AnomalyDetected", message, topic="others")
+        for held in quarantined:
+            message = (
+                f"{held.client} (issuer {held.issuer or 'none'}) until {held.until}, after what {held.reason} found"
+            )
+            topic = f"{held.client}\n{held.issuer}"
+            await self._recorder.record(raw, "Warning", "ClientQuarantined", message, topic=topic)
+
+    def _client(self) -> Pair:
+        """The certificate that is shown where one is asked for."""
+        now = self._clock()
+        if self._shown is None or due(self._shown.certificate, now):
+            self._shown = issue_client(self._installed().authority, CLIENT_NAME, now, timedelta(days=1))
+        return self._shown
+
+
+def _ready(pod: KubeObject) -> bool:
+    status = pod.get("status", {})
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
+    return bool(ready and status.get("podIP"))
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

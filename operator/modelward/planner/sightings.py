@@ -1,0 +1,262 @@
+"""What a model's sidecars tell of anomalies, brought together: one line for a client and a detector, over all replicas.
+
+Reports are read as hostile: what clients call themselves is shown as printable text of bounded length, and no more
+lines are kept than a person would read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from modelward.api.printable import printable
+from modelward.incidents import Drifted, Incident, Quarantined, Rate, Report
+
+MAX_TOLD = 20
+"""Clients and detectors of a model that have an Event of their own: the ones with most anomalies."""
+MAX_LISTED = 32
+MAX_SPREAD = 1000
+_MAX_TEXT = 253
+_MAX_COUNT = 10**12
+_MIN_ROWS = 1000  # fewer tell nothing of a rate
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Anomalies of one client that one detector found, over all replicas. Times are RFC 3339 in UTC."""
+
+    client: str
+    issuer: str
+    detector: str
+    actions: tuple[str, ...]
+    networks: tuple[str, ...]
+    count: int
+    first: str
+    last: str
+    reference: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What sightings are told apart by."""
+        return (self.client, self.issuer, self.detector)
+
+    @property
+    def sentence(self) -> str:
+        """What is told of it."""
+        times = f"{self.count} anomalies" if self.count != 1 else "an anomaly"
+        where = f" from {len(self.networks)} networks" if len(self.networks) > 1 else ""
+        return (
+            f"{self.client} (issuer {self.issuer or 'none'}): {times} found by {self.detector}{where},"
+            f" {' and '.join(self.actions)}; the last at {self.last}, request {self.reference}"
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at a model's sidecars gave.
+
+    Attributes:
+        asked: pods that were asked.
+        silent: those that did not tell, a sentence each.
+        sightings: the one with most anomalies first.
+        quarantined: clients that any replica holds.
+        off: detectors whose observed rate is not the one that was asked for.
+        drifted: features that are no longer like the baseline.
+        dropped: anomalies that sidecars had no room for.
+        released: the client whose release was carried out, and when that was asked for; None: nothing was.
+    """
+
+    asked: int = 0
+    silent: tuple[str, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+    off: tuple[Rate, ...] = ()
+    drifted: tuple[Drifted, ...] = ()
+    dropped: int = 0
+    released: tuple[str, str] | None = field(default=None)
+
+    @property
+    def anomalies(self) -> int:
+        """All that were counted."""
+        return sum(one.count for one in self.sightings)
+
+    def recent(self, now: datetime, seconds: float) -> tuple[Sighting, ...]:
+        """Return the sightings whose last anomaly is not older than this."""
+        return tuple(one for one in self.sightings if (now - _moment(one.last)).total_seconds() <= seconds)
+
+
+def gathered(told: Mapping[str, Report | str]) -> Seen:
+    """Bring together what the pods told, by their names; a text says why a pod told nothing."""
+    reports = [one for one in told.values() if isinstance(one, Report)]
+    return Seen(
+        asked=len(told),
+        silent=tuple(f"{pod}: {why}" for pod, why in sorted(told.items()) if isinstance(why, str)),
+        sightings=_sightings(incident for report in reports for incident in report.incidents),
+        quarantined=_held(one for report in reports for one in report.quarantined),
+        off=_worst_rates(rate for report in reports for rate in report.rates),
+        drifted=_worst_drift(one for report in reports for one in report.drift),
+        dropped=sum(report.dropped for report in reports),
+    )
+
+
+def to_spread(told: Mapping[str, Report | str]) -> dict[str, tuple[Quarantined, ...]]:
+    """Return, for each pod that lacks any, the clients that other replicas of the model hold in quarantine."""
+    reports = {pod: one for pod, one in told.items() if isinstance(one, Report)}
+    everywhere = {(one.issuer, one.client): one for report in reports.values() for one in report.quarantined}
+    lacking = {}
+    for pod, report in reports.items():
+        has = {(one.issuer, one.client) for one in report.quarantined}
+        lacks = tuple(one for who, one in everywhere.items() if who not in has)[:MAX_SPREAD]
+        if lacks:
+            lacking[pod] = lacks
+    return lacking
+
+
+def without(told: Mapping[str, Report | str], client: str) -> dict[str, Report | str]:
+    """Return what the pods told as if a client that was let go just now were in no quarantine."""
+    return {pod: _without(one, client) if isinstance(one, Report) else one for pod, one in told.items()}
+
+
+def news(seen: Seen, before: Mapping[str, Any]) -> tuple[list[Sighting], list[Quarantined]]:
+    """Return the sightings and quarantines that a model's status does not tell of yet.
+
+    Args:
+        seen: what was seen now.
+        before: `status.monitoring`, which outlives the controller.
+    """
+    told = {(one["client"], one["issuer"], one["detector"]): one["last"] for one in before.get("incidents", ())}
+    held = {(one["client"], one["issuer"], one["until"]) for one in before.get("quarantined", ())}
+    return (
+        [one for one in seen.sightings[:MAX_TOLD] if told.get(one.key, "") < one.last],
+        [one for one in seen.quarantined[:MAX_TOLD] if (one.client, one.issuer, one.until) not in held],
+    )
+
+
+def monitoring_status(seen: Seen) -> dict[str, Any]:
+    """Return `status.monitoring`: what outlives Events and the controller."""
+    incidents = [
+        {
+            "client": one.client,
+            "issuer": one.issuer,
+            "detector": one.detector,
+            "action": one.actions[0],
+            "count": one.count,
+            "first": one.first,
+            "last": one.last,
+            "reference": one.reference,
+        }
+        for one in seen.sightings[:MAX_LISTED]
+    ]
+    held = [
+        {"client": one.client, "issuer": one.issuer, "until": one.until, "reason": one.reason}
+        for one in seen.quarantined[:MAX_LISTED]
+    ]
+    out: dict[str, Any] = {"anomalies": min(seen.anomalies, _MAX_COUNT), "incidents": incidents, "quarantined": held}
+    if seen.released:
+        out["released"] = {"client": seen.released[0], "at": seen.released[1]}
+    return out
+
+
+def shown(text: str) -> str:
+    """Return a text of others as it may be shown."""
+    return printable(" ".join(text.split()))[:_MAX_TEXT]
+
+
+def _sightings(incidents: Iterable[Incident]) -> tuple[Sighting, ...]:
+    found: dict[tuple[str, str, str], Sighting] = {}
+    for one in incidents:
+        first, last = _time(one.first), _time(one.last)
+        if not first or not last:
+            continue
+        new = Sighting(
+            shown(one.client),
+            shown(one.issuer),
+            shown(one.detector),
+            (shown(one.action),),
+            (one.network,),
+            min(max(one.count, 1), _MAX_COUNT),
+            first,
+            last,
+            shown(one.reference),
+        )
+        there = found.get(new.key)
+        found[new.key] = _joined(there, new) if there else new
+    return tuple(sorted(found.values(), key=lambda one: (-one.count, one.key)))
+
+
+def _joined(one: Sighting, other: Sighting) -> Sighting:
+    latest = max(one, other, key=lambda each: each.last)
+    return replace(
+        latest,
+        actions=tuple(sorted({*one.actions, *other.actions})),
+        networks=tuple(sorted({*one.networks, *other.networks})),
+        count=min(one.count + other.count, _MAX_COUNT),
+        first=min(one.first, other.first),
+    )
+
+
+def _held(quarantined: Iterable[Quarantined]) -> tuple[Quarantined, ...]:
+    """One for each client: the one that holds it longest."""
+    found: dict[tuple[str, str], Quarantined] = {}
+    for one in quarantined:
+        since, until = _time(one.since), _time(one.until)
+        if since and until:
+            new = Quarantined(shown(one.client), shown(one.issuer), since, until, shown(one.reason))
+            there = found.get((new.issuer, new.client))
+            if there is None or there.until < new.until:
+                found[new.issuer, new.client] = new
+    return tuple(sorted(found.values(), key=lambda one: (one.client, one.issuer)))
+
+
+def _worst_rates(rates: Iterable[Rate]) -> tuple[Rate, ...]:
+    """Of each detector the rate that is farthest from what was asked, where the interval leaves no doubt."""
+    found: dict[str, Rate] = {}
+    for one in rates:
+        if one.rows >= _MIN_ROWS and not one.low <= one.asked <= one.high:
+            there = found.get(shown(one.detector))
+            if there is None or abs(there.observed - there.asked) < abs(one.observed - one.asked):
+                found[shown(one.detector)] = one
+    return tuple(found[name] for name in sorted(found))
+
+
+def _worst_drift(drift: Iterable[Drifted]) -> tuple[Drifted, ...]:
+    """Of each feature the greatest score, where it is over its threshold; the worst first."""
+    found: dict[str, Drifted] = {}
+    for one in drift:
+        there = found.get(one.feature)
+        if one.score > 1.0 and (there is None or there.score < one.score):
+            found[one.feature] = one
+    return tuple(sorted(found.values(), key=lambda one: (-one.score, one.feature)))
+
+
+def _without(report: Report, client: str) -> Report:
+    kept = tuple(one for one in report.quarantined if one.client != client)
+    return Report(
+        report.model,
+        report.baseline,
+        report.fitted,
+        report.since,
+        report.incidents,
+        kept,
+        report.rates,
+        report.drift,
+        report.dropped,
+    )
+
+
+def _time(text: str) -> str:
+    """Return a time in one way of writing, so that times compare as texts; nothing where it is none."""
+    try:
+        moment = _moment(text)
+    except ValueError:
+        return ""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
