@@ -86,7 +86,7 @@ def largest_model(fill: Literal["columns", "subjects"]) -> Manifest:
             ],
         },
         "monitoring": {
-            "detectors": [{"type": kind} for kind in policy["require"]["monitoring"]["detectors"]] * 2,
+            "detectors": [{"type": kind} for kind in get_args(DetectorType)],
             "telemetry": {"otlpEndpoint": f"https://{'o' * 1000}", "lineageEndpoint": f"https://{'l' * 1000}"},
         },
         "fairness": {

@@ -93,6 +93,18 @@ def _changed(change: Callable[[Manifest], Any]) -> ModelDeployment:
     return parsed(manifest)
 
 
+def test_a_watched_model_with_mutual_tls_lets_the_controller_ask() -> None:
+    """Where its owner names the client authorities, modelward's own is one more; where nothing is watched, it is not."""
+    manifest = supported()
+    manifest["spec"]["encryption"]["inTransit"] = {"mode": "MutualTLS", "clientCASecretName": "clients"}
+    given = {"clients": {"data": {"ca.crt": base64.b64encode(b"theirs\n").decode()}}}
+    references = replace(REFERENCES, secrets=given)
+    ours = REFERENCES.client_authorities
+    assert sidecar_config(parsed(manifest), [], references)["tls"]["clientCA"] == f"theirs\n{ours}"
+    manifest["spec"]["monitoring"]["detectors"] = []
+    assert sidecar_config(parsed(manifest), [], references)["tls"]["clientCA"] == "theirs\n"
+
+
 UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("spec.encryption.inUse", lambda s: s["encryption"].update(inUse={})),
     ("spec.explanations", lambda s: s.update(explanations={})),
