@@ -30,7 +30,7 @@ def largest_policy(index: int) -> Manifest:
     treated = [{"name": _name(number), "role": "Identifier", "treatment": "Drop"} for number in range(FIELDS)]
     purposes = [_name(number, 64) for number in range(32)]
     issuers = [f"https://{'i' * 495}.{number:04}" for number in range(16)]
-    detectors = list(get_args(DetectorType))[:8]  # as many as a policy may ask for
+    detectors = list(get_args(DetectorType))  # a policy may ask for all
     patch: Manifest = {
         "classification": ("SpecialCategory", "Anonymous", "Pseudonymous")[index % 3],
         "fields": treated,
@@ -86,7 +86,10 @@ def largest_model(fill: Literal["columns", "subjects"]) -> Manifest:
             ],
         },
         "monitoring": {
-            "detectors": [{"type": kind} for kind in get_args(DetectorType)],
+            "detectors": [
+                {"type": kind, **({"extraCalls": 8} if kind in ("Evasion", "Backdoor") else {})}
+                for kind in get_args(DetectorType)
+            ],
             "telemetry": {"otlpEndpoint": f"https://{'o' * 1000}", "lineageEndpoint": f"https://{'l' * 1000}"},
         },
         "fairness": {

@@ -94,7 +94,7 @@ def _changed(change: Callable[[Manifest], Any]) -> ModelDeployment:
 
 
 def test_a_watched_model_with_mutual_tls_lets_the_controller_ask() -> None:
-    """Where its owner names the client authorities, modelward's own is one more; where nothing is watched, it is not."""
+    """Where its owner names client authorities, modelward's own is one more; where nothing is watched, it is not."""
     manifest = supported()
     manifest["spec"]["encryption"]["inTransit"] = {"mode": "MutualTLS", "clientCASecretName": "clients"}
     given = {"clients": {"data": {"ca.crt": base64.b64encode(b"theirs\n").decode()}}}
