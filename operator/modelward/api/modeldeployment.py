@@ -690,7 +690,7 @@ class IncidentStatus(Part):
 
     client: ShortText = Field(description="Who was asking. Example: user:dr-lee.")
     issuer: Annotated[str, Field(max_length=253)] = Field(description="Name of who vouches for the client.")
-    detector: ShortText = Field(description="The detector, by type.")
+    detector: ShortText = Field(description="The type of the detector that found them. Example: Ensemble.")
     action: ShortText = Field(description="What was done with the requests. Example: blocked.")
     count: int = Field(ge=0, description="How many there were in the last day, as the replicas tell.")
     first: Timestamp = Field(description="When the first one was (RFC 3339).")
