@@ -176,8 +176,7 @@ def score(request_file: Path, weights: Path, public: Path | None, model: str, ou
         parameters = envelope.opened(request, envelope.Request)[0].parameters
         server = Server(exported, model, parameters)
         server.check()
-        server.accept(request, keys)
-        answer = server.answer(request, keys, server.evaluator(keys))
+        answer = server.answer(request, server.guest(keys))
     with _told(out):
         out.write_bytes(answer)
     if output == "json":

@@ -17,6 +17,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Meta
 
+from modelward.encrypted.parameters import Parameters as EncryptedParameters
+from modelward.encrypted.parameters import SecurityBits
 from modelward.privacy.spec import Treatment
 
 MAX_CONFIG_BYTES = 1 << 20  # a ConfigMap's own limit
@@ -205,6 +207,30 @@ class Screening(Section, frozen=True):
     quarantine: Annotated[list[Quarantine], Meta(max_length=64)] = []
 
 
+class WeightsFile(Section, frozen=True):
+    """The model's exported weights beside the configuration, and their digest."""
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    file: Literal["weights.json"] = "weights.json"
+
+
+class InUse(Section, frozen=True):
+    """Requests under homomorphic encryption: by which parameters, weights and processes. `only`: no others are taken.
+
+    `rows_per_hour` is for each caller, 0: as many as they like. `memory_bytes` is a process's address space.
+    """
+
+    parameters: EncryptedParameters
+    weights: WeightsFile
+    security_bits: SecurityBits = 128
+    only: bool = False
+    rows_per_hour: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
+    workers: Annotated[int, Meta(ge=1, le=8)] = 1
+    memory_bytes: Annotated[int, Meta(ge=128 << 20, le=1 << 40)] = 512 << 20
+    seconds: Seconds = 10.0
+    kept_key_bytes: Annotated[int, Meta(ge=0, le=1 << 31)] = 32 << 20
+
+
 class Telemetry(Section, frozen=True):
     """An OpenTelemetry collector (OTLP over HTTP), and whether the access log goes there as well.
 
@@ -257,6 +283,7 @@ class Config(Section, frozen=True):
     keys: KeyFile | None = None
     screening: Screening = Screening()
     record_values: bool = False
+    in_use: InUse | None = None
     telemetry: Telemetry | None = None
     limits: Limits = Limits()
 
@@ -327,8 +354,8 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 def read_signed(
     directory: Path, secrets: Path, public_key: bytes, namespace: str, name: str, running_generation: int
-) -> tuple[Config, bytes | None]:
-    """The configuration in `directory` and its baseline's bytes, once signature, binding and digests hold.
+) -> tuple[Config, bytes | None, bytes | None]:
+    """The configuration in `directory`, its baseline and its weights, once signature, binding and digests hold.
 
     A baseline that came from a Secret is read from `secrets`.
 
@@ -339,15 +366,18 @@ def read_signed(
     verify(document, read_bounded(directory / "config.sig", 1024), public_key)
     config = parse(document)
     check_binding(config.binding, namespace, name, running_generation)
-    baseline = config.screening.baseline
-    if baseline is None:
-        return config, None
-    content = read_bounded((secrets if baseline.secret else directory) / baseline.file, MAX_BASELINE_BYTES)
-    check_digest(baseline, content)
-    return config, content
+    baseline, content = config.screening.baseline, None
+    if baseline is not None:
+        content = read_bounded((secrets if baseline.secret else directory) / baseline.file, MAX_BASELINE_BYTES)
+        check_digest(baseline, content)
+    weights = None
+    if config.in_use is not None:
+        weights = read_bounded(directory / config.in_use.weights.file, MAX_CONFIG_BYTES)
+        check_digest(config.in_use.weights, weights)
+    return config, content, weights
 
 
-def check_digest(named: BaselineFile | KeyFile, content: bytes) -> None:
+def check_digest(named: BaselineFile | KeyFile | WeightsFile, content: bytes) -> None:
     """Raise ConfigError when `content` is not the file that the configuration names."""
     digest = hashlib.sha256(content).hexdigest()
     if not hmac.compare_digest(digest, named.sha256):

@@ -34,6 +34,7 @@ from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
+    from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.shared_limits import Counting
 
 _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
@@ -42,7 +43,8 @@ _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
 class Chain:
     """The checks of one configuration, and the connections to its model.
 
-    `keys` gives an issuer's keys, `counting` is the common count of rate limits.
+    `keys` gives an issuer's keys, `counting` is the common count of rate limits, `encrypted` takes requests that nobody
+    here can read.
 
     Raises:
         ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
@@ -56,8 +58,10 @@ class Chain:
         keys: Callable[[config.Issuer], Keys] = given,
         pseudonyms: PseudonymKeys | None = None,
         counting: "Counting | None" = None,
+        encrypted: "EncryptedPath | None" = None,
     ) -> None:
         self.settings = settings
+        self.encrypted = encrypted
         self.router = Router(settings.upstream.protocol, settings.upstream.model)
         self.access = Access(settings.access, keys, counting)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
@@ -172,6 +176,10 @@ class Gateway:
         try:
             work = exchange.state
             assert isinstance(work, Work)  # noqa: S101 - set by admit
+            if work.chain.encrypted is not None and work.route.has_body:
+                abandon = work.chain.encrypted.take(exchange, _body(exchange), reply)
+                if abandon is not None:
+                    return abandon
             payload = self._payload(exchange, work)
         except Refusal:
             raise
@@ -201,14 +209,18 @@ class Gateway:
         exchange.trace = trace_of(exchange.header, own=self.tracing is not None)
         if not work.route.has_body:
             return _request(b"GET", exchange, chain.authority, None)
-        body = exchange.body
-        content = body[0] if len(body) == 1 else b"".join(body)
-        checked = self.judged(exchange, work, Body(content, exchange.header.get(binary.HEADER)))
+        checked = self.judged(exchange, work, _body(exchange))
         return _request(b"POST", exchange, chain.authority, checked.encode())
 
     def judged(self, exchange: Exchange, work: Work, body: Body) -> Checked:
         """`body`, once it has passed the schema, the treatments and the screening."""
         chain = work.chain
+        if chain.encrypted is not None and chain.encrypted.settings.only:
+            raise Refusal(
+                "schema-violation",
+                "This model is asked by encrypted requests alone: see `modelward he`.",
+                reason="not-encrypted",
+            )
         checked = chain.schema.check(body)
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
@@ -266,6 +278,12 @@ class Gateway:
                 trace = trace_of(exchange.header, own=True)
                 assert trace is not None  # noqa: S101 - it is our own
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
+
+
+def _body(exchange: Exchange) -> Body:
+    pieces = exchange.body
+    content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return Body(content, exchange.header.get(binary.HEADER))
 
 
 def answer(work: Work, body: Body) -> Body:

@@ -59,6 +59,12 @@ TABLE = (
         "the client sent its request too slowly; the connection is closed",
     ),
     Problem(
+        "unknown-keys",
+        409,
+        "Your public keys are not known here",
+        "an encrypted request came without its keys, and they are not kept (any more): send them along",
+    ),
+    Problem(
         "body-too-large", 413, "The body is too large", "the body is larger than the limit, 4 MiB unless configured"
     ),
     Problem(
@@ -73,6 +79,12 @@ TABLE = (
         422,
         "The body does not fit the model's schema",
         "an input is missing, undeclared, or of the wrong type, shape, range or number of bytes",
+    ),
+    Problem(
+        "encrypted-unfit",
+        422,
+        "The encrypted request cannot be scored",
+        "its keys, parameters, signature, age or ciphertexts are not what this model takes; `detail` says which",
     ),
     Problem(
         "rate-limited",

@@ -16,9 +16,9 @@ class Setup:
     """A configuration with what it refers to. `context` None: plaintext; the expiry in seconds since the epoch.
 
     `grpc_context` is the gRPC listener's, where there is one.
-    `keys`: what pseudonyms and date shifts are made with, where the configuration asks for any.
-    `limits_password` is the one for `settings.access.shared_limits`. `controller`: the raw public key of who signed the
-    configuration and may ask what was found; None: nobody may.
+    `weights`: of the model, for encrypted requests. `keys`: what pseudonyms and date shifts are made with, where the
+    configuration asks for any. `limits_password` is the one for `settings.access.shared_limits`. `controller`: the raw
+    public key of who signed the configuration and may ask what was found; None: nobody may.
     """
 
     settings: config.Config
@@ -29,6 +29,7 @@ class Setup:
     limits_password: str = field(default="", repr=False)
     controller: bytes | None = None
     grpc_context: ssl.SSLContext | None = None
+    weights: bytes | None = None
 
 
 class Source(Protocol):
@@ -62,11 +63,11 @@ class SignedFiles:
 
     def load(self, running_generation: int) -> Setup:
         """Read, verify and check everything."""
-        settings, baseline = config.read_signed(
+        settings, baseline, weights = config.read_signed(
             self._config_dir, self._tls_dir, self._public_key, self._namespace, self._name, running_generation
         )
         setup = with_tls(settings, baseline, self._certificate, self._keys(settings))
-        return replace(setup, limits_password=self._password(settings), controller=self._public_key)
+        return replace(setup, limits_password=self._password(settings), controller=self._public_key, weights=weights)
 
     def _keys(self, settings: config.Config) -> Keys | None:
         if settings.keys is None:

@@ -25,6 +25,7 @@ from modelward.sidecar.setup import Setup, Source
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
+    from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.grpc.side import GrpcSide
     from modelward.sidecar.shared_limits import Counting
 
@@ -69,7 +70,10 @@ class Sidecar:
         self._model_ready = False
         self._keyring = KeyRing(self._key_withdrawn, self.instruments.key_fetches.add)
         self._keys_awaited = True
+        self._workers_awaited = True
         self._counting: Counting | None = None
+        self._encrypted: EncryptedPath | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -164,11 +168,12 @@ class Sidecar:
         self._gateway.chain.upstream.close()
         self._keyring.close()
         self._count_by(None)
+        self._encrypt_by(None)
         self.monitor.close()
         self._monitor_server.abort()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._ending, return_exceptions=True)
         self._reporting.close()
         await asyncio.sleep(0)
 
@@ -204,6 +209,10 @@ class Sidecar:
         self._keys_awaited = self._keys_awaited and bool(self._keyring.missing)
         if self._keys_awaited:
             return f"an issuer's keys are not there: {self._keyring.missing}"
+        # Likewise: who can make a process die must not take the plain requests with it.
+        self._workers_awaited = self._workers_awaited and not (self._encrypted is None or self._encrypted.workers.ready)
+        if self._workers_awaited:
+            return "no process is ready to score encrypted requests"
         return "" if self._model_ready else "the model server does not answer its ready path"
 
     # --- configuration
@@ -241,7 +250,33 @@ class Sidecar:
         access = setup.settings.access
         keys = partial(self._keyring.keys, fetching=access.key_fetching)
         counting = self._counting_of(setup)
-        return Chain(setup.settings, setup.baseline, self._connect(setup.settings), keys, setup.keys, counting)
+        encrypted = self._encrypted_of(setup)
+        return Chain(
+            setup.settings, setup.baseline, self._connect(setup.settings), keys, setup.keys, counting, encrypted
+        )
+
+    def _encrypted_of(self, setup: Setup) -> "EncryptedPath | None":
+        """What takes encrypted requests: that which there is, if nothing about it has changed."""
+        settings, model = setup.settings.in_use, setup.settings.upstream.model
+        if settings is None:
+            return None
+        there = self._encrypted
+        if there is not None and (there.settings, there.weights) == (settings, setup.weights):
+            return there
+        from modelward.sidecar.encrypted import EncryptedPath  # noqa: PLC0415 - for those who ask for it
+
+        return EncryptedPath(settings, model, setup.weights)
+
+    def _encrypt_by(self, encrypted: "EncryptedPath | None") -> None:
+        previous, self._encrypted = self._encrypted, encrypted
+        if previous is encrypted:
+            return
+        if encrypted is not None:
+            encrypted.workers.start()
+        if previous is not None:
+            task = asyncio.get_running_loop().create_task(previous.workers.close())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     def _counting_of(self, setup: Setup) -> "Counting | None":
         """The common count of rate limits that a setup asks for: the one there is, if nothing about it has changed."""
@@ -277,6 +312,7 @@ class Sidecar:
     def _note(self, setup: Setup) -> None:
         self._keyring.keep(setup.settings.access)
         self._count_by(self._gateway.chain.access.counting)
+        self._encrypt_by(self._gateway.chain.encrypted)
         self.instruments.generation = setup.settings.binding.generation
         self.instruments.expect(each.type for each in setup.settings.screening.detectors)
         self.instruments.certificate_expires = setup.certificate_expires

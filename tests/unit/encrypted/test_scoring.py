@@ -12,7 +12,7 @@ from modelward.encrypted import envelope
 from modelward.encrypted.client import Client, ClientKeys
 from modelward.encrypted.model import Model, read, sigmoid_polynomial
 from modelward.encrypted.parameters import EncryptedError, Parameters
-from modelward.encrypted.serve import Evaluators, Server
+from modelward.encrypted.serve import Guests, Server
 
 pytest.importorskip("Pyfhel")
 DEEP = Parameters(poly_modulus_degree=8192, coeff_modulus_bits=(50, 35, 35, 35, 50), scale_bits=35)
@@ -37,8 +37,7 @@ def ask(keys: ClientKeys, model: Model, rows: np.ndarray, **options: object) -> 
     server = Server(model, "wdbc", client.parameters)
     names = COLUMNS[: rows.shape[1]]
     request = client.encrypt(rows, names, model="wdbc", now=1, **options)  # type: ignore[arg-type]
-    server.accept(request, keys.public)
-    return client.decrypt(server.answer(request, keys.public, server.evaluator(keys.public)))
+    return client.decrypt(server.answer(request, server.guest(keys.public)))
 
 
 @pytest.mark.parametrize("layout", ["row", "columns"])
@@ -92,7 +91,7 @@ def test_every_slot_of_a_row_holds_the_score_and_no_part_of_it(keys: ClientKeys)
     server = Server(LINEAR, "wdbc", client.parameters)
     rows = RNG.normal(size=(1, 30))
     request = client.encrypt(rows, COLUMNS, model="wdbc", now=1, layout="row")
-    header, parts = envelope.opened(server.answer(request, keys.public, server.evaluator(keys.public)), envelope.Answer)
+    header, parts = envelope.opened(server.answer(request, server.guest(keys.public)), envelope.Answer)
     slots = client._decryptor.decrypt(parts[0], header.level.primes, header.level.scale)
     assert np.abs(slots - (rows @ WEIGHTS + 0.25)).max() < 1e-6
 
@@ -125,27 +124,27 @@ def test_requests_of_another_client_or_for_another_model_are_refused(keys: Clien
     server = Server(LINEAR, "wdbc", client.parameters)
     request = client.encrypt(np.ones((1, 30)), COLUMNS, model="wdbc", now=1)
     with pytest.raises(EncryptedError, match="other keys"):
-        server.accept(request, other.public)
+        server.accept(request, server.guest(other.public))
     header, parts = envelope.opened(request, envelope.Request)
     stolen = envelope.sealed(
         envelope.msgspec.structs.replace(header, keys=envelope.digest(other.public)), parts, Client(keys)._signing
     )
     with pytest.raises(EncryptedError, match="signature"):
-        server.accept(stolen, other.public)
+        server.accept(stolen, server.guest(other.public))
     with pytest.raises(EncryptedError, match="for the model wdbc"):
-        Server(LINEAR, "another", client.parameters).accept(request, keys.public)
+        Server(LINEAR, "another", client.parameters).accept(request, server.guest(keys.public))
     with pytest.raises(EncryptedError, match="--degree 8192 --modulus-bits 50,35,35,35,50"):
-        Server(LINEAR, "wdbc", DEEP).accept(request, keys.public)
+        Server(LINEAR, "wdbc", DEEP).guest(keys.public)
     narrow = client.encrypt(np.ones((1, 3)), COLUMNS[:3], model="wdbc", now=1)
     with pytest.raises(EncryptedError, match="3 columns, the model 30"):
-        server.accept(narrow, keys.public)
+        server.accept(narrow, server.guest(keys.public))
 
 
 def test_an_answer_to_another_request_or_client_is_not_read(keys: ClientKeys) -> None:
     client = Client(keys)
     server = Server(LINEAR, "wdbc", client.parameters)
     request = client.encrypt(np.ones((1, 30)), COLUMNS, model="wdbc", now=1)
-    answer = server.answer(request, keys.public, server.evaluator(keys.public))
+    answer = server.answer(request, server.guest(keys.public))
     client.decrypt(answer)
     with pytest.raises(EncryptedError, match="not one to a request of this client"):
         Client(ClientKeys.generate()).decrypt(answer)
@@ -160,13 +159,13 @@ def test_an_answer_to_another_request_or_client_is_not_read(keys: ClientKeys) ->
 def test_a_changed_byte_anywhere_in_request_keys_or_answer_is_seen(keys: ClientKeys) -> None:
     client = Client(keys)
     server = Server(LINEAR, "wdbc", client.parameters)
-    evaluator = server.evaluator(keys.public)
+    guest = server.guest(keys.public)
     request = client.encrypt(np.ones((1, 30)), COLUMNS, model="wdbc", now=1)
-    answer = server.answer(request, keys.public, evaluator)
+    answer = server.answer(request, guest)
     rng = np.random.default_rng(9)
     for content, use in (
-        (request, lambda changed: server.accept(changed, keys.public)),
-        (keys.public, lambda changed: server.accept(request, changed)),
+        (request, lambda changed: server.accept(changed, guest)),
+        (keys.public, server.guest),
         (answer, client.decrypt),
     ):
         places = [*range(0, 600, 29), *rng.integers(0, len(content), 9)]
@@ -183,12 +182,11 @@ def test_a_changed_byte_anywhere_in_request_keys_or_answer_is_seen(keys: ClientK
 
 
 def test_a_process_keeps_few_clients_keys(keys: ClientKeys) -> None:
-    server = Server(LINEAR, "wdbc", Parameters())
-    evaluators = Evaluators(server, most=1)
-    first = evaluators.of(keys.public)
-    assert evaluators.of(keys.public) is first
-    evaluators.of(ClientKeys.generate(columns=2).public)
-    assert evaluators.of(keys.public) is not first
+    guests = Guests(Server(LINEAR, "wdbc", Parameters()), most=1)
+    first = guests.admit(keys.public)
+    assert guests.known(envelope.digest(keys.public)) is first
+    guests.admit(ClientKeys.generate(columns=2).public)
+    assert guests.known(envelope.digest(keys.public)) is None
 
 
 @pytest.mark.parametrize(

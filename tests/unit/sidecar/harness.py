@@ -62,6 +62,7 @@ def fitted() -> bytes:
     return fitting.fit(rows, ["a", "b", "c"], false_positive_rate=0.01).to_bytes()
 
 
+WEIGHTS = json.dumps({"coef": [1.5, -0.25, 0.5], "intercept": 0.75}).encode()
 NORMAL = [0.1, 10.2, -5.3]
 STRANGE = [0.1, 99.0, -5.3]
 
@@ -288,7 +289,12 @@ class Running:
         parsed = config.parse(json.dumps(document).encode())
         content = fitted() if parsed.screening.baseline else None
         return Setup(
-            parsed, content, context or self._context, None, controller=CONTROLLER.public_key().public_bytes_raw()
+            parsed,
+            content,
+            context or self._context,
+            None,
+            controller=CONTROLLER.public_key().public_bytes_raw(),
+            weights=WEIGHTS if parsed.in_use else None,
         )
 
     async def _start_model(self) -> None:

@@ -29,7 +29,8 @@ def read(folder, generation=0):
 
 def test_a_signed_configuration_is_read_with_its_baseline(tmp_path):
     write(tmp_path, settings())
-    config, baseline = read(tmp_path)
+    config, baseline, weights = read(tmp_path)
+    assert weights is None
     assert config.binding == Binding(namespace="clinic", name="m", generation=1)
     assert baseline == fitted()
     assert config.limits.body_bytes == 4 << 20
@@ -84,6 +85,17 @@ def test_a_baseline_from_a_secret_is_read_from_where_secrets_are(tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "baseline.npz").write_bytes(fitted())
     assert read(tmp_path)[1] == fitted()
+
+
+def test_weights_that_are_others_are_refused(tmp_path):
+    weights = b'{"coef": [1]}'
+    in_use = {"parameters": {}, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}}
+    write(tmp_path, settings(inUse=in_use))
+    (tmp_path / "weights.json").write_bytes(weights)
+    assert read(tmp_path)[2] == weights
+    (tmp_path / "weights.json").write_bytes(b'{"coef": [2]}')
+    with pytest.raises(ConfigError, match=hashlib.sha256(b'{"coef": [2]}').hexdigest()):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from modelward.sidecar.grpc import wire
 from modelward.sidecar.problems import Refusal
 
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 2, 3, 4, 5
-PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 7, 8, 12, 13, 14, 16
+PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, UNIMPLEMENTED = 7, 8, 9, 12
+INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 13, 14, 16
 MAX_CODE = 16
 
 CODES = {
@@ -24,9 +25,11 @@ CODES = {
     "not-found": NOT_FOUND,
     "method-not-allowed": UNIMPLEMENTED,
     "request-timeout": DEADLINE_EXCEEDED,
+    "unknown-keys": FAILED_PRECONDITION,  # encrypted requests come by HTTP alone, so far
     "body-too-large": RESOURCE_EXHAUSTED,
     "unsupported-media-type": INVALID_ARGUMENT,
     "schema-violation": INVALID_ARGUMENT,
+    "encrypted-unfit": INVALID_ARGUMENT,
     "rate-limited": RESOURCE_EXHAUSTED,
     "header-too-large": RESOURCE_EXHAUSTED,
     "internal-error": INTERNAL,

@@ -1,0 +1,270 @@
+"""Requests that nobody here can read: from the body of an `infer` to a process that scores it, and back.
+
+In V2 JSON, or with binary tensor data:
+
+    {"parameters": {"encryption": "CKKS"},
+     "inputs": [{"name": "request", "datatype": "BYTES", "shape": [1], "data": ["<base64 of the envelope>"]},
+                {"name": "keys", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}]}
+
+`keys` may be left out once they are known: they are kept for an hour, for the caller who sent them. What can be known
+of such a request without reading it is checked here: who asks, how much, how old it is, and whether it came before.
+"""
+
+import base64
+import binascii
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from modelward.encrypted import envelope
+from modelward.encrypted.parameters import EncryptedError
+from modelward.encrypted.worker import Settings
+from modelward.sidecar import binary, config
+from modelward.sidecar.binary import Body, Trailer
+from modelward.sidecar.caller import Caller
+from modelward.sidecar.exchange import Exchange, Reply, Response
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.workers import Limits, Workers, unknown_keys
+
+MAX_AGE: Final = 300  # seconds, in both directions: clocks differ
+_MAX_SEEN: Final = 100_000
+_MAX_CALLERS: Final = 10_000
+_HOUR: Final = 3600
+_MARK: Final = b'"encryption"'
+_LENGTH: Final = struct.Struct("<I")
+
+Clock = Callable[[], float]
+
+
+class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
+    name: Literal["request", "keys"]
+    datatype: Literal["BYTES"]
+    shape: Annotated[list[int], Meta(min_length=1, max_length=1)]
+    data: Annotated[list[str], Meta(min_length=1, max_length=1)] | UnsetType = UNSET
+    parameters: dict[str, int] | UnsetType = UNSET
+
+
+class _Asked(msgspec.Struct, forbid_unknown_fields=True):
+    encryption: Literal["CKKS"]
+    binary_data_output: bool = False
+
+
+class _Request(msgspec.Struct, forbid_unknown_fields=True):
+    parameters: _Asked
+    inputs: Annotated[list[_Tensor], Meta(min_length=1, max_length=2)]
+    id: Annotated[str, Meta(max_length=256)] = ""
+
+
+class EncryptedPath:
+    """The encrypted requests of one model.
+
+    Raises:
+        ConfigError: the weights are not there.
+    """
+
+    def __init__(self, settings: config.InUse, model: str, weights: bytes | None, clock: Clock = time.time) -> None:
+        if weights is None:
+            raise config.ConfigError("encrypted requests need the model's exported weights")
+        self.settings = settings
+        self.weights = weights
+        self._model = model
+        self.workers = Workers(
+            Settings(
+                model, settings.parameters, settings.weights.sha256, settings.memory_bytes, settings.security_bits
+            ),
+            weights,
+            Limits(settings.workers, settings.memory_bytes, settings.seconds),
+        )
+        self._clock = clock
+        self._keys = KeyStore(settings.kept_key_bytes, clock)
+        self._seen = Seen(clock)
+        self._budget = Budget(settings.rows_per_hour, clock)
+
+    def take(self, exchange: Exchange, body: Body, reply: Reply) -> Callable[[], None] | None:
+        """Have an encrypted request scored; returns how to abandon it, or None for a request that is a plain one.
+
+        Raises:
+            Refusal: it cannot be scored.
+        """
+        head, trailer = body.split()
+        if _MARK not in head:
+            return None
+        asked = _decoded(head)
+        parts = {tensor.name: _content(tensor, trailer) for tensor in asked.inputs}
+        if trailer is not None:
+            trailer.end()
+        if "request" not in parts or len(parts) != len(asked.inputs):
+            raise Refusal("schema-violation", "An encrypted request has the input `request` once, and `keys` at most.")
+        header = self._header(parts["request"])
+        exchange.fields, exchange.rows = ("encrypted",), header.rows
+        owner = _owner(exchange.caller)
+        keys = self._keys.resolve(header.keys, parts.get("keys", b""), owner)
+        # By all its bytes: one that was changed on the way must not use up the one that the client made.
+        self._seen.refuse_again(envelope.digest(parts["request"]))
+        self._budget.spend(owner, header.rows)
+        as_bytes = asked.parameters.binary_data_output or trailer is not None
+
+        def done(outcome: bytes | Refusal) -> None:
+            reply(outcome if isinstance(outcome, Refusal) else _response(self._model, asked.id, outcome, as_bytes))
+
+        return self.workers.call(parts["request"], keys, done)
+
+    def _header(self, request: bytes) -> envelope.Request:
+        try:
+            header, _ = envelope.opened(request, envelope.Request)
+        except EncryptedError as error:
+            raise Refusal("encrypted-unfit", f"The encrypted request cannot be scored: {error}.") from None
+        if abs(self._clock() - header.created) > MAX_AGE:
+            raise Refusal(
+                "encrypted-unfit",
+                f"The encrypted request is older than {MAX_AGE} seconds, or a clock is wrong: make it anew.",
+                reason="stale",
+            )
+        return header
+
+
+class KeyStore:
+    """Public keys by digest, each for the caller who sent them, for an hour after their last use; bounded in bytes."""
+
+    def __init__(self, most_bytes: int, clock: Clock) -> None:
+        self._most = most_bytes
+        self._clock = clock
+        self._kept: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
+        self._bytes = 0
+
+    def resolve(self, digest: str, sent: bytes, owner: str) -> bytes:
+        """The keys that a request names: those that came with it, or those that are kept.
+
+        Raises:
+            Refusal: 409, there are none; 422, those that came are others.
+        """
+        self._expire()
+        name = (owner, digest)
+        if sent:
+            if envelope.digest(sent) != digest:
+                raise Refusal("encrypted-unfit", "The encrypted request names other keys than came with it.")
+            self._drop(name)
+            if len(sent) <= self._most:
+                self._kept[name] = (self._clock() + _HOUR, sent)
+                self._bytes += len(sent)
+            while self._bytes > self._most:
+                self._drop(next(iter(self._kept)))
+            return sent
+        if name not in self._kept:
+            raise unknown_keys()
+        _, keys = self._kept.pop(name)
+        self._kept[name] = (self._clock() + _HOUR, keys)
+        return keys
+
+    def _expire(self) -> None:
+        now = self._clock()
+        while self._kept and next(iter(self._kept.values()))[0] < now:  # in the order of their last use
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, name: tuple[str, str]) -> None:
+        if name in self._kept:
+            self._bytes -= len(self._kept.pop(name)[1])
+
+
+class Seen:
+    """The requests of the last minutes: none is scored twice."""
+
+    def __init__(self, clock: Clock, most: int = _MAX_SEEN) -> None:
+        self._clock = clock
+        self._most = most
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def refuse_again(self, name: str) -> None:
+        """Raises Refusal for a request that came before, or when more come than can be remembered."""
+        now = self._clock()
+        while self._until and next(iter(self._until.values())) < now:
+            self._until.popitem(last=False)
+        if name in self._until:
+            raise Refusal("encrypted-unfit", "The encrypted request came before: make it anew.", reason="replayed")
+        if len(self._until) >= self._most:
+            raise Refusal("overloaded", "Too many encrypted requests; try again.", reason="queue-full")
+        self._until[name] = now + 2 * MAX_AGE
+
+
+class Budget:
+    """Rows that one caller may have scored in an hour.
+
+    A linear model is given away by as many scores as it has weights, and what cannot be read cannot be screened.
+    """
+
+    def __init__(self, rows: int, clock: Clock) -> None:
+        self._rows = rows
+        self._clock = clock
+        self._spent: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def spend(self, owner: str, rows: int) -> None:
+        """Raises Refusal (429) when the caller has no rows left."""
+        if not self._rows:
+            return
+        now = self._clock()
+        until, spent = self._spent.pop(owner, (now + _HOUR, 0))
+        if until < now:
+            until, spent = now + _HOUR, 0
+        over = spent + rows > self._rows
+        self._spent[owner] = (until, spent if over else spent + rows)
+        if len(self._spent) > _MAX_CALLERS:
+            self._spent.popitem(last=False)
+        if over:
+            wait = max(int(until - now), 1)
+            raise Refusal(
+                "rate-limited",
+                f"At most {self._rows} encrypted rows are scored for one caller in an hour.",
+                reason="encrypted-budget",
+                headers=b"retry-after: %d\r\n" % wait,
+            )
+
+
+def _owner(caller: Caller | None) -> str:
+    return f"{caller.issuer} {caller.name}" if caller is not None else ""
+
+
+def _decoded(head: bytes) -> _Request:
+    try:
+        return msgspec.json.decode(head, type=_Request)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Refusal(
+            "schema-violation",
+            'An encrypted request is {"parameters": {"encryption": "CKKS"}, "inputs": [...]} with the inputs `request`'
+            " and, if need be, `keys`, each BYTES of the shape [1]; `modelward he` makes them.",
+        ) from None
+
+
+def _content(tensor: _Tensor, trailer: Trailer | None) -> bytes:
+    if tensor.shape != [1]:
+        raise Refusal("schema-violation", f"The input `{tensor.name}` must be of the shape [1].")
+    size = binary.size_of(tensor.parameters, trailer)
+    if size is not None and trailer is not None and tensor.data is UNSET:
+        taken = trailer.take(size)
+        if size < _LENGTH.size or _LENGTH.unpack_from(taken)[0] != size - _LENGTH.size:
+            raise Refusal("schema-violation", f"The input `{tensor.name}` must be one BYTES element after its length.")
+        return bytes(taken[_LENGTH.size :])
+    if size is not None or isinstance(tensor.data, UnsetType):
+        raise Refusal("schema-violation", f"The input `{tensor.name}` has no data, or has them twice.")
+    try:
+        return base64.b64decode(tensor.data[0], validate=True)
+    except (binascii.Error, ValueError):
+        raise Refusal("schema-violation", f"The data of the input `{tensor.name}` must be base64.") from None
+
+
+def _response(model: str, request_id: str, answer: bytes, as_bytes: bool) -> Response:  # noqa: FBT001 - two forms
+    output: dict[str, object] = {"name": "answer", "datatype": "BYTES", "shape": [1]}
+    document: dict[str, object] = {"model_name": model, "parameters": {"encryption": "CKKS"}, "outputs": [output]}
+    if request_id:
+        document["id"] = request_id
+    if not as_bytes:
+        output["data"] = [base64.b64encode(answer).decode()]
+        return Response(200, b"content-type: application/json\r\n", msgspec.json.encode(document))
+    output["parameters"] = {binary.SIZE: _LENGTH.size + len(answer)}
+    head = msgspec.json.encode(document)
+    headers = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(head)
+    return Response(200, headers, head + _LENGTH.pack(len(answer)) + answer)

@@ -1,0 +1,269 @@
+"""Encrypted requests through a real sidecar: scored by a process of their own, and read by nobody on the way."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from modelward.encrypted import envelope
+from modelward.encrypted.client import Client, ClientKeys
+from modelward.sidecar.encrypted import Budget, KeyStore, Seen
+from modelward.sidecar.problems import Refusal
+from tests.unit.sidecar.harness import NORMAL, WEIGHTS, Running, infer, settings, token
+
+pytest.importorskip("Pyfhel")
+COLUMNS = ("a", "b", "c")
+IN_USE = {"parameters": {}, "weights": {"sha256": hashlib.sha256(WEIGHTS).hexdigest()}, "memoryBytes": 400 << 20}
+LIMITS = {"bodyBytes": 32 << 20, "drainSeconds": 5}
+
+
+@pytest.fixture(scope="module")
+def keys() -> ClientKeys:
+    return ClientKeys.generate(columns=4)
+
+
+@pytest.fixture(scope="module")
+def client(keys: ClientKeys) -> Client:
+    return Client(keys)
+
+
+@pytest.fixture
+def served(run) -> Running:
+    return ready(run(inUse=IN_USE, limits=LIMITS))
+
+
+def ready(running: Running) -> Running:
+    until = time.monotonic() + 30
+    while running.monitor("/readyz").status != 200:
+        assert time.monotonic() < until, running.monitor("/readyz").body
+        time.sleep(0.05)
+    return running
+
+
+def encrypted(client: Client, rows=(NORMAL,), *, age: int = 0, model: str = "m") -> bytes:
+    return client.encrypt(np.array(rows, dtype=float), COLUMNS, model=model, now=int(time.time()) - age)
+
+
+def body(request: bytes, keys: bytes = b"", **changes: object) -> dict[str, object]:
+    parts = {"request": request} | ({"keys": keys} if keys else {})
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(part).decode()]}
+        for name, part in parts.items()
+    ]
+    return {"parameters": {"encryption": "CKKS"}, "inputs": inputs} | changes
+
+
+def read(client: Client, answer) -> np.ndarray:
+    assert answer.status == 200, answer.body
+    assert answer.json["parameters"] == {"encryption": "CKKS"}
+    (output,) = answer.json["outputs"]
+    return client.decrypt(base64.b64decode(output["data"][0]))[0]
+
+
+def expected(row=NORMAL) -> float:
+    return float(np.dot(row, [1.5, -0.25, 0.5]) + 0.75)
+
+
+def test_a_score_of_what_the_sidecar_cannot_read(served: Running, keys: ClientKeys, client: Client) -> None:
+    answer = served.ask(body(encrypted(client), keys.public, id="7"))
+    assert read(client, answer)[0, 0] == pytest.approx(expected(), abs=1e-6)
+    assert answer.json["id"] == "7"
+    assert served.model.asked == []
+    (record,) = served.log(1)
+    assert (record["fields"], record["rows"], record["status"]) == (["encrypted"], 1, 200)
+
+
+def test_keys_are_sent_once_and_kept_for_who_sent_them(run, keys: ClientKeys, client: Client) -> None:
+    rules = [{"subjects": ["user:alice", "user:bob"], "operations": ["Infer"]}]
+    served = ready(run(inUse=IN_USE, limits=LIMITS, access=settings()["access"] | {"rules": rules}))
+    assert served.ask(body(encrypted(client))).problem == "unknown-keys"
+    read(client, served.ask(body(encrypted(client), keys.public)))
+    for _ in range(2):
+        read(client, served.ask(body(encrypted(client))))
+    other = served.ask(body(encrypted(client)), bearer=token(sub="bob"))
+    assert (other.status, other.problem) == (409, "unknown-keys")
+
+
+def test_as_bytes(served: Running, keys: ClientKeys, client: Client) -> None:
+    parts = [encrypted(client), keys.public]
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 4 + len(part)}}
+        for name, part in zip(("request", "keys"), parts, strict=True)
+    ]
+    head = json.dumps({"parameters": {"encryption": "CKKS"}, "inputs": inputs}).encode()
+    content = head + b"".join(struct.pack("<I", len(part)) + part for part in parts)
+    header = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
+    answer = served.ask(content, header=header)
+    assert answer.status == 200, answer.body
+    start = int(answer.header["inference-header-content-length"])
+    (output,) = json.loads(answer.body[:start])["outputs"]
+    assert output["parameters"]["binary_data_size"] == len(answer.body) - start
+    assert client.decrypt(answer.body[start + 4 :])[0][0, 0] == pytest.approx(expected(), abs=1e-6)
+    cut = served.ask(content[:-1] + b"", header=header)
+    assert cut.problem == "schema-violation"
+
+
+def test_plain_requests_go_on_unless_only_encrypted_ones_are_taken(run) -> None:
+    served = ready(run(inUse=IN_USE, limits=LIMITS))
+    assert served.ask(infer()).status == 200
+    only = ready(run(inUse=IN_USE | {"only": True}, limits=LIMITS))
+    refused = only.ask(infer())
+    assert (refused.status, refused.problem) == (422, "schema-violation")
+    assert only.model.asked == []
+    assert only.ask(method="GET", target="/v2/models/m").status == 200
+
+
+def test_what_cannot_be_scored_is_refused_with_the_reason(served: Running, keys: ClientKeys, client: Client) -> None:
+    good = encrypted(client)
+    flipped = bytearray(good)
+    flipped[-70_000] ^= 1
+    other = ClientKeys.generate(columns=4)
+    cases = [
+        (body(bytes(flipped), keys.public), "signature"),
+        (body(good[:-100], keys.public), "cut short"),
+        (body(b"x", keys.public), "cannot be request"),
+        (body(encrypted(client), other.public), "other keys"),
+        (body(encrypted(client, model="another"), keys.public), "for the model another"),
+        (body(encrypted(client, age=3600), keys.public), "older than"),
+        (body(encrypted(client, age=-3600), keys.public), "clock"),
+        (body(keys.public, keys.public), "cannot be read"),
+        (body(client.encrypt(np.ones((1, 2)), "ab", model="m", now=int(time.time())), keys.public), "2 columns"),
+    ]
+    for asked, told in cases:
+        answer = served.ask(asked)
+        assert (answer.status, answer.problem) == (422, "encrypted-unfit"), answer.body
+        assert told in answer.json["detail"]
+    read(client, served.ask(body(good, keys.public)))
+    again = served.ask(body(good, keys.public))
+    assert (again.status, "came before" in again.json["detail"]) == (422, True)
+    assert served.model.asked == []
+
+
+def tensor(**changes: object) -> dict[str, object]:
+    return {"name": "request", "datatype": "BYTES", "shape": [1], "data": ["eA=="]} | changes
+
+
+WRONG = (
+    {"parameters": {"encryption": "BFV"}},
+    {"parameters": {"encryption": "CKKS", "x": 1}},
+    {"inputs": []},
+    {"inputs": [tensor(shape=[2])]},
+    {"inputs": [tensor(data=["no base64!"])]},
+    {"inputs": [{"name": "request", "datatype": "BYTES", "shape": [1]}]},
+    {"inputs": [tensor(parameters={"binary_data_size": 9})]},
+    {"inputs": [tensor(name="keys")]},
+    {"inputs": [tensor(), tensor()]},
+    {"outputs": []},
+)
+
+
+def test_a_body_of_another_shape_is_refused(served: Running, client: Client) -> None:
+    for change in WRONG:
+        assert served.ask(body(b"x") | change).problem == "schema-violation", change
+
+
+def worker_of(running: Running) -> int:
+    found = subprocess.run(
+        ["pgrep", "-P", str(os.getpid()), "-f", "encrypted.worker"], capture_output=True, text=True, check=True
+    )
+    return int(found.stdout.split()[-1])
+
+
+def test_a_process_that_dies_is_replaced_and_plain_requests_do_not_notice(
+    served: Running, keys: ClientKeys, client: Client
+) -> None:
+    read(client, served.ask(body(encrypted(client), keys.public)))
+    os.kill(worker_of(served), signal.SIGKILL)
+    assert served.ask(infer()).status == 200
+    assert served.monitor("/readyz").status == 200
+    until = time.monotonic() + 20
+    while (answer := served.ask(body(encrypted(client), keys.public))).status != 200:
+        assert answer.problem in ("encrypted-unfit", "overloaded")
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    read(client, answer)
+
+
+def test_a_process_that_takes_too_long_is_ended(run, keys: ClientKeys, client: Client) -> None:
+    served = ready(run(inUse=IN_USE | {"seconds": 0.5}, limits=LIMITS))
+    stuck = worker_of(served)
+    os.kill(stuck, signal.SIGSTOP)
+    answer = served.ask(body(encrypted(client), keys.public))
+    assert (answer.status, answer.problem) == (503, "overloaded")
+    assert served.ask(infer()).status == 200
+    until = time.monotonic() + 20
+    while served.ask(body(encrypted(client), keys.public)).status != 200:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert worker_of(served) != stuck
+
+
+def test_the_hourly_budget_is_each_callers_own(run, keys: ClientKeys, client: Client) -> None:
+    served = ready(run(inUse=IN_USE | {"rowsPerHour": 3}, limits=LIMITS))
+    read(client, served.ask(body(encrypted(client, [NORMAL] * 3), keys.public)))
+    answer = served.ask(body(encrypted(client), keys.public))
+    assert (answer.status, answer.problem) == (429, "rate-limited")
+    assert int(answer.header["retry-after"]) > 3000
+
+
+def refused(work, *arguments: object) -> str:
+    try:
+        work(*arguments)
+    except Refusal as refusal:
+        return refusal.reason
+    return ""
+
+
+def test_keys_are_kept_within_bytes_and_time() -> None:
+    now = [0.0]
+    store = KeyStore(250, lambda: now[0])
+    sent = {envelope.digest(bytes([n]) * 100): bytes([n]) * 100 for n in range(3)}
+    for digest, content in sent.items():
+        assert store.resolve(digest, content, "a") == content
+    first, second, third = sent
+    with pytest.raises(Refusal):
+        store.resolve(first, b"", "a")
+    assert store.resolve(second, b"", "a") == sent[second]
+    with pytest.raises(Refusal):
+        store.resolve(second, b"", "b")
+    now[0] = 4000
+    with pytest.raises(Refusal):
+        store.resolve(third, b"", "a")
+    assert store._bytes == 0
+    big = b"x" * 300
+    assert store.resolve(envelope.digest(big), big, "a") == big
+    assert store._bytes == 0
+
+
+def test_what_was_seen_is_forgotten_in_time_and_never_more_than_is_bounded() -> None:
+    now = [0.0]
+    seen = Seen(lambda: now[0], most=2)
+    assert [refused(seen.refuse_again, name) for name in ("a", "a", "b", "c")] == ["", "replayed", "", "queue-full"]
+    now[0] = 601
+    assert [refused(seen.refuse_again, name) for name in ("c", "a", "c")] == ["", "", "replayed"]
+
+
+def test_the_budget_is_bounded_and_renewed() -> None:
+    now = [0.0]
+    budget = Budget(10, lambda: now[0])
+    assert [refused(budget.spend, "a", rows) for rows in (6, 5, 4, 1)] == [
+        "",
+        "encrypted-budget",
+        "",
+        "encrypted-budget",
+    ]
+    assert refused(budget.spend, "b", 10) == ""
+    now[0] = 3601
+    assert refused(budget.spend, "a", 10) == ""
+    for n in range(20_000):
+        budget.spend(str(n), 1)
+    assert len(budget._spent) <= 10_000
