@@ -18,7 +18,7 @@ from msgspec import Meta
 from modelward.detect import encoding, ensemble, summary
 from modelward.detect.archive import ArchiveError, checked, prefixed, read_arrays
 from modelward.detect.calibration import MAX_KEPT, BaselineError, Calibration
-from modelward.detect.detectors import ENSEMBLE, KINDS, Detector
+from modelward.detect.detectors import ENSEMBLE, KINDS, Detector, Single
 from modelward.detect.encoding import Array, Column, Encoding
 from modelward.detect.ensemble import Ensemble
 from modelward.detect.mahalanobis import Mahalanobis
@@ -92,6 +92,13 @@ class Baseline:
         """The types of detectors that it can be asked for."""
         return (*self.detectors, ENSEMBLE)
 
+    @property
+    def distance(self) -> Mahalanobis | None:
+        """The detector Mahalanobis, which also tells which columns are strange; None if it is not there."""
+        single = self.detectors.get("Mahalanobis")
+        found = single.of if isinstance(single, Single) else None
+        return found if isinstance(found, Mahalanobis) else None
+
     def threshold(self, detector: str = ENSEMBLE, rate: float | None = None) -> float:
         """The score of `detector` that ordinary rows exceed with the probability `rate` (None: as fitted).
 
@@ -125,8 +132,8 @@ class Baseline:
                 or are reduced.
         """
         threshold = self.threshold("Mahalanobis", rate)
-        detector = self.detectors["Mahalanobis"]
-        if not self.encoding.linear or not isinstance(detector, Mahalanobis):
+        detector = self.distance
+        if detector is None or not self.encoding.linear:
             raise BaselineError("its columns are not all numbers, or are reduced: they are no matter of one matrix")
         matrix = np.linalg.cholesky(detector.precision) / detector.scale[:, np.newaxis] / threshold
         offset = detector.centre @ matrix
@@ -195,7 +202,10 @@ def _assembled(header: _Header, arrays: dict[str, npt.NDArray[Any]]) -> Baseline
         for part in header.detectors:
             detectors[part] = KINDS[part].read(prefixed(arrays, part), encoded.width)
         part = "ensemble"
-        together = ensemble.read(prefixed(arrays, part), header.detectors)
+        origin = np.zeros(encoded.width)
+        parts = ensemble.parts_of(header.detectors)
+        views = sum(len(detectors[name].view(origin)) for name in parts)
+        together = ensemble.read(prefixed(arrays, part), parts, views)
         part = "calibration"
         calibration = {
             name: _calibration(arrays, name, header.calibration_rows) for name in (*header.detectors, ENSEMBLE)

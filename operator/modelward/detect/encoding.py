@@ -22,7 +22,7 @@ MAX_WIDTH = 200  # features; more are reduced
 MAX_COMPONENTS = 64
 UNSEEN = -1
 _FARTHEST = 1e9  # scales; farther is cut to this, so that no square overflows
-_CONSISTENT = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
+_REACH = 3.29  # standard deviations from the 5th to the 95th percentile, for a normal distribution
 _CONSTANT = 1e-6  # of its value: the scale given to a column that never varies
 
 
@@ -72,7 +72,16 @@ class Encoding:
             return standard
         scores = standard @ self.components
         rest = standard - scores @ self.components.T
-        return np.column_stack([scores, np.sqrt(np.einsum("ij,ij->i", rest, rest))])
+        return np.hstack([scores, np.sqrt(np.square(rest).sum(axis=1, keepdims=True))])
+
+    def features_of(self, row: Array) -> Array:
+        """The features (m,) of one encoded row (d,)."""
+        if not self.linear:
+            return self.features(row[np.newaxis])[0]
+        reach = _FARTHEST * self.scale
+        cut = np.minimum(np.maximum(row, self.centre - reach), self.centre + reach)
+        standard: Array = (cut - self.centre) / self.scale
+        return standard
 
 
 def expanded_width(columns: Sequence[Column]) -> int:
@@ -97,7 +106,7 @@ def expand(columns: Sequence[Column], rows: Array) -> Array:
 def fit(columns: tuple[Column, ...], rows: Array) -> Encoding:
     """The encoding of encoded rows (n, d), all finite."""
     spread = expand(columns, rows)
-    centre, scale = robust_scales(spread)
+    centre, scale = _scales(spread)
     at = 0
     for column in columns:
         if column.categories is None:
@@ -134,11 +143,10 @@ def read(arrays: dict[str, npt.NDArray[Any]], columns: tuple[Column, ...]) -> En
     return Encoding(columns, centre, scale, components)
 
 
-def robust_scales(rows: Array) -> tuple[Array, Array]:
-    """Median and scale of each column."""
-    centre: Array = np.median(rows, axis=0)
-    scale = _CONSISTENT * np.median(np.abs(rows - centre), axis=0)
+def _scales(rows: Array) -> tuple[Array, Array]:
+    """Median of each column, and its deviation as the middle nine tenths of the values tell it."""
+    low, centre, high = np.quantile(rows, [0.05, 0.5, 0.95], axis=0)
     spread = np.std(rows, axis=0)
-    scale = np.where(scale > 0, scale, spread)  # more than half of the values are the same
+    scale = np.where(high > low, (high - low) / _REACH, spread)  # nearly all values are the same
     floor = _CONSTANT * np.maximum(np.abs(centre), 1.0)
     return centre, np.asarray(np.maximum(scale, floor), dtype=np.float64)

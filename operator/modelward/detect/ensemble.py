@@ -1,75 +1,97 @@
-"""The detectors' scores as one: how surprising a row is to them, taken together.
+"""The detectors' views as one score: how surprising a row is to them, taken together.
 
-Each detector's score becomes its surprise, -ln of the share of held-back ordinary rows that score higher, which means
-the same for each of them; beyond the greatest of those it goes on as steeply as it came. The ensemble's score is the
-mean.
+Each view becomes a surprise, -ln of the share of held-back ordinary rows that are stranger in it, which means the same
+for all views; beyond the strangest of those it goes on as steeply as over the last tenth. The score is the weighted
+mean, and something for the greatest, so that what only one view sees counts.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from modelward.detect import piecewise
 from modelward.detect.archive import checked
 from modelward.detect.encoding import Array
+from modelward.detect.piecewise import Piecewise
 
+# Neighbours find most; the others help where the reference is rotten, or lies along a few directions.
+WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
+    "NearestNeighbours": (1.0,) * 6,
+    "Mahalanobis": (0.25,),
+    "Autoencoder": (0.25,),
+    "IsolationForest": (0.25,),
+}
+_GREATEST = 0.25
 _KNOTS = 48
-_TAIL = math.log(10)  # the slope beyond the greatest score is that of the greatest tenth
+_TAIL = math.log(10)
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """`parts`: types of detectors; `knots[i]` (2, k): rising scores of the i-th, and the surprise at each."""
+    """`parts`: types of detectors. Of their views, one after another: `surprise` (p) and `weights` (p), 1 in all."""
 
     parts: tuple[str, ...]
-    knots: tuple[Array, ...]
+    surprise: Piecewise
+    weights: Array
 
-    def scores(self, of_parts: Mapping[str, Array]) -> Array:
-        """The ensemble's score of each row, given the parts' scores of the rows (n,) by type."""
-        surprises = [np.interp(of_parts[part], *table) for part, table in zip(self.parts, self.knots, strict=True)]
-        mean: Array = np.mean(surprises, axis=0)
-        return mean
+    def scores(self, views: Mapping[str, Array]) -> Array:
+        """The score of each row, given the parts' views of the rows (v, n) by type; (n,)."""
+        stacked = np.concatenate([views[part] for part in self.parts])
+        surprises = np.maximum(self.surprise.of_rows(stacked.T), 0)
+        scores: Array = surprises @ self.weights + _GREATEST * surprises.max(axis=1)
+        return scores
+
+    def score(self, views: Mapping[str, Array]) -> float:
+        """The same of one row, given the parts' views of it (v,)."""
+        surprises = np.maximum(self.surprise.of_row(np.concatenate([views[part] for part in self.parts])), 0)
+        return float(surprises.dot(self.weights) + _GREATEST * surprises.max())
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What the file keeps."""
-        return dict(zip(self.parts, self.knots, strict=True))
+        return {"weights": self.weights, **self.surprise.arrays()}
+
+
+def parts_of(detectors: Sequence[str]) -> tuple[str, ...]:
+    """Which of these types of detectors count in the ensemble: all that have a weight, or all if none has."""
+    return tuple(name for name in detectors if name in WEIGHTS) or tuple(detectors)
 
 
 def fit(held_back: Mapping[str, Array]) -> Ensemble:
-    """Of each part's held-back scores (n,)."""
-    return Ensemble(tuple(held_back), tuple(_knots(scores) for scores in held_back.values()))
+    """Of each detector's held-back views (v, n)."""
+    parts = parts_of(list(held_back))
+    weights = np.concatenate([WEIGHTS.get(part, np.ones(len(held_back[part]))) for part in parts])
+    curves = [_curve(view) for part in parts for view in held_back[part]]
+    ends = np.array([[0.0, slope] for _, _, slope in curves])
+    points = [(knots, values) for knots, values, _ in curves]
+    return Ensemble(parts, piecewise.through(points, ends), weights / weights.sum())
 
 
-def read(arrays: dict[str, npt.NDArray[Any]], parts: Sequence[str]) -> Ensemble:
-    """What `arrays()` gave.
+def read(arrays: dict[str, npt.NDArray[Any]], parts: Sequence[str], views: int) -> Ensemble:
+    """What `arrays()` gave, for so many views of these parts.
 
     Raises:
         ValueError: it cannot be that.
     """
-    tables = []
-    for part in parts:
-        table = checked(arrays, part)
-        if table.ndim != 2 or len(table) != 2 or table.shape[1] < 2 or (np.diff(table) <= 0).any():
-            raise ValueError(f"of {part}")
-        tables.append(table)
-    return Ensemble(tuple(parts), tuple(tables))
+    weights = checked(arrays, "weights")
+    if weights.shape != (views,) or (weights < 0).any() or not 0.999 < weights.sum() < 1.001:
+        raise ValueError("weights")
+    return Ensemble(tuple(parts), piecewise.read(arrays, views), weights)
 
 
-def _knots(scores: Array) -> Array:
-    ordered = np.sort(scores)
+def _curve(view: Array) -> tuple[Array, Array, float]:
+    """Knots at rising scores, the surprise at each, and its slope beyond."""
+    ordered = np.sort(view)
     count = len(ordered)
     most = math.log(count + 1)
     surprise = np.linspace(0, most, min(_KNOTS, count))
     ranks = np.minimum(((count + 1) * -np.expm1(-surprise)).astype(np.intp), count - 1)
-    values = ordered[ranks]
-    distinct = np.append(np.diff(values) > 0, True)  # of equal scores the most surprising
-    values, surprise = values[distinct], surprise[distinct]
-    if len(values) < 2:  # all are alike: whatever is more is strange
-        values, surprise = np.array([values[-1], np.nextafter(values[-1], np.inf)]), np.array([0.0, most])
-    start = float(np.interp(most - _TAIL, surprise, values)) if most > _TAIL else values[0]
-    run = max(values[-1] - start, 1e-9 * max(abs(values[-1]), 1e-300))
-    far = 1e9
-    return np.stack([np.append(values, values[-1] + far * run), np.append(surprise, most + far * _TAIL)])
+    knots = ordered[ranks]
+    last = np.append(np.diff(knots) > 0, True)  # of equal scores the most surprising
+    knots, surprise = knots[last], surprise[last]
+    start = float(np.quantile(ordered, 0.9))
+    run = max(float(knots[-1]) - start, 1e-9 * max(float(knots[-1]), 1e-3))
+    return knots, surprise, _TAIL / run

@@ -18,7 +18,7 @@ from modelward.detect.encoding import Array, Column
 from modelward.detect.summary import summarise
 
 FOLDS = 5
-MAX_FIT_ROWS = 50_000  # more are sampled: the picture does not get better, only slower
+MAX_FIT_ROWS = 20_000  # more are sampled: the picture does not get better, only slower
 MIN_ROWS = 30
 USUAL_RATE = 0.01
 _NEAR_CONSTANT = 1e-6
@@ -55,11 +55,11 @@ def fit(
     if len(usable) > MAX_FIT_ROWS:
         gave_up.append(f"{len(usable)} rows: {MAX_FIT_ROWS} of them, by chance, were fitted on")
         usable = usable[np.sort(rng.choice(len(usable), MAX_FIT_ROWS, replace=False))]
-    held_back = _held_back_scores(usable, known, detectors, seed, tell)
+    views, held_back = _held_back(usable, known, detectors, seed, tell)
+    together = ensemble.fit(views)
+    held_back[ENSEMBLE] = together.scores(views)
     for name, scores in held_back.items():
         _refuse_constant(name, scores)
-    together = ensemble.fit(held_back)
-    held_back[ENSEMBLE] = together.scores(held_back)
     tell("all rows", FOLDS / (FOLDS + 1))
     encoded = encoding.fit(known, usable)
     if encoded.components is not None:
@@ -134,20 +134,28 @@ def _given_up(count: int, columns: Sequence[Column], rate: float) -> list[str]:
     return gave_up
 
 
-def _held_back_scores(
+def _held_back(
     rows: Array, columns: tuple[Column, ...], detectors: Sequence[str], seed: int, tell: Tell
-) -> dict[str, Array]:
-    """The scores of each row by detectors fitted without its fold."""
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The views (v, n) and the scores (n,) of all rows by detectors fitted without the fold that the row is in."""
     fold = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
-    scores = {name: np.empty(len(rows)) for name in detectors}
+    order = np.argsort(fold, kind="stable")
+    views: dict[str, list[Array]] = {name: [] for name in detectors}
+    scores: dict[str, list[Array]] = {name: [] for name in detectors}
     for held_back in range(FOLDS):
         tell(f"fold {held_back + 1} of {FOLDS}", held_back / (FOLDS + 1))
         out = fold == held_back
         encoded = encoding.fit(columns, rows[~out])
         known, unseen = encoded.features(rows[~out]), encoded.features(rows[out])
         for name in detectors:
-            scores[name][out] = KINDS[name].fit(known, _rng(seed, f"{name} {held_back}")).scores(unseen)
-    return scores
+            detector = KINDS[name].fit(known, _rng(seed, f"{name} {held_back}"))
+            views[name].append(detector.views(unseen))
+            scores[name].append(detector.overall(views[name][-1]))
+    back = np.argsort(order)
+    return (
+        {name: np.concatenate(each, axis=1)[:, back] for name, each in views.items()},
+        {name: np.concatenate(each)[back] for name, each in scores.items()},
+    )
 
 
 def _refuse_constant(name: str, scores: Array) -> None:

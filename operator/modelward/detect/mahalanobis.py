@@ -6,6 +6,7 @@ does not bend the picture. The covariance is shrunk (Ledoit and Wolf, 2004), so 
 nearly repeat one another or rows are few.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from modelward.detect.archive import checked
-from modelward.detect.encoding import Array, robust_scales
+from modelward.detect.encoding import Array
 
 KEPT = 0.9
 MAX_STEPS = 20
 _FARTHEST = 1e100  # deviations; farther is cut to this, so that no square overflows
+_CONSISTENT = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
+_CONSTANT = 1e-6  # of its value: the scale given to a column that never varies
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Mahalanobis:
         standard = self._standardise(rows)
         squares: Array = np.einsum("ij,ij->i", standard @ self.precision, standard)
         return np.sqrt(np.maximum(squares, 0.0))
+
+    def score(self, row: Array) -> float:
+        """The same of one row (m,)."""
+        standard = self._standardise(row)
+        return math.sqrt(max(standard.dot(self.precision).dot(standard), 0.0))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What the file keeps."""
@@ -59,7 +67,7 @@ class Mahalanobis:
 
 def fit(rows: Array) -> Mahalanobis:
     """Fit on `rows` (n, d), all finite, n of at least two. The same rows give the same detector."""
-    centre, scale = robust_scales(rows)
+    centre, scale = _robust_scales(rows)
     standard = (rows - centre) / scale
     count = max(2, int(np.ceil(KEPT * len(rows))))
     # The start: rows whose columns are each near their median. Cut, so that one wild column does not decide alone.
@@ -91,6 +99,15 @@ def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> Mahalanobis:
     except np.linalg.LinAlgError as error:
         raise ValueError("precision") from error
     return Mahalanobis(centre, scale, precision)
+
+
+def _robust_scales(rows: Array) -> tuple[Array, Array]:
+    centre: Array = np.median(rows, axis=0)
+    scale = _CONSISTENT * np.median(np.abs(rows - centre), axis=0)
+    spread = np.std(rows, axis=0)
+    scale = np.where(scale > 0, scale, spread)  # more than half of the values are the same
+    floor = _CONSTANT * np.maximum(np.abs(centre), 1.0)
+    return centre, np.asarray(np.maximum(scale, floor), dtype=np.float64)
 
 
 def _nearest(squares: Array, count: int) -> npt.NDArray[np.intp]:

@@ -4,7 +4,6 @@ import numpy as np
 
 from modelward.detect.baseline import Baseline
 from modelward.detect.encoding import UNSEEN, Array, Column, expand
-from modelward.detect.mahalanobis import Mahalanobis
 
 MAX_REASONS = 3
 _NOTABLE = 2.5  # deviations
@@ -40,9 +39,9 @@ def explain(baseline: Baseline, row: Array) -> tuple[str, ...]:
 def _deviations(baseline: Baseline, row: Array) -> tuple[Array, Array]:
     """Of each number and indicator: by itself, and from what the others suggest (0 where that is not known)."""
     encoding = baseline.encoding
-    correlated = baseline.detectors.get("Mahalanobis")
-    if encoding.components is None and isinstance(correlated, Mahalanobis):
-        return correlated.deviations(encoding.features(row[np.newaxis])[0])
+    distance = baseline.distance
+    if encoding.components is None and distance is not None:
+        return distance.deviations(encoding.features(row[np.newaxis])[0])
     spread = expand(encoding.columns, row[np.newaxis])[0]
     alone = np.clip((spread / encoding.scale) - encoding.centre / encoding.scale, -10 * _MOST, 10 * _MOST)
     if encoding.components is None:
