@@ -72,7 +72,8 @@ class Encoding:
             return standard
         scores = standard @ self.components
         rest = standard - scores @ self.components.T
-        return np.hstack([scores, np.sqrt(np.square(rest).sum(axis=1, keepdims=True))])
+        reduced: Array = np.hstack([scores, np.sqrt(np.square(rest).sum(axis=1, keepdims=True))])
+        return reduced
 
     def features_of(self, row: Array) -> Array:
         """The features (m,) of one encoded row (d,)."""
