@@ -78,7 +78,8 @@ class Encoding:
     def features_of(self, row: Array) -> Array:
         """The features (m,) of one encoded row (d,)."""
         if not self.linear:
-            return self.features(row[np.newaxis])[0]
+            first: Array = self.features(row[np.newaxis])[0]
+            return first
         reach = _FARTHEST * self.scale
         cut = np.minimum(np.maximum(row, self.centre - reach), self.centre + reach)
         standard: Array = (cut - self.centre) / self.scale
