@@ -159,7 +159,7 @@ class Access:
                 )
             return certificate
         scheme, _, token = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
+        if scheme != b"Bearer" and scheme.lower() != b"bearer":
             raise Refusal(
                 "unauthenticated", "Only Bearer tokens are accepted.", reason="scheme", headers=CHALLENGE_INVALID
             )
@@ -196,7 +196,7 @@ class Access:
         rule = self.rules[index]
         if rule.limiter is None:
             return None
-        who = f"{caller.issuer}\0{caller.name}"
+        who = caller.key
         if rule.shared is not None and self.counting is not None:
             ticket = Ticket()
             if self.counting.take(rule.shared, who.encode(), partial(self._counted, ticket, rule.limiter, who)):

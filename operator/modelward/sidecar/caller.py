@@ -25,6 +25,10 @@ class Caller:
     begins: float = 0.0
     expires: float = float("inf")
     matches: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = f"{self.issuer}\0{self.name}"  # what is counted is counted under this
 
 
 def from_certificate(certificate: Mapping[str, Any]) -> Caller | None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.shared_limits import Counting
 
+_JSON = b"application/json"
+_OTHER_MEDIA = (binary.HEADER, b"content-encoding")  # headers of bodies that are more, or less, than JSON
 _UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
 
 
@@ -323,6 +325,8 @@ def _checked(response: Response, work: Work) -> Outcome:
 
 
 def _check_media(header: dict[bytes, bytes], route: Route) -> None:
+    if header.get(b"content-type") == _JSON and header.keys().isdisjoint(_OTHER_MEDIA):  # what most send
+        return
     media, _, parameters = header.get(b"content-type", b"").partition(b";")
     media = media.strip().lower()
     if binary.HEADER in header:
@@ -330,7 +334,7 @@ def _check_media(header: dict[bytes, bytes], route: Route) -> None:
             raise _unsupported("Binary tensors are for `infer` of the protocol V2; send the body as JSON here.")
         if media not in (binary.MEDIA, b""):  # Triton's own client says nothing
             raise _unsupported("Send a body with binary tensors as `Content-Type: application/octet-stream`.")
-    elif media != b"application/json" or parameters.strip().lower() not in _UTF8:
+    elif media != _JSON or parameters.strip().lower() not in _UTF8:
         raise _unsupported(
             "Send the body as `Content-Type: application/json`, in UTF-8; one with binary tensors needs the header "
             "Inference-Header-Content-Length."

@@ -354,8 +354,11 @@ class Connection(asyncio.Protocol):
         """Begin a wait; one that is under way is not prolonged by a trickle of bytes."""
         if what != self._waiting:
             self._waiting = what
+            if what == "nothing":
+                self.deadline = _NEVER
+                return
             if self._server.draining:
-                seconds = min(seconds, _DRAIN_SECONDS) if what != "nothing" else seconds
+                seconds = min(seconds, _DRAIN_SECONDS)
             self.deadline = self._server.clock() + seconds
 
     def _wait_no_more(self) -> None:

@@ -284,7 +284,7 @@ class Outputs:
                     raise _unfit()
                 raw = _raw(entry, trailer)
                 if raw is None:
-                    spec.read(entry.data, entry.shape)
+                    spec.elements(entry.data, entry.shape)
                 else:
                     spec.read_bytes(raw, entry.shape)
             if trailer is not None:

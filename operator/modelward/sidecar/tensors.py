@@ -137,6 +137,10 @@ class TensorSpec:
         Raises:
             Refusal: 422; names this input and the position of the first element that does not fit.
         """
+        return Tensor(self, list(shape), self.elements(raw, shape))
+
+    def elements(self, raw: bytes | msgspec.Raw, shape: Sequence[int]) -> list[Any]:
+        """The elements alone, flattened in row-major order; raises as `read` does."""
         count = self._check_shape(shape)
         try:
             data = self._flat.decode(raw)
@@ -152,7 +156,7 @@ class TensorSpec:
             self._check_bounds(data)
         if self.datatype == "BYTES":
             data = self._sanitised(data)
-        return Tensor(self, list(shape), data)
+        return data
 
     def read_bytes(self, raw: memoryview, shape: Sequence[int]) -> Tensor:
         """Read the elements from their bytes, said to have `shape`; held to all that `read` holds them to.
