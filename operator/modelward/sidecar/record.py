@@ -27,6 +27,7 @@ from modelward.sidecar.tensors import Tensor
 
 SINK = "access-log"
 MAX_PENDING = 20_000
+_BATCH = 512  # records that wait to be encoded at the most: they take twice the memory of their lines
 _CLOSE_SECONDS = 5.0
 _MAX_VALUES = 4096  # of a request, in the record
 _MAX_VALUE_BYTES = 16 << 10
@@ -203,6 +204,8 @@ class AccessLog:
             self._dropped += 1
             return
         self._records.append(record)
+        if len(self._records) == _BATCH:
+            self.flush()
 
     def flush(self) -> None:
         """Hand what has gathered to the thread, and count what it has done."""
