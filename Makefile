@@ -62,6 +62,11 @@ bench-sidecar: .venv/.bench ## The sidecar beside Envoy, nginx and HAProxy: CPU 
 bench-backdoor: setup build/attacks/.ready ## Backdoored classifiers of digits; what is found of inputs with the trigger; writes docs/benchmarks/backdoor.md
 	PYTHONPATH=operator build/attacks/bin/python -m tests.bench.backdoor --out docs/benchmarks/backdoor.md
 
+bench-evasion: setup build/attacks/.ready ## ART's black-box attacks against a model alone and behind the detectors; writes docs/benchmarks/evasion.md
+	PYTHONPATH=operator build/attacks/bin/python -m tests.bench.evasion --out docs/benchmarks/evasion.md
+
+bench-attacks: bench-backdoor bench-evasion bench-extraction ## All three
+
 bench-extraction: setup build/attacks/.ready ## Copying a classifier through the sidecar, and 1,000 honest sessions; writes docs/benchmarks/extraction.md
 	PYTHONPATH=operator build/attacks/bin/python -m tests.bench.extraction --out docs/benchmarks/extraction.md
 

@@ -11,7 +11,7 @@ from modelward.detect.encoding import UNSEEN, Array, Column
 
 BINS = 20
 MAX_SAMPLE = 512
-MAX_SAMPLE_VALUES = 30_000
+MAX_SAMPLE_BYTES = 240_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Summary:
             "sizes": np.array([len(one) for one in self.counts]),
             "lower": self.lower,
             "upper": self.upper,
-            "sample": self.sample,
+            "sample": self.sample.astype(_kind(self.sample)),
         }
 
 
@@ -64,9 +64,19 @@ def summarise(columns: tuple[Column, ...], rows: Array, rng: np.random.Generator
             edges.append(np.empty(0))
             counts.append(np.bincount(rows[:, index].astype(np.intp) + 1, minlength=len(column.categories) + 1))
             counts[-1] = np.roll(counts[-1], -1)
-    most = max(20, min(MAX_SAMPLE, MAX_SAMPLE_VALUES // rows.shape[1]))
+    # Whole numbers take less room: of images there are then enough rows to calibrate what asks the model more.
+    most = max(20, min(MAX_SAMPLE, MAX_SAMPLE_BYTES // (rows.shape[1] * np.dtype(_kind(rows)).itemsize)))
     sample = rows if len(rows) <= most else rows[np.sort(rng.choice(len(rows), most, replace=False))]
     return Summary(columns, tuple(edges), tuple(counts), rows.min(axis=0), rows.max(axis=0), sample)
+
+
+def _kind(rows: Array) -> type[np.uint8 | np.int16 | np.float64]:
+    """The smallest type of number that holds all of `rows` as they are."""
+    for kind in (np.uint8, np.int16):
+        limits = np.iinfo(kind)
+        if ((rows == np.rint(rows)) & (rows >= limits.min) & (rows <= limits.max)).all():
+            return kind
+    return np.float64
 
 
 def _edges(values: Array) -> Array:
@@ -90,7 +100,8 @@ def read(arrays: dict[str, npt.NDArray[Any]], columns: tuple[Column, ...]) -> Su
         ValueError: it cannot be that.
     """
     flat, counted = checked(arrays, "edges"), checked(arrays, "counts", np.int64)
-    lower, upper, sample = (checked(arrays, name) for name in ("lower", "upper", "sample"))
+    lower, upper = checked(arrays, "lower"), checked(arrays, "upper")
+    sample = _sample(arrays)
     width = len(columns)
     if lower.shape != (width,) or upper.shape != (width,) or (lower > upper).any():
         raise ValueError("lower and upper")
@@ -112,3 +123,11 @@ def read(arrays: dict[str, npt.NDArray[Any]], columns: tuple[Column, ...]) -> Su
     if at_edge != len(flat) or at_count != len(counted) or not rising or (counted < 0).any():
         raise ValueError("edges and counts")
     return Summary(columns, tuple(edges), tuple(counts), lower, upper, sample)
+
+
+def _sample(arrays: dict[str, npt.NDArray[Any]]) -> Array:
+    kind = arrays["sample"].dtype.type if "sample" in arrays else np.float64
+    if kind not in (np.uint8, np.int16, np.float64):
+        raise ValueError("sample")
+    sample: Array = checked(arrays, "sample", kind).astype(np.float64)
+    return sample
