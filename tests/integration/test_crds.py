@@ -58,6 +58,9 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("outside an enum", {"model": {"image": "x", "protocol": "v3"}}, "protocol"),
     ("out of range", {"model": {"image": "x", "port": 80}}, "port"),
+    ("gRPC of v1", {"model": {"image": "x", "protocol": "v1", "grpcPort": 8081}}, "v1 has no gRPC"),
+    ("one port for two", {"model": {"image": "x", "port": 8081, "grpcPort": 8081}}, "two ports"),
+    ("the sidecar's own port", {"model": {"image": "x", "grpcPort": 8444}}, "sidecar's ports"),
     ("both but for a null", {"model": None, "targetRef": None}, "exactly one of"),
     ("null in a list", {"model": {"image": "x", "args": [None]}}, "args"),
     (

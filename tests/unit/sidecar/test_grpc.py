@@ -18,6 +18,8 @@ from tests.unit.sidecar.harness import STRANGE, Running, settings, token
 from tests.unit.sidecar.oip import GrpcModel, Told, call, details, grpc, opened, port_of, with_grpc
 from tests.unit.sidecar.oip_messages import METHODS, Parameter, answer, infer, message
 from tests.unit.sidecar.otlp import Collector, telemetry
+from tests.unit.sidecar.test_shared_limits import ready, shared_settings
+from tests.unit.sidecar.valkey import Server
 
 Code = grpc.StatusCode
 KEYS = derive({1: bytes(32)}, "clinic")
@@ -387,3 +389,17 @@ def test_records_metrics_and_spans(serve, model):
     assert found[bad["request"]]["rpc.grpc.status_code"].int_value == 16
     parent = model.asked[0].metadata["traceparent"].split("-")
     assert spans[good["request"]].span_id.hex() == parent[2]
+
+
+def test_a_limit_that_replicas_share_counts_calls_as_well(serve, tmp_path, model):
+    server = Server(tmp_path)
+    try:
+        running = serve(**shared_settings(server, 3))
+        ready(running)
+        told = [call(port_of(running), infer()) for _ in range(4)]
+        assert [one.code for one in told] == [Code.OK] * 3 + [Code.RESOURCE_EXHAUSTED]
+        assert running.ask(harness.infer()).status == 429
+        assert running.metric('modelward_rate_limit_checks_total{counted="together"}') == 5
+        assert len(model.asked) == 3
+    finally:
+        server.stop()
