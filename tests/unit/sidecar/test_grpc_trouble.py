@@ -343,7 +343,7 @@ def test_trailers_in_a_request_and_a_call_without_a_message(serve, model):
 
 
 def test_too_many_connections(serve):
-    running = serve(limits={"connections": 2, "drainSeconds": 5})
+    running = serve(limits={"connections": 8, "drainSeconds": 5})  # a quarter of them
     with Raw(port_of(running)) as one, Raw(port_of(running)):
         one.read(lambda event: isinstance(event, h2.events.RemoteSettingsChanged))
         with Raw(port_of(running)) as third:

@@ -24,6 +24,7 @@ from modelward.sidecar.reader import new_request_id
 
 _DRAIN_SECONDS = 1.0  # for calls that are on their way when the end comes
 _ANY_STREAM = (1 << 31) - 1
+_SHARE = 4  # of `connections`: one of HTTP/2 takes 16 KiB, idle as it is, and bears a hundred calls at a time
 _NEVER = float("inf")
 # What of a call's metadata counts: the rest is neither kept nor passed on. None of it may come twice.
 _COUNTS = frozenset(
@@ -79,7 +80,7 @@ class Connection(Peer):
             return
         super().connection_made(transport)
         server.connections.add(self)
-        if len(server.connections) > server.limits.connections:
+        if len(server.connections) > max(server.limits.connections // _SHARE, 1):
             self.go_away(0, ErrorCodes.ENHANCE_YOUR_CALM)
             self._end("too many connections")
         else:
