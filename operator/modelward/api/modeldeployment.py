@@ -334,6 +334,19 @@ class InUse(Part):
     scale_bits: int = Field(
         default=40, ge=10, le=60, description="Bits of the scale (CKKS): the precision of the result against the depth."
     )
+    weights_config_map_name: ObjectName | None = Field(
+        default=None,
+        description="ConfigMap with the model's exported weights under the key weights.json: coef, intercept and link,"
+        " or layers. Encrypted requests are scored by them, and do not reach the model's container.",
+    )
+    only: bool = Field(default=False, description="Whether requests that are not encrypted are refused.")
+    rows_per_hour: int = Field(
+        default=10_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Encrypted rows that one caller may have scored in an hour; they cannot be screened, and as many"
+        " scores as a linear model has weights give it away. 0: as many as they like.",
+    )
 
 
 class Encryption(Part):

@@ -11,6 +11,7 @@ from modelward.api.modeldeployment import Baseline, ModelDeployment
 JWKS_KEY = "jwks.json"
 BASELINE_KEY = "baseline.npz"
 CLIENT_CA_KEY = "ca.crt"
+WEIGHTS_KEY = "weights.json"
 HIERARCHY_KEY = "hierarchy.csv"
 
 Kind = Literal["ConfigMap", "Secret"]
@@ -48,6 +49,10 @@ def _encryption(md: ModelDeployment) -> Iterator[Reference]:
     if in_transit and in_transit.client_ca_secret_name:
         path = "spec.encryption.inTransit.clientCASecretName"
         yield Reference("Secret", in_transit.client_ca_secret_name, path, CLIENT_CA_KEY)
+    in_use = md.spec.encryption.in_use if md.spec.encryption else None
+    if in_use and in_use.weights_config_map_name:
+        path = "spec.encryption.inUse.weightsConfigMapName"
+        yield Reference("ConfigMap", in_use.weights_config_map_name, path, WEIGHTS_KEY)
 
 
 def _issuers(md: ModelDeployment) -> Iterator[Reference]:

@@ -10,6 +10,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from modelward.api.validate import canonical
 from modelward.cli.files import read_paths
 from modelward.cli.findings import as_table
 from modelward.planner.access import trusting
+from modelward.planner.in_use import weights_of
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References, hierarchies_among
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
@@ -119,6 +121,7 @@ def command(
             settings = _settings(md, policies, references, upstream, grpc_upstream)
             certificate = None if plaintext else given or _certificate(md, references, tls_out or Path(scratch))
             setup = with_tls(settings, _baseline(md, references), certificate, keys)
+            setup = replace(setup, weights=weights_of(md, references))
             _announce(settings, upstream, listen, grpc_listen, monitor, certificate)
             with _access_log(log) as descriptor, _view(settings.binding.name) as watcher:
                 serve(Given(setup), Address(*listen), Address(*monitor), descriptor, watcher, Address(*grpc_listen))

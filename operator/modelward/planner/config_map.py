@@ -1,4 +1,4 @@
-"""The ConfigMap `<name>-sidecar`: the sidecar's configuration, its signature, and the baseline it screens by."""
+"""The ConfigMap `<name>-sidecar`: the sidecar's configuration, its signature, its baseline, and the model's weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.references import BASELINE_KEY
+from modelward.api.references import BASELINE_KEY, WEIGHTS_KEY
 from modelward.planner.names import KubeObject, metadata
 from modelward.planner.sidecar import config_map_name
 
@@ -16,7 +16,9 @@ Sign = Callable[[bytes], bytes]
 """Gives the raw Ed25519 signature over a document."""
 
 
-def config_map(md: ModelDeployment, config: dict[str, Any], baseline: bytes | None, sign: Sign) -> KubeObject:
+def config_map(
+    md: ModelDeployment, config: dict[str, Any], baseline: bytes | None, sign: Sign, weights: bytes | None = None
+) -> KubeObject:
     """Return the ConfigMap that the sidecar reads.
 
     The document is written in one way only (sorted keys, no spaces), so that the same configuration has the same
@@ -30,6 +32,8 @@ def config_map(md: ModelDeployment, config: dict[str, Any], baseline: bytes | No
         "metadata": metadata(md, config_map_name(md.metadata.name)),
         "data": {"config.json": document, "config.sig": signature},
     }
-    if baseline is not None:
-        out["binaryData"] = {BASELINE_KEY: base64.b64encode(baseline).decode()}
+    files = {BASELINE_KEY: baseline, WEIGHTS_KEY: weights}
+    binary = {name: base64.b64encode(content).decode() for name, content in files.items() if content is not None}
+    if binary:
+        out["binaryData"] = binary
     return out

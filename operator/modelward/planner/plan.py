@@ -14,6 +14,7 @@ from modelward.planner.access import AccessSettings, egress_rules
 from modelward.planner.config_map import Sign, config_map
 from modelward.planner.deployment import deployment
 from modelward.planner.disruption_budget import disruption_budget
+from modelward.planner.in_use import weights_of
 from modelward.planner.names import KubeObject
 from modelward.planner.network_policy import network_policy
 from modelward.planner.references import References
@@ -100,7 +101,7 @@ def plan(
             material.keys if "keys" in config else b"",
             _baseline(md, references, "Secret"),
         ),
-        config_map(md, config, _baseline(md, references, "ConfigMap"), material.sign),
+        config_map(md, config, _baseline(md, references, "ConfigMap"), material.sign, weights_of(md, references)),
         service(md, withheld=withheld),
     )
     if md.spec.model is None:  # what else a workload needs it has already

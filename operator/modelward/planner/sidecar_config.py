@@ -24,6 +24,7 @@ from modelward.planner.access import (
     fetched,
 )
 from modelward.planner.dataset import DatasetError, read_dataset
+from modelward.planner.in_use import BODY_BYTES, InUseError, in_use_config, in_use_unsupported
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar import KEYS_FILE
@@ -103,6 +104,13 @@ def sidecar_config(
         config["keys"] = {"file": KEYS_FILE, "sha256": hashlib.sha256(keys).hexdigest()}
     if collector_of(md):
         config["telemetry"] = _telemetry(md, (access or AccessSettings()).telemetry)
+    try:
+        encrypted = in_use_config(md, policies, references)
+    except InUseError as error:
+        raise SidecarConfigError(str(error)) from error
+    if encrypted:
+        config["inUse"] = encrypted
+        config["limits"] = {"bodyBytes": BODY_BYTES}
     schema = md.spec.schema_
     if schema and schema.inputs:
         config["inputs"] = [_tensor(tensor) for tensor in schema.inputs]
@@ -290,8 +298,7 @@ def unsupported(md: ModelDeployment, policies: Sequence[Policy]) -> list[str]:
 
 def _of_model(md: ModelDeployment) -> Iterator[str]:
     spec = md.spec
-    if spec.encryption and spec.encryption.in_use:
-        yield "spec.encryption.inUse"
+    yield from in_use_unsupported(md)
     for index, issuer in enumerate(spec.access.issuers if spec.access else ()):
         if not issuer.audiences:
             yield f"spec.access.issuers[{index}].audiences (none: a token for anything would do; name one)"
