@@ -102,6 +102,7 @@ def _parameters(scheme: str, degree: int, modulus_bits: str, scale_bits: int) ->
 )
 @click.option("--columns", help="Columns to use, separated by commas, in the model's order.")
 @click.option("--bound-bits", type=click.IntRange(0, 40), default=10, help="No number is beyond 2^BITS; it is told.")
+@click.option("--body", is_flag=True, help="Write the body of a V2 `infer` request, for curl and the like.")
 @click.option("--without-keys", is_flag=True, help="Leave your public keys out: the server has them.")
 @_FORMAT
 def encrypt(
@@ -112,6 +113,7 @@ def encrypt(
     layout: Any,
     columns: str | None,
     bound_bits: int,
+    body: bool,
     without_keys: bool,
     output: str,
 ) -> None:
@@ -119,7 +121,7 @@ def encrypt(
     with _told(keys):
         from modelward.detect import table  # noqa: PLC0415
         from modelward.encrypted import envelope  # noqa: PLC0415
-        from modelward.encrypted.client import Client, ClientKeys  # noqa: PLC0415
+        from modelward.encrypted.client import Client, ClientKeys, v2_body  # noqa: PLC0415
 
         own = ClientKeys.read(keys)
         client = Client(own)
@@ -135,7 +137,11 @@ def encrypt(
             bound_bits=bound_bits,
             progress=progress,
         )
-        content = request if without_keys else envelope.bundled(request, own.public)
+        keys_sent = b"" if without_keys else own.public
+        if body:
+            content = v2_body(request, keys_sent)
+        else:
+            content = envelope.bundled(request, keys_sent) if keys_sent else request
     with _told(out):
         out.write_bytes(content)
     if output == "json":
@@ -171,9 +177,9 @@ def score(request_file: Path, weights: Path, public: Path | None, model: str, ou
     with _told(request_file):
         request, keys = envelope.unbundled(_bounded(request_file))
         keys = _bounded(public) if public else keys
+        parameters = envelope.opened(request, envelope.Request)[0].parameters
         if not keys:
             raise EncryptedError("the request has no keys with it: give --keys public/keys.bin")
-        parameters = envelope.opened(request, envelope.Request)[0].parameters
         server = Server(exported, model, parameters)
         server.check()
         answer = server.answer(request, server.guest(keys))
@@ -185,18 +191,21 @@ def score(request_file: Path, weights: Path, public: Path | None, model: str, ou
     click.echo(f"{out}: scored by the weights sha256:{exported.sha256}, {len(answer):,} bytes")
 
 
-@command.command("decrypt", help="Read an answer: a score a line (of several outputs: separated by commas).")
+@command.command(
+    "decrypt",
+    help="Read an answer (of `he score`, or a sidecar's): a score a line, several outputs separated by commas.",
+)
 @click.argument("answer_file", metavar="ANSWER", type=click.Path(path_type=Path))
 @_KEYS
 @_FORMAT
 def decrypt(answer_file: Path, keys: Path, output: str) -> None:
     """Print the scores; exit 2 when the answer is not one to a request under these keys."""
     with _told(keys):
-        from modelward.encrypted.client import Client, ClientKeys  # noqa: PLC0415
+        from modelward.encrypted.client import Client, ClientKeys, v2_answer  # noqa: PLC0415
 
         client = Client(ClientKeys.read(keys))
     with _told(answer_file):
-        scores, header = client.decrypt(_bounded(answer_file))
+        scores, header = client.decrypt(v2_answer(_bounded(answer_file)))
     if output == "json":
         facts = {
             "model": header.model,

@@ -3,6 +3,7 @@
 A folder of keys holds `secret/` (0700; its files 0600) and `public/keys.bin`, which is what a server needs.
 """
 
+import base64
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -232,6 +234,33 @@ class Client:
         """Of one request, and to be had again from its nonce: nothing is kept of a request."""
         derive = HKDF(hashes.SHA256(), 32, salt=nonce, info=b"modelward homomorphic answer")
         return derive.derive(self._signing_seed)
+
+
+def v2_body(request: bytes, keys: bytes = b"") -> bytes:
+    """The body of a V2 `infer` request with an encrypted one in it, and the keys where the server has none yet."""
+    parts = {"request": request} | ({"keys": keys} if keys else {})
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(part).decode()]}
+        for name, part in parts.items()
+    ]
+    return msgspec.json.encode({"parameters": {"encryption": "CKKS"}, "inputs": inputs})
+
+
+def v2_answer(content: bytes) -> bytes:
+    """The answer's envelope in the body of a V2 answer, or `content` where it is one already.
+
+    Raises:
+        EncryptedError: it is the body of something else; what a problem document says is told.
+    """
+    if not content.lstrip().startswith(b"{"):
+        return content
+    try:
+        document = msgspec.json.decode(content)
+        if "outputs" not in document:
+            raise EncryptedError(f"no answer, but: {document.get('title', '')} {document.get('detail', '')}".strip())
+        return base64.b64decode(document["outputs"][0]["data"][0], validate=True)
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise EncryptedError("this JSON is not the answer to an encrypted request") from error
 
 
 def named(keys: ClientKeys) -> dict[str, Any]:

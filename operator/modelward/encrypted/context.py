@@ -4,7 +4,9 @@
 the secret key. Nothing here is for more than one thread, and Pyfhel keeps the interpreter's lock: serve from processes.
 """
 
+import hashlib
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,7 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 BFV_PLAIN_BITS = 40
+_KEPT_PLAINS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,7 @@ class Evaluator(Context):
         super().__init__(parameters, security_bits)
         self._elements: frozenset[int] = frozenset()
         self._squares = bool(relin_keys)
+        self._plains: OrderedDict[tuple[bytes, float, int], Any] = OrderedDict()
         if rotation_keys:
             self._elements = self.ring.check_rotation_keys(rotation_keys)
             self._he.from_bytes_rotate_key(rotation_keys)
@@ -198,12 +202,12 @@ class Evaluator(Context):
         """
         if not (np.abs(values) * scale >= 1).any():
             raise EncryptedError("all weights are zero: there is nothing to score")
-        plain = self._at(ciphertext, self.encode(values, scale))
+        plain = self._plain(values, scale, ciphertext.primes)
         return Ciphertext(self._he.multiply_plain(ciphertext.handle, plain, in_new_ctxt=True), ciphertext.primes)
 
     def plus(self, ciphertext: Ciphertext, values: Array) -> Ciphertext:
         """The sum with plain numbers, at the ciphertext's own scale."""
-        plain = self._at(ciphertext, self.encode(values, ciphertext.scale))
+        plain = self._plain(values, ciphertext.scale, ciphertext.primes)
         return Ciphertext(self._he.add_plain(ciphertext.handle, plain, in_new_ctxt=True), ciphertext.primes)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
@@ -271,10 +275,17 @@ class Evaluator(Context):
         content: bytes = ciphertext.handle.to_bytes("none")
         return content
 
-    def _at(self, ciphertext: Ciphertext, plain: Any) -> Any:
-        """A plaintext brought to the ciphertext's level."""
-        for _ in range(self.ring.top - ciphertext.primes):
-            self._he.mod_switch_to_next_ptxt(plain, in_new_ptxt=False)
+    def _plain(self, values: Array, scale: float, primes: int) -> Any:
+        """Plain numbers at a scale and level. The last few are kept: a model's weights are the same for every row."""
+        name = (hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest(), scale, primes)
+        plain = self._plains.pop(name, None)
+        if plain is None:
+            plain = self.encode(values, scale)
+            for _ in range(self.ring.top - primes):
+                self._he.mod_switch_to_next_ptxt(plain, in_new_ptxt=False)
+        self._plains[name] = plain
+        if len(self._plains) > _KEPT_PLAINS:
+            self._plains.popitem(last=False)
         return plain
 
 

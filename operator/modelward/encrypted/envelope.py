@@ -105,8 +105,8 @@ Header = TypeVar("Header", Keys, Request, Answer)
 
 
 def digest(envelope: bytes) -> str:
-    """Names an envelope: SHA-256, 64 hex digits."""
-    return hashlib.sha256(envelope).hexdigest()
+    """Names what was signed in an envelope of keys or a request: SHA-256, 64 hex digits."""
+    return hashlib.sha256(memoryview(envelope)[:-_SIGNATURE_BYTES]).hexdigest()
 
 
 def sealed(header: Keys | Request | Answer, parts: Sequence[bytes], key: Ed25519PrivateKey | bytes) -> bytes:
@@ -116,7 +116,7 @@ def sealed(header: Keys | Request | Answer, parts: Sequence[bytes], key: Ed25519
     content = b"".join([_LEAD.pack(_MAGIC, _VERSION, len(encoded)), encoded, *parts])
     if isinstance(key, bytes):
         return content + hmac.digest(key, content, "sha256")
-    return content + key.sign(content)
+    return content + key.sign(_signed(hashlib.sha256(content).hexdigest()))
 
 
 def opened(envelope: bytes, kind: type[Header]) -> tuple[Header, list[bytes]]:
@@ -151,14 +151,23 @@ def opened(envelope: bytes, kind: type[Header]) -> tuple[Header, list[bytes]]:
     return header, parts
 
 
-def check_signature(envelope: bytes, signer: str) -> None:
-    """Raises EncryptedError unless the holder of the private key to `signer` (hex) signed `envelope`."""
+def check_signature(envelope: bytes, signer: str) -> str:
+    """The digest of `envelope`, once it is known that the holder of the private key to `signer` (hex) signed it.
+
+    Raises:
+        EncryptedError: another did, or it was changed since.
+    """
+    name = digest(envelope)
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer)).verify(
-            envelope[-_SIGNATURE_BYTES:], envelope[:-_SIGNATURE_BYTES]
-        )
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer)).verify(envelope[-_SIGNATURE_BYTES:], _signed(name))
     except (InvalidSignature, ValueError) as error:
         raise EncryptedError("the signature does not fit: changed on the way, or signed by another's key") from error
+    return name
+
+
+def _signed(name: str) -> bytes:
+    """What is signed: the digest, which is computed once, and what it is the digest of."""
+    return b"modelward homomorphic envelope sha256:" + name.encode()
 
 
 def check_mac(envelope: bytes, key: bytes) -> None:

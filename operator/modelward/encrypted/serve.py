@@ -47,7 +47,7 @@ class Server:
             EncryptedError: a key is damaged, of other parameters, or not signed by the keys' own signer.
         """
         header, parts = envelope.opened(keys, Keys)
-        envelope.check_signature(keys, header.signer)
+        name = envelope.check_signature(keys, header.signer)
         if header.parameters != self.parameters:
             raise EncryptedError(
                 "the keys have other parameters than this model is offered under: make keys with"
@@ -62,10 +62,10 @@ class Server:
             relin_keys=by_name.get("relin", b""),
             security_bits=self.security_bits,
         )
-        return Guest(envelope.digest(keys), header.signer, evaluator)
+        return Guest(name, header.signer, evaluator)
 
-    def accept(self, request: bytes, guest: Guest) -> tuple[Request, list[bytes]]:
-        """The request's header and ciphertexts, once it is known to be for this model and by this client.
+    def accept(self, request: bytes, guest: Guest) -> tuple[Request, list[bytes], str]:
+        """The request's header, ciphertexts and digest, once it is known to be for this model and by this client.
 
         Raises:
             EncryptedError: it is not.
@@ -73,13 +73,13 @@ class Server:
         header, parts = envelope.opened(request, Request)
         if header.keys != guest.keys:
             raise EncryptedError("the request names other keys than came with it")
-        envelope.check_signature(request, guest.signer)
+        name = envelope.check_signature(request, guest.signer)
         if header.parameters != self.parameters:
             raise EncryptedError("the request has other parameters than its keys")
         if header.model != self.name:
             raise EncryptedError(f"the request is for the model {header.model}, this is {self.name}")
         score.check(header, parts, self.model)
-        return header, parts
+        return header, parts, name
 
     def answer(self, request: bytes, guest: Guest) -> bytes:
         """The answer's envelope.
@@ -87,12 +87,12 @@ class Server:
         Raises:
             EncryptedError: the request cannot be answered; the message says why.
         """
-        header, parts = self.accept(request, guest)
+        header, parts, name = self.accept(request, guest)
         scores, level, error = score.score(guest.evaluator, self.model, header, parts)
         linear = self.model.link != "logistic3"
         answer = Answer(
             parameters=header.parameters,
-            request=envelope.digest(request),
+            request=name,
             nonce=header.nonce,
             model=self.name,
             weights=self.model.sha256,

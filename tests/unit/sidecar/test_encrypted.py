@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from modelward.encrypted import envelope
-from modelward.encrypted.client import Client, ClientKeys
+from modelward.encrypted.client import Client, ClientKeys, v2_answer, v2_body
 from modelward.sidecar.encrypted import Budget, KeyStore, Seen
 from modelward.sidecar.problems import Refusal
 from tests.unit.sidecar.harness import NORMAL, WEIGHTS, Running, infer, settings, token
@@ -54,19 +53,13 @@ def encrypted(client: Client, rows=(NORMAL,), *, age: int = 0, model: str = "m")
 
 
 def body(request: bytes, keys: bytes = b"", **changes: object) -> dict[str, object]:
-    parts = {"request": request} | ({"keys": keys} if keys else {})
-    inputs = [
-        {"name": name, "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(part).decode()]}
-        for name, part in parts.items()
-    ]
-    return {"parameters": {"encryption": "CKKS"}, "inputs": inputs} | changes
+    return json.loads(v2_body(request, keys)) | changes
 
 
 def read(client: Client, answer) -> np.ndarray:
     assert answer.status == 200, answer.body
     assert answer.json["parameters"] == {"encryption": "CKKS"}
-    (output,) = answer.json["outputs"]
-    return client.decrypt(base64.b64decode(output["data"][0]))[0]
+    return client.decrypt(v2_answer(answer.body))[0]
 
 
 def expected(row=NORMAL) -> float:
