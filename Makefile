@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUNS := 20000
 MINUTES := 10
 REQUESTS := 1000000
-FUZZ := admission_review http_reader tensors token configuration grpc_messages
+FUZZ := admission_review encrypted http_reader tensors token configuration grpc_messages
 EXTRAS := controller admission sidecar otlp grpc jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
@@ -72,6 +72,9 @@ bench-extraction: setup build/attacks/.ready ## Copying a classifier through the
 
 bench-grpc: .venv/.bench ## gRPC through the sidecar, beside Envoy: CPU a call, latency, memory
 	$(PY) -m tests.bench.grpc_calls --out docs/benchmarks/grpc.md
+
+bench-he: setup build/he-peers/.ready ## The homomorphic path beside raw Pyfhel and TenSEAL; writes docs/benchmarks/he.md
+	$(PY) -m tests.bench.he --tenseal build/he-peers/bin/python --out docs/benchmarks/he.md
 
 soak: setup ## REQUESTS=1000000 through the sidecar with everything on: none fails, memory does not grow; half an hour at most
 	$(PY) -m tests.bench.soak --requests $(REQUESTS)
@@ -139,6 +142,7 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt
+	$(COMPILE) --group he-peers -o requirements/he-peers.txt
 	$(COMPILE) --group conformance -o requirements/conformance.txt
 	$(COMPILE) pyproject.toml --extra sidecar --extra jobs --group attacks -o requirements/attacks.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt

@@ -204,7 +204,8 @@ def report(count: int, python: str) -> str:
         "",
         "`make bench-he` wrote this page. 30 features, n = 8192, primes [60, 40, 60], scale 2^40, one process, one"
         " thread; medians over three rounds in turns, ratios and the batch by the processor's time. «Whole» is what a"
-        " sidecar's worker does for a request whose keys it knows: envelope, signature, every byte of the ciphertext, score, store, seal.",
+        " sidecar's worker does for a request whose keys it knows: envelope, signature, every byte of the ciphertext,"
+        " score, store, seal.",
         "",
         "| what | measured | goal |",
         "|---|---|---|",

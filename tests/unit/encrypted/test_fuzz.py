@@ -26,4 +26,4 @@ def test_the_oracle_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     world()
     monkeypatch.setattr("modelward.encrypted.envelope.check_mac", lambda *_: None)
     with pytest.raises(AssertionError, match="nobody signed"):
-        TARGET.one(TARGET.seeds()["answer-flip"])
+        TARGET.one(TARGET.seeds()["answer-zeros"])
