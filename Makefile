@@ -20,6 +20,9 @@ help: ## Show this list
 demo: setup ## A real kind cluster: an unsafe model refused, a safe one protected, served and attacked
 	$(PY) -m demo
 
+demo-he: setup ## A model that scores what only the client can read; memory and logs searched for it; no cluster
+	$(PY) -m demo.encrypted
+
 test: setup ## Everything: lint, types, contracts, unit, conformance, chart, integration, the kind cluster
 	$(PY) -m tests.stages
 
@@ -147,4 +150,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) pyproject.toml --extra sidecar --extra jobs --group attacks -o requirements/attacks.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 
-.PHONY: help demo test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-grpc bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
