@@ -32,13 +32,6 @@ from modelward.planner.treatment import fields, impossible, needs_keys
 from modelward.planner.upstream import grpc_port_of, model_name_of, port_of, protocol_of, ready_path_of
 from modelward.privacy.hierarchy import HierarchyError
 
-_HONOURED = frozenset(
-    (
-        *("Ensemble", "Mahalanobis", "NearestNeighbours", "Autoencoder", "IsolationForest", "Tails"),
-        *("Drift", "Extraction", "Membership", "Output"),
-    )
-)  # detectors that the sidecar has; of the rest it says so below
-
 Policy = dict[str, Any]
 """A policy as the API server stores it: camelCase, defaults applied."""
 
@@ -332,8 +325,6 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
         except DatasetError as error:
             yield f"spec.monitoring.baseline.dataset ({error})"
     for index, detector in enumerate(monitoring.detectors):
-        if detector.type not in _HONOURED:
-            yield f"spec.monitoring.detectors[{index}].type {detector.type}"
         if detector.type == "Output":  # it looks at answers alone
             continue
         if not monitoring.baseline:

@@ -61,18 +61,34 @@ class Columns:
             raise Refusal("schema-violation", "The inputs must have the same number of rows.")
         return np.array(columns, dtype=np.float64).T
 
+    def covers(self, spec: TensorSpec) -> bool:
+        """Whether every element of a row of this input is a column of the baseline's."""
+        offsets = {at.offset for at in self._sources if at.name == spec.name}
+        return offsets == set(range(spec.width))
+
+    def data(self, spec: TensorSpec, rows: Array) -> list[Any]:
+        """The data of an input that is covered, for encoded `rows` (n, d), flattened in row-major order."""
+        data: list[Any] = [None] * (len(rows) * spec.width)
+        for index, at in enumerate(self._sources):
+            if at.name == spec.name:
+                data[at.offset :: spec.width] = self._values(index, rows[:, index], spec)
+        return data
+
     def put(self, tensors: Sequence[Tensor], rows: Array) -> None:
         """Write encoded `rows` (n, d), finite, into the data of the request's tensors, in the datatype of each."""
         by_name = {tensor.spec.name: tensor for tensor in tensors}
-        for index, (at, column) in enumerate(zip(self._sources, self._columns, strict=True)):
+        for index, at in enumerate(self._sources):
             tensor = by_name[at.name]
             window = slice(at.offset, None, tensor.spec.width)
             before = tensor.data[window]
-            if column.categories is None:
-                values = self._numbers(index, rows[:, index], tensor.spec)
-            else:
-                values = [_value(column.categories[int(code)], tensor.spec.datatype) for code in rows[:, index]]
+            values = self._values(index, rows[:, index], tensor.spec)
             tensor.data[window] = [new if new != old else old for new, old in zip(values, before, strict=True)]
+
+    def _values(self, index: int, values: Array, spec: TensorSpec) -> list[Any]:
+        categories = self._columns[index].categories
+        if categories is None:
+            return self._numbers(index, values, spec)
+        return [_value(categories[int(code)], spec.datatype) for code in values.tolist()]
 
     def _numbers(self, index: int, values: Array, spec: TensorSpec) -> list[Any]:
         """Whole numbers stay within what the baseline has seen, and all within the declared bounds."""

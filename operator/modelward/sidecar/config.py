@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -171,6 +171,9 @@ class KeyFile(Section, frozen=True):
 InputType = Literal["Ensemble", "Mahalanobis", "NearestNeighbours", "Autoencoder", "IsolationForest", "Tails"]
 WatchType = Literal["Drift", "Extraction", "Membership", "Output"]
 ProbeType = Literal["Evasion", "Backdoor"]
+INPUT_TYPES: tuple[str, ...] = get_args(InputType)
+WATCH_TYPES: tuple[str, ...] = get_args(WatchType)
+PROBE_TYPES: tuple[str, ...] = get_args(ProbeType)
 OnAnomaly = Literal["Block", "Sanitise", "Flag"]
 
 

@@ -3,24 +3,25 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import get_args
 
 from modelward.detect import clients
 from modelward.detect.baseline import Baseline, BaselineError, from_bytes
+from modelward.detect.encoding import Array
 from modelward.detect.observed import RateWatch
 from modelward.incidents import Drifted, Rate
 from modelward.sidecar import config, log
+from modelward.sidecar.asking import Asking
 from modelward.sidecar.binary import Body
 from modelward.sidecar.columns import Columns
 from modelward.sidecar.exchange import Exchange
+from modelward.sidecar.probes import Probes
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.screening import Screen
 from modelward.sidecar.tensors import Tensor, TensorSpec
 from modelward.sidecar.verdict import Verdict
-from modelward.sidecar.watch import WATCH_TYPES, Watch, watchers
+from modelward.sidecar.watch import Watch, watchers
 from modelward.sidecar.watchers import Facts
 
-INPUT_TYPES: tuple[str, ...] = get_args(config.InputType)
 _MOST_SHIFTS = 32  # that the metrics tell, however many columns there are
 _network_of = lru_cache(maxsize=4096)(clients.network_of)
 
@@ -43,8 +44,8 @@ class Detection:
         asked = {each.type: each for each in screening.detectors}
         if len(asked) != len(screening.detectors):
             raise config.ConfigError("a detector is asked for twice; keep one of its type")
-        of_rows = [each for each in asked.values() if each.type in INPUT_TYPES]
-        watching = [each for each in asked.values() if each.type in WATCH_TYPES]
+        of_rows = [each for each in asked.values() if each.type in config.INPUT_TYPES]
+        watching = [each for each in asked.values() if each.type in config.WATCH_TYPES]
         comparing = next((name for name in asked if name != "Output"), None)
         baseline = None if comparing is None else _baseline(comparing, content)
         self._columns = None if baseline is None else _columns(str(comparing), baseline, declared)
@@ -57,6 +58,11 @@ class Detection:
         self.watch: Watch | None = None
         if watching:
             self.watch = Watch(screening, settings.upstream.protocol, dict(watchers(watching, baseline)))
+        self.probes: Probes | None = None
+        probing = [each for each in asked.values() if each.type in config.PROBE_TYPES]
+        if probing and baseline is not None and self._columns is not None and declared is not None:
+            asking = Asking(settings.upstream, self._columns, declared)
+            self.probes = Probes(screening, probing, baseline, asking, declared)
         self.needs_answers = self.watch is not None and self.watch.needs_answers
 
     def inherit(self, previous: "Detection") -> None:
@@ -66,10 +72,13 @@ class Detection:
             return
         if previous.screen is not None and self.screen is not None and previous.screen.same(self.screen):
             self._rates = previous._rates  # noqa: SLF001
-        if previous.watch is None or self.watch is None:
-            return
         theirs = {each.type: each for each in before.screening.detectors}
         same = {each.type for each in now.screening.detectors if theirs.get(each.type) == each}
+        learnt = previous.probes
+        if learnt is not None and self.probes is not None and {*learnt.names} == {*self.probes.names} <= same:
+            self.probes = learnt.under(now.screening)
+        if previous.watch is None or self.watch is None:
+            return
         kept = {name: each for name, each in previous.watch.watchers.items() if name in same}
         self.watch = Watch(now.screening, now.upstream.protocol, self.watch.watchers | kept)
 
@@ -78,6 +87,20 @@ class Detection:
         watched = self._before(exchange, tensors) if self.watch is not None and self.watch.needs_rows else ()
         found = None if self.screen is None else self.screen.judge(tensors)
         return watched if found is None else (*watched, found)
+
+    def to_probe(self, tensors: Sequence[Tensor], *, streams: bool) -> tuple[Array | None, Sequence[Verdict]]:
+        """The encoded rows that the model is to be asked about again; or none, and what that means.
+
+        `streams`: the answer would be gone before the verdict.
+        """
+        if self.probes is None or self._columns is None:
+            return None, ()
+        if not streams:
+            try:
+                return self._columns.rows(tensors), ()
+            except Exception as error:  # noqa: BLE001 - the policy says what it means
+                log.fault("the rows of a request could not be had", error)
+        return None, self.probes.failed()
 
     def judge_answer(self, exchange: Exchange, body: Body) -> Sequence[Verdict]:
         """What the model's answer is found to be."""
@@ -101,6 +124,11 @@ class Detection:
             return self.watch.failed()
         return self.watch.before(_facts(exchange), rows)
 
+    def close(self) -> None:
+        """Nothing is asked of the model any more."""
+        if self.probes is not None:
+            self.probes.close()
+
     # --- how it stands
 
     def tick(self) -> None:
@@ -111,10 +139,12 @@ class Detection:
                 rate.add(seen, alarms)
 
     def rates(self) -> tuple[Rate, ...]:
-        """How often each detector of single rows finds one strange."""
+        """How often each detector of rows finds one strange."""
         self.tick()
         names = self.screen.names if self.screen is not None else ()
-        return tuple(Rate(name, *each.verdict()) for name, each in zip(names, self._rates, strict=True))
+        of_probes = self.probes.rates if self.probes is not None else {}
+        watched = (*zip(names, self._rates, strict=True), *of_probes.items())
+        return tuple(Rate(name, *each.verdict()) for name, each in watched)
 
     def drift(self) -> tuple[Drifted, ...]:
         """What has drifted."""

@@ -4,11 +4,13 @@ One `Chain` is one configuration, immutable. The `Gateway` is what connections s
 requests, and each exchange keeps the chain that it began with.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from modelward.detect.encoding import Array
 from modelward.incidents import Report
 from modelward.privacy.keys import Keys as PseudonymKeys
 from modelward.sidecar import binary, config, log
@@ -22,6 +24,7 @@ from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Strea
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.keys import Keys, given
+from modelward.sidecar.probes import Waiting
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
 from modelward.sidecar.routes import Route, Router
@@ -32,6 +35,7 @@ from modelward.sidecar.ticket import Held, Ticket
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
+from modelward.sidecar.verdict import Verdict
 
 if TYPE_CHECKING:
     from modelward.sidecar.encrypted import EncryptedPath
@@ -86,7 +90,7 @@ class Chain:
 class Work:
     """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
 
-    __slots__ = ("chain", "flag", "route", "tensors", "ticket", "watch")
+    __slots__ = ("chain", "flag", "probed", "route", "tensors", "ticket", "watch")
 
     def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
         self.ticket = ticket
@@ -94,6 +98,7 @@ class Work:
         self.route = route
         self.flag = b""
         self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
+        self.probed: Array | None = None  # rows that detectors ask the model about again
         self.watch: Callable[[Body], None] | None = None  # looks at the answer; raises Refusal to withhold it
 
 
@@ -115,6 +120,8 @@ class Gateway:
         previous: Chain | None = getattr(self, "chain", None)
         if previous is not None:
             chain.detection.inherit(previous.detection)
+            if previous.detection.probes is not chain.detection.probes:
+                previous.detection.close()
         self.chain = chain
         self.findings.quarantines.take_rules(chain.settings.screening.quarantine)
 
@@ -188,7 +195,39 @@ class Gateway:
         except Exception as error:  # noqa: BLE001
             raise fault(error) from None
         exchange.upstream_started = time.perf_counter()
-        return self.forward(work, payload, partial(self._settle, exchange, work, reply))
+        settle = partial(self._settle, exchange, work, reply)
+        if work.probed is None:
+            return self.forward(work, payload, settle)
+        return self._probe(exchange, work, payload, settle)
+
+    def _probe(
+        self, exchange: Exchange, work: Work, payload: Any, settle: Callable[[Outcome], None]
+    ) -> Callable[[], None]:
+        """Ask the model, and about the rows once more; the answer goes out when both are done."""
+        chain, probes = work.chain, work.chain.detection.probes
+        assert probes is not None  # noqa: S101 - there are rows for it
+        assert work.probed is not None  # noqa: S101
+
+        def conclude(outcome: Outcome, verdicts: list[Verdict]) -> None:
+            try:
+                work.flag = self.findings.act(exchange, verdicts) or work.flag
+            except Refusal as refusal:
+                outcome = refusal
+            settle(outcome)
+
+        judging = probes.judge(chain.upstream, work.probed, self._instruments.asked)
+        waiting = Waiting(asyncio.get_running_loop().create_task(judging), conclude)
+        try:
+            abandon = self.forward(work, payload, waiting.settle)
+        except Refusal:
+            waiting.abandon()
+            raise
+
+        def leave() -> None:
+            waiting.abandon()
+            abandon()
+
+        return leave
 
     # --- what differs with the protocol: `sidecar.grpc.gateway` has the same chain with other ends
 
@@ -239,6 +278,9 @@ class Gateway:
             work.flag = self.findings.act(exchange, verdicts)
         if chain.detection.needs_answers and work.route.operation == "Infer":
             work.watch = partial(self._watch, exchange, work)
+        if chain.detection.probes is not None and work.route.operation == "Infer":
+            work.probed, unjudged = chain.detection.to_probe(checked.tensors, streams=work.route.streams)
+            work.flag = self.findings.act(exchange, unjudged)
         return checked
 
     def _watch(self, exchange: Exchange, work: Work, body: Body) -> None:

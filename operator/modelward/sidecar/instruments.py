@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable
 
+from modelward.sidecar.config import PROBE_TYPES
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange
 from modelward.sidecar.metrics import Counter, Gauge, Gauges, Histogram, Metric, Sample, exposition
 from modelward.sidecar.problems import TABLE
@@ -63,6 +64,12 @@ class Instruments:
             ("counted",),
             [("together",), ("alone",)],
         )
+        self.extra_calls = Counter(
+            "modelward_extra_model_calls_total",
+            "Rows that a detector asked the model about, besides the callers'.",
+            ("detector",),
+            [(name,) for name in PROBE_TYPES],
+        )
         self.certificate_expires: float | None = None  # seconds since the epoch
         self.generation = 0
         self._gauges: list[Gauge | Gauges] = [
@@ -77,6 +84,10 @@ class Instruments:
             Gauge("process_cpu_seconds_total", "CPU time used.", _cpu_seconds, "counter"),
             Gauge("process_resident_memory_bytes", "Memory in use.", _resident_bytes),
         ]
+
+    def asked(self, detector: str, rows: int) -> None:
+        """Count rows that a detector asked the model."""
+        self.extra_calls.add(detector, amount=rows)
 
     def expect(self, detectors: Iterable[str]) -> None:
         """Show these detectors' series from now on, at zero."""
@@ -129,6 +140,7 @@ class Instruments:
             self.reloads,
             self.key_fetches,
             self.rate_limit_checks,
+            self.extra_calls,
             *self._gauges,
         )
 

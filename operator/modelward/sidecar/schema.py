@@ -192,7 +192,7 @@ class Schema:
         tensors = [_read_rows(spec, columns[spec.name]) for spec in specs if spec.name in columns]
 
         def write(tensors: list[Tensor]) -> Body:
-            rows = [_nest(tensor) for tensor in tensors if tensor.kept]
+            rows = [nested(tensor) for tensor in tensors if tensor.kept]
             names = [tensor.spec.name for tensor in tensors if tensor.kept]
             instances = (
                 [dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)] if as_objects else rows[0]
@@ -243,7 +243,8 @@ def _read_rows(spec: TensorSpec, rows: Sequence[Raw]) -> Tensor:
     return spec.read(b"[" + b",".join(bytes(row) for row in rows) + b"]", [len(rows), *spec.shape[1:]])
 
 
-def _nest(tensor: Tensor) -> list[Any]:
+def nested(tensor: Tensor) -> list[Any]:
+    """A tensor's rows, each an array of its shape, as V1 has them."""
     rows = tensor.data
     for length in reversed(tensor.shape[1:]):
         rows = [rows[start : start + length] for start in range(0, len(rows), length)]

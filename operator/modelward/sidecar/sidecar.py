@@ -166,6 +166,7 @@ class Sidecar:
         if self.grpc is not None:
             self.grpc.close()
         self._gateway.chain.upstream.close()
+        self._gateway.chain.detection.close()
         self._keyring.close()
         self._count_by(None)
         self._encrypt_by(None)
@@ -213,7 +214,13 @@ class Sidecar:
         self._workers_awaited = self._workers_awaited and not (self._encrypted is None or self._encrypted.workers.ready)
         if self._workers_awaited:
             return "no process is ready to score encrypted requests"
-        return "" if self._model_ready else "the model server does not answer its ready path"
+        if not self._model_ready:
+            return "the model server does not answer its ready path"
+        chain = self._gateway.chain
+        probes, on_error = chain.detection.probes, chain.settings.screening.on_detector_error
+        if probes is not None and probes.learning and on_error == "Block":
+            return f"{', '.join(probes.names)}: learning how the model answers"
+        return ""
 
     # --- configuration
 
@@ -347,7 +354,10 @@ class Sidecar:
         self.server.sweep()
         self._monitor_server.sweep()
         self._gateway.chain.upstream.sweep()
-        self._gateway.chain.detection.tick()
+        detection = self._gateway.chain.detection
+        detection.tick()
+        if detection.probes is not None and self._model_ready:
+            detection.probes.learn(self._gateway.chain.upstream, self.instruments.asked)
         if self.grpc is not None:
             self.grpc.sweep()
 

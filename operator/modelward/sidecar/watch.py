@@ -7,7 +7,6 @@ each of them for what accuses nobody: what a network does as a whole is not held
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import get_args
 
 from modelward.detect.answers import AnswerError
 from modelward.detect.baseline import Baseline
@@ -29,7 +28,6 @@ from modelward.sidecar.watchers import (
     Watcher,
 )
 
-WATCH_TYPES: tuple[str, ...] = get_args(config.WatchType)
 _OF_ANSWERS = ("Output",)
 USUAL_RATE = 0.01
 

@@ -6,8 +6,6 @@ What is found is told in words that hold no value: the test, whose it is, and th
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from modelward.detect.answers import Answers, Form, Output
 from modelward.detect.baseline import Baseline
 from modelward.detect.clients import Caller
@@ -18,6 +16,7 @@ from modelward.detect.membership import Membership
 from modelward.detect.outputs import Answer, Kind, Outputs
 from modelward.detect.space import Space
 from modelward.incidents import Drifted
+from modelward.sidecar.asking import joined
 from modelward.sidecar.config import Detector
 
 _FORM_ROWS = 32  # answers from which a model's form of answering is told: a single 0.0 may be anything
@@ -152,7 +151,7 @@ class OutputWatcher(_Base):
 
     def _begin(self) -> None:
         held, self._held = self._held, []
-        self._form = form = Form.of(_joined([outputs for _, outputs, _ in held]), sum(each[2] for each in held))
+        self._form = form = Form.of(joined([outputs for _, outputs, _ in held]), sum(each[2] for each in held))
         self._outputs = Outputs(_KINDS.get(form.kind, "probabilities"), rate=self._rate)
         for facts, outputs, rows in held:
             self._watch(self._outputs, facts, form.read(outputs, rows))
@@ -174,16 +173,3 @@ class OutputWatcher(_Base):
         of_classes = self._form is None or self._form.kind != "Values"
         rows: list[Answer] = (answers.scores if of_classes else answers.scores[:, 0]).tolist()
         return rows
-
-
-def _joined(answers: Sequence[Sequence[Output]]) -> list[Output]:
-    """Several answers as one."""
-    return [
-        Output(
-            parts[0].datatype,
-            (sum(part.shape[0] if part.shape else 0 for part in parts), *parts[0].shape[1:]),
-            np.concatenate([np.asarray(part.data) for part in parts]),
-            parts[0].name,
-        )
-        for parts in zip(*answers, strict=False)
-    ]

@@ -110,7 +110,6 @@ UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("spec.explanations", lambda s: s.update(explanations={})),
     ("spec.fairness", lambda s: s.update(fairness={})),
     ("spec.access.issuers[0].audiences", lambda s: s["access"]["issuers"][0].update(audiences=[])),
-    ("type Backdoor", lambda s: s["monitoring"]["detectors"].append({"type": "Backdoor", "extraCalls": 32})),
     ("baseline.dataset", lambda s: s["monitoring"].update(baseline={"dataset": "s3://x"})),
     ("without spec.monitoring.baseline", lambda s: s["monitoring"].pop("baseline")),
     ("lineageEndpoint", lambda s: s["monitoring"].update(telemetry={"lineageEndpoint": "http://x.example"})),
