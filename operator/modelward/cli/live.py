@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 10.0
 MAX_SEEN = 50_000  # records within the window, at most
 MAX_REFUSALS = 5
+MAX_ANOMALIES = 5
+MAX_SEEN_PAIRS = 1000  # of a detector and a caller
 _REFRESHES = 4  # a second
 _SHORT = 32
 
@@ -32,6 +34,18 @@ class Refused(NamedTuple):
     subject: str
 
 
+class Anomaly(NamedTuple):
+    """Requests that one detector found anomalous, of one caller: how many, and the last."""
+
+    time: str
+    detector: str
+    verdict: str
+    subject: str
+    times: int
+    score: float | None
+    request: str
+
+
 class Snapshot(NamedTuple):
     """What the view shows. Rates and percentiles are of the last seconds (µs), counts of the whole run."""
 
@@ -42,6 +56,7 @@ class Snapshot(NamedTuple):
     outcomes: dict[str, int]
     verdicts: dict[str, int]
     refusals: Sequence[Refused]
+    anomalies: Sequence[Anomaly] = ()
 
 
 class Tally:
@@ -54,6 +69,7 @@ class Tally:
         self._outcomes: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter()
         self._refusals: deque[Refused] = deque(maxlen=MAX_REFUSALS)
+        self._anomalies: dict[tuple[str, str], Anomaly] = {}  # by detector and caller; the one seen last is last
 
     def add(self, record: Record) -> None:
         """Count a finished request."""
@@ -61,8 +77,25 @@ class Tally:
         self._outcomes[record.reason or ("abandoned" if record.status == 499 else "answered")] += 1
         if record.verdict:
             self._verdicts[record.verdict] += 1
+            if record.detector:
+                self._found(record)
         if record.reason:
             self._refusals.append(Refused(record.time, record.status, record.reason, record.subject))
+
+    def _found(self, record: Record) -> None:
+        key = (record.detector, record.subject)
+        before = self._anomalies.pop(key, None)
+        if len(self._anomalies) >= MAX_SEEN_PAIRS:
+            self._anomalies.pop(next(iter(self._anomalies)))
+        self._anomalies[key] = Anomaly(
+            record.time,
+            record.detector,
+            record.verdict,
+            record.subject,
+            1 + (before.times if before else 0),
+            record.scores.get(record.detector),
+            record.request,
+        )
 
     def snapshot(self) -> Snapshot:
         """What there is to show now."""
@@ -80,6 +113,7 @@ class Tally:
             outcomes=dict(self._outcomes.most_common(6)),
             verdicts=dict(self._verdicts.most_common(4)),
             refusals=tuple(self._refusals.copy()),
+            anomalies=tuple(list(self._anomalies.values())[-MAX_ANOMALIES:]),
         )
 
 
@@ -98,6 +132,16 @@ def render(shown: Snapshot, model: str) -> RenderableType:
     counts.add_row("outcomes", _listed(shown.outcomes, "none yet"))
     counts.add_row("detectors", _listed(shown.verdicts, "nothing found"))
     parts: list[RenderableType] = [figures, counts]
+    if shown.anomalies:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for heading in ("last anomalies", "detector", "verdict", "times", "score", "caller", "request"):
+            table.add_column(heading)
+        for found in reversed(shown.anomalies):
+            at = found.time.partition("T")[2][:8]
+            score = "" if found.score is None else f"{found.score:.2f}"
+            who = Text(found.subject[:_SHORT] or "unknown")
+            table.add_row(at, found.detector, found.verdict, str(found.times), score, who, found.request)
+        parts.append(table)
     if shown.refusals:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("last refusals", "status", "reason", "caller"):

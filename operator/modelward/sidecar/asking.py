@@ -52,7 +52,7 @@ class Asking:
 
         Raises:
             AnswerError: an answer is missing, or not like the others.
-            Refusal: the model is busy, or not there.
+            Refusal: the model is busy, in trouble, or not there.
         """
         calls = [_call(upstream, self._payload(part)) for part in self._parts(rows)]
         answers = await asyncio.gather(*calls)
@@ -121,7 +121,10 @@ async def _call(upstream: Upstream, payload: bytes) -> bytes:
     if isinstance(outcome, Refusal):
         raise outcome
     if not isinstance(outcome, Response) or outcome.status != 200:
-        raise AnswerError("the model refused to answer")
+        status = outcome.status if isinstance(outcome, Response) else 0
+        if status >= 500:
+            raise Refusal("bad-upstream", "The model could not answer.", reason="upstream-status")
+        raise AnswerError(f"the model refused rows like the baseline's, with status {status}")
     return outcome.body
 
 

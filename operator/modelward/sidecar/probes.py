@@ -68,7 +68,8 @@ class Probes:
             each.type: RateWatch(each.false_positive_rate or _USUAL_RATE) for each in asked
         }
         self.names = tuple(self._learning)
-        self.learning = True  # not all of them can judge yet
+        self._learning_left = set(self.names)
+        self._faults: dict[str, str] = {}  # of those that cannot work with this model
 
     def under(self, screening: config.Screening) -> "Probes":
         """The same, with what it has learnt, under what `screening` says of its findings."""
@@ -93,10 +94,21 @@ class Probes:
             try:
                 await self._learn_one(name, learning, upstream, count)
             except (AnswerError, ProbeError) as error:
+                self._faults[name] = str(error)
                 log.event("error", "a detector cannot work with this model", detector=name, why=str(error))
             except Exception as error:  # noqa: BLE001 - the others learn on; what it means is the policy's to say
+                self._faults[name] = "it failed while it learnt"
                 log.fault("a detector failed to learn", error)
-        self.learning = False
+            self._learning_left.discard(name)
+
+    def not_ready(self) -> str:
+        """What keeps requests from being judged, where they must be; nothing when all is well."""
+        if self._on_error == "Pass":
+            return ""
+        for name, why in self._faults.items():
+            return f"{name} cannot work with this model: {why}"
+        left = ", ".join(sorted(self._learning_left))
+        return f"learning how the model answers: {left}" if left else ""
 
     async def _learn_one(self, name: str, learning: Learning, upstream: Upstream, count: Count) -> None:
         for start in range(0, len(self._sample), _BATCH):

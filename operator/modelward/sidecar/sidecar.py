@@ -216,11 +216,8 @@ class Sidecar:
             return "no process is ready to score encrypted requests"
         if not self._model_ready:
             return "the model server does not answer its ready path"
-        chain = self._gateway.chain
-        probes, on_error = chain.detection.probes, chain.settings.screening.on_detector_error
-        if probes is not None and probes.learning and on_error == "Block":
-            return f"{', '.join(probes.names)}: learning how the model answers"
-        return ""
+        probes = self._gateway.chain.detection.probes
+        return "" if probes is None else probes.not_ready()
 
     # --- configuration
 

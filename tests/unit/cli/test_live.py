@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from modelward.cli import run
-from modelward.cli.live import MAX_REFUSALS, WINDOW_SECONDS, Tally, render
+from modelward.cli.live import MAX_REFUSALS, MAX_SEEN_PAIRS, WINDOW_SECONDS, Tally, render
 from modelward.sidecar.record import Record
 
 
@@ -59,6 +59,23 @@ def test_the_view_tells_outcomes_detectors_and_the_last_refusals() -> None:
     assert "anomalous 1" in text
     lines = [line.split() for line in text.splitlines() if line.startswith("10:11:12")]
     assert lines == [["10:11:12", "403", "anomalous", "user:alice"], ["10:11:12", "401", "token-expired", "unknown"]]
+
+
+def test_the_view_tells_the_last_anomalies_by_detector_and_caller() -> None:
+    tally = Tally(Clock())
+    found = {"verdict": "anomalous", "reason": "anomalous-input", "status": 403, "subject": "user:alice"}
+    for score in (1.25, 3.5):
+        tally.add(record(detector="Ensemble", scores={"Ensemble": score}, **found))
+    tally.add(record(detector="Extraction", verdict="anomalous", subject="user:mallory", request="r-9"))
+    text = shown(tally)
+    lines = [line.split() for line in text.splitlines() if "anomalous " in line and line.startswith("10:11:12")]
+    assert lines == [
+        ["10:11:12", "Extraction", "anomalous", "1", "user:mallory", "r-9"],
+        ["10:11:12", "Ensemble", "anomalous", "2", "3.50", "user:alice", "r"],
+    ]
+    for number in range(2000):
+        tally.add(record(detector="Ensemble", verdict="anomalous", subject=f"user:{number}"))
+    assert len(tally._anomalies) == MAX_SEEN_PAIRS
 
 
 def test_before_the_first_request_there_is_a_view_too() -> None:

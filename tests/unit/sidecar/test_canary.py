@@ -112,10 +112,19 @@ def send_everything(running: Running) -> list[bytes]:
     return told
 
 
-@pytest.mark.parametrize("access_log", ["Stdout", "OTLP"])
-def test_nothing_that_was_sent_turns_up_where_it_was_not_sent_to(run, capfd, access_log):
+EVERY_DETECTOR = settings()["screening"] | {
+    "onAnomaly": "Flag",
+    "detectors": [{"type": each} for each in ("Ensemble", "Drift", "Extraction", "Membership", "Output")],
+}
+
+
+@pytest.mark.parametrize(
+    ("access_log", "screening"), [("Stdout", EVERY_DETECTOR), ("OTLP", settings()["screening"])], ids=["all", "OTLP"]
+)
+def test_nothing_that_was_sent_turns_up_where_it_was_not_sent_to(run, capfd, access_log, screening):
     collector = Collector()
     running = run(
+        screening=screening,
         inputs=[
             {"name": "x", "datatype": "FP64", "shape": [-1, 3], "columns": ["a", "b", "c"]},
             {"name": "note", "datatype": "BYTES", "shape": [-1]},
@@ -125,6 +134,7 @@ def test_nothing_that_was_sent_turns_up_where_it_was_not_sent_to(run, capfd, acc
     )
     problems = b"".join(send_everything(running))
     metrics = running.monitor("/metrics").body
+    report = running.order().body
     running.call(running.sidecar.stop())
     written = running.log_path.read_bytes()
     exported = b"".join(collector.bodies)
@@ -132,6 +142,7 @@ def test_nothing_that_was_sent_turns_up_where_it_was_not_sent_to(run, capfd, acc
     places = {
         "access log": written,
         "metrics": metrics,
+        "report to the controller": report,
         "OTLP": exported,
         "standard error": "".join(capfd.readouterr()).encode(),
         "problems": problems,

@@ -134,13 +134,36 @@ def test_a_trigger_is_found(gallery):
     assert [ask(row) for row in stamped].count(403) >= 8
 
 
-def test_until_it_has_learnt_it_is_not_ready_and_cannot_judge(start):
+def ready(running: Running, text: bytes) -> bool:
+    """Whether the pod says this of its readiness, in a while."""
+    for _ in range(100):
+        if text in running.monitor("/readyz").body:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_until_it_has_learnt_it_is_not_ready_and_cannot_judge(start, monkeypatch):
+    monkeypatch.setattr("modelward.sidecar.probes._AGAIN_SECONDS", 0.1)
     running = start(lambda connection, _: connection.answer(b"{}", status=b"503 Busy"), EVASION)
-    time.sleep(1.0)
-    assert b"learning" not in running.monitor("/readyz").body, "the model refuses to answer: it has given up"
+    assert ready(running, b"learning how the model answers: Evasion")
     answer = running.ask(infer())
     assert (answer.status, answer.problem) == (503, "detector-failed")
     running.model.behaviour = pocketed
+    assert learnt(running).ask(infer()).status == 200
+
+
+def test_one_that_cannot_work_with_the_model_says_why_and_passing_goes_on(start):
+    def refusing(connection: ModelConnection, asked: Asked) -> None:
+        if len(rows_of(asked)) == 1:
+            pocketed(connection, asked)
+        else:
+            connection.answer(b"{}", status=b"400 Bad Request")
+
+    assert ready(start(refusing, EVASION), b"Evasion cannot work with this model: the model refused rows")
+    passing = learnt(start(refusing, EVASION, onDetectorError="Pass"))
+    answer = passing.ask(infer())
+    assert (answer.status, answer.header["x-modelward-verdict"]) == (200, "unscreened")
 
 
 def test_a_model_that_does_not_answer_its_probes_in_time_is_as_the_policy_says(start, monkeypatch):
