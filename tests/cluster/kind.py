@@ -17,7 +17,7 @@ from tests.cluster.progress import Step, run_steps
 NAME = "modelward"
 CONTEXT = f"kind-{NAME}"
 CONFIG = Path(__file__).parents[2] / "kind-config.yaml"
-_NODE = f"{NAME}-control-plane"
+NODE = f"{NAME}-control-plane"
 _NEEDED = ("kind", "kubectl")
 # What the node image made here needs of kind: it brings its own network, and may run on cgroup v1.
 _OVERLAY = """
@@ -173,7 +173,7 @@ def _give_context_to_user() -> None:
 
 
 def _made_from() -> str:
-    image = run(["docker", "inspect", "--format={{.Config.Image}}", _NODE], timeout=60).strip()
+    image = run(["docker", "inspect", "--format={{.Config.Image}}", NODE], timeout=60).strip()
     return f"node image {image}"
 
 

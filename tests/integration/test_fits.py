@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import socket
 import ssl
@@ -19,16 +20,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
 
 from modelward import incidents
+from modelward.cli.fit_job import FitJobError, obtain
 from modelward.controller.fits import Fits
 from modelward.controller.installation import Installation
 from modelward.controller.models import Models
 from modelward.detect.baseline import from_bytes
-from modelward.errand import BASELINE, USER_ERROR
+from modelward.errand import BASELINE, USER_ERROR, Errand, FitRequest, Source
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL
 from tests.integration.apiserver import ApiServer
@@ -45,6 +48,8 @@ from tests.integration.test_controller import (  # noqa: F401 - fixtures
     place,
     policy,
 )
+from tests.unit.sidecar.identity import IdentityProvider, ok
+from tests.unit.sidecar.pki import Authority
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -311,6 +316,54 @@ async def test_a_baseline_that_somebody_put_in_its_place_is_not_taken(fitting: F
     assert fitting.server.kubectl("patch", *what, "-p", running).ok
     await Models(made.cluster, made.recorder, made.have, made.clock, fits=fits).reconcile(PLACE, "forged")
     assert asked == []
+
+
+# --- data that is fetched
+
+
+CONTENT = b"a,b,c\n1,2,3\n"
+
+
+def fetched(server: IdentityProvider, folder: Path, **changes: Any) -> Path:
+    url = server.url.replace("/keys", "/train.csv")
+    request = FitRequest("clinic/wdbc", Source(url=url), hashlib.sha256(CONTENT).hexdigest(), "", (), (), 0.01)
+    errand = Errand(request, (url,), server.authority.pem)
+    obtain(msgspec.structs.replace(errand, **changes), folder / "data.csv")
+    return folder / "data.csv"
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[IdentityProvider]:
+    made = IdentityProvider(tmp_path, ok(CONTENT))
+    yield made
+    made.close()
+
+
+def test_data_is_fetched_over_tls_and_held_to_its_digest(remote: IdentityProvider, tmp_path: Path) -> None:
+    assert fetched(remote, tmp_path).read_bytes() == CONTENT
+    assert b"authorization" not in remote.asked[0].lower()
+    remote.answer = ok(CONTENT + b"4,5,6\n")
+    with pytest.raises(FitJobError, match="these are other data"):
+        fetched(remote, tmp_path)
+
+
+def test_a_redirect_an_error_half_an_answer_and_a_stranger_are_no_data(
+    remote: IdentityProvider, tmp_path: Path
+) -> None:
+    remote.answer = ok(b"", status="302 Found", header="location: https://elsewhere.example/\r\n")
+    with pytest.raises(FitJobError, match="answered 302, not 200") as refused_for_good:
+        fetched(remote, tmp_path)
+    assert refused_for_good.value.code == USER_ERROR
+    remote.answer = ok(b"", status="503 Service Unavailable")
+    with pytest.raises(FitJobError, match="answered 503") as later:
+        fetched(remote, tmp_path)
+    assert later.value.code != USER_ERROR
+    remote.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n" + CONTENT
+    with pytest.raises(FitJobError, match="cannot be read from localhost"):
+        fetched(remote, tmp_path)
+    remote.answer = ok(CONTENT)
+    with pytest.raises(FitJobError, match="cannot be read from localhost"):
+        fetched(remote, tmp_path, authorities=Authority().pem)
 
 
 # --- what admission says of the pods

@@ -128,3 +128,16 @@ def test_a_workload_that_runs_already_is_marked_and_keeps_what_it_has(given: Pat
     refused = run(model, given, workload)
     assert refused.exit_code == 1
     assert "Traceback" not in refused.stderr
+
+
+def test_a_baseline_that_is_yet_to_be_fitted_comes_with_its_job(given: Path, tmp_path: Path) -> None:
+    model = yaml.safe_load((EXAMPLE / "model.yaml").read_text())
+    model["spec"]["monitoring"]["baseline"] = {"dataset": "pvc://reference/train.csv"}
+    path = tmp_path / "model.yaml"
+    path.write_text(yaml.safe_dump(model))
+    result = run(path, given)
+    assert result.exit_code == 0, result.stderr
+    kinds = [(item["kind"], item["metadata"]["name"]) for item in yaml.safe_load_all(result.stdout)]
+    assert kinds[:2] == [("NetworkPolicy", "wdbc.fit"), ("Secret", "wdbc.fit")]
+    assert kinds[2][0] == "Job"
+    assert ("Deployment", "wdbc") in kinds

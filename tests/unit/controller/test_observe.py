@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from modelward.controller.observe import Pods, leaving, unwatched_because
 from modelward.controller.observe import observe as observe_then
+from modelward.planner.fit_job import COMMAND
 from modelward.planner.injection import inject
 from modelward.planner.plan import Settings
 
@@ -84,3 +86,14 @@ async def test_a_pod_that_takes_years_to_leave_is_not_leaving(port: int) -> None
         lingers = pod("lingers", metadata=metadata)
         assert leaving(lingers, NOW) is left
         assert (await observe([lingers], port + 1)).unwatched == (() if left else ("lingers",))
+
+
+def test_a_pod_that_fits_a_baseline_needs_no_sidecar_and_one_that_says_so_does() -> None:
+    settings = replace(SETTINGS, jobs_image="modelward-jobs@sha256:" + "c" * 64)
+    container = {"name": "fit", "image": settings.jobs_image, "command": list(COMMAND)}
+    metadata = {"name": "wdbc-fit-x", "labels": {"modelward.io/job": "fit", "modelward.io/job-for": "wdbc"}}
+    fits = {"metadata": metadata, "spec": {"containers": [container]}}
+    assert unwatched_because(fits, settings) == ""
+    other = {**container, "image": "somebody-elses:1"}
+    assert unwatched_because({**fits, "spec": {"containers": [other]}}, settings)
+    assert unwatched_because({**fits, "spec": {"containers": [container, other]}}, settings)
