@@ -1,13 +1,15 @@
 """Has baselines fitted in the cluster: makes the Job, fetches what it fitted, checks it, and keeps it in a Secret.
 
-Nothing is kept in memory. What was fitted for which request is written on the Secret; a Job is named by its request, so
-another data set, policy or list of columns is another Job, and the same one is never run twice.
+Nothing that matters is kept in memory. What was fitted for which request is written on the Secret; a Job is named by
+its request, so another data set, policy or list of columns is another Job, and the same one is never run twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +46,7 @@ from modelward.planner.sidecar import JOB_FOR_LABEL
 from modelward.planner.status import Obstacle
 from modelward.privacy.hierarchy import HierarchyError
 
+_REMEMBERED = 4096
 _OF_JOB = "batch.kubernetes.io/job-name"
 
 
@@ -61,6 +64,7 @@ class Fits:
         self._installed = installed
         self._clock = clock
         self._asker = Asker(lambda: installed().signing_key.sign, port, seconds=30.0)
+        self._sound: OrderedDict[tuple[object, ...], None] = OrderedDict()  # what was looked at and found well
 
     async def baseline(
         self, md: ModelDeployment, policies: Sequence[dict[str, Any]], references: References
@@ -100,7 +104,7 @@ class Fits:
         if (there["metadata"].get("annotations") or {}).get(DIGEST_ANNOTATION) != request.digest:
             return None
         content = References(secrets={name: there}).content("Secret", name, BASELINE_KEY)
-        return content if content and not await _fault(content, request, md) else None
+        return content if content and not await self._fault(content, request, md) else None
 
     async def _begin(self, md: ModelDeployment, request: FitRequest, dataset: Dataset) -> None:
         """Make the Job, and before it whatever its pod needs and is held by."""
@@ -149,13 +153,26 @@ class Fits:
             return Obstacle("BaselineFitFailed", f"the baseline: {error}") if "bytes" in str(error) else None
         if answer.status != 200 or answer.headers.get(errand.DIGEST_HEADER) != request.digest:
             return None  # it is for what was asked before: its Secret was read before it was written anew
-        fault = await _fault(answer.content, request, md)
+        fault = await self._fault(answer.content, request, md)
         if fault:
             return Obstacle("BaselineFitFailed", f"what the Job fitted is refused: {fault}")
         await ensure(self._cluster, baseline_secret(md, request, BASELINE_KEY, answer.content))
         with contextlib.suppress(AskingError):  # then it waits until its time is over
             await self._asker.ask(whom, "DELETE", errand.BASELINE)
         return answer.content
+
+    async def _fault(self, content: bytes, request: FitRequest, md: ModelDeployment) -> str:
+        """What is wrong with a baseline; nothing where it may go into a signed configuration."""
+        detectors = tuple((one.type, one.false_positive_rate) for one in _detectors(md))
+        key = (hashlib.sha256(content).digest(), request.digest, detectors)
+        if key in self._sound:
+            return ""
+        fault = await asyncio.to_thread(_fault_of, content, request, detectors)
+        if not fault:
+            self._sound[key] = None
+            if len(self._sound) > _REMEMBERED:
+                self._sound.popitem(last=False)
+        return fault
 
 
 def _failure(job: KubeObject, pods: Sequence[KubeObject]) -> str:
@@ -178,12 +195,6 @@ def _failure(job: KubeObject, pods: Sequence[KubeObject]) -> str:
         and (state := container.get("state", {}).get("terminated", {})).get("message")
     ]
     return str(words[-1] if words else failed.get("message", failed.get("reason", "it failed")))
-
-
-async def _fault(content: bytes, request: FitRequest, md: ModelDeployment) -> str:
-    """What is wrong with a baseline that was handed over; nothing where it may go into a signed configuration."""
-    detectors = [(one.type, one.false_positive_rate) for one in _detectors(md)]
-    return await asyncio.to_thread(_fault_of, content, request, detectors)
 
 
 def _detectors(md: ModelDeployment) -> Sequence[Any]:
