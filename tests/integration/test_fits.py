@@ -372,10 +372,24 @@ def test_a_redirect_an_error_half_an_answer_and_a_stranger_are_no_data(
 @pytest.fixture(scope="module")
 def held(apiserver: ApiServer) -> Iterator[ApiServer]:
     with in_force(apiserver):
+        decoys = (bare_pod("probe", labels=OURS), own_job("clinic"))
+        for decoy in decoys:  # each policy comes into force by itself
+            deadline = time.monotonic() + 30
+            while apiserver.kubectl("create", "--dry-run=server", "-f", "-", input=yaml.safe_dump(decoy)).ok:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        time.sleep(2.0)  # and that on changes after those on what is new
         yield apiserver
 
 
 OURS = {JOB_LABEL: "fit", JOB_FOR_LABEL: "wdbc"}
+
+
+def own_job(space: str, **spec: Any) -> KubeObject:
+    containers = [{"name": "x", "image": "x"}]
+    template = {"metadata": {"labels": OURS}, "spec": {"restartPolicy": "Never", "containers": containers}}
+    metadata = {"name": "mine", "namespace": space}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template, **spec}}
 
 
 @pytest.mark.parametrize("space", ["clinic", "ward"])
@@ -400,15 +414,10 @@ def test_a_running_pod_does_not_become_one(held: ApiServer) -> None:
 
 
 def test_no_job_of_ones_own_makes_such_pods(held: ApiServer) -> None:
-    template = {
-        "metadata": {"labels": OURS},
-        "spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]},
-    }
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "mine", "namespace": "ward"}}
-    refused(create(held, {**job, "spec": {"template": template}}), "modelward's controller's to write")
-    suspended = {**job, "spec": {"suspend": True, "template": {**template, "metadata": {}}}}
+    refused(create(held, own_job("ward")), "modelward's controller's to write")
+    suspended = own_job("ward", suspend=True)
+    suspended["spec"]["template"]["metadata"] = {}
     assert create(held, suspended).ok
     said = json.dumps({"spec": {"template": {"metadata": {"labels": OURS}}}})
-    refused(
-        held.kubectl("patch", "job", "mine", "-n", "ward", "-p", said, token=ALICE), "modelward's controller's to write"
-    )
+    result = held.kubectl("patch", "job", "mine", "-n", "ward", "-p", said, token=ALICE)
+    refused(result, "modelward's controller's to write")
