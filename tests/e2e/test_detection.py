@@ -157,7 +157,6 @@ def test_an_attack_is_seen_held_in_all_replicas_and_let_go(modelward: Installed,
     try:
         modelward.apply(*made, *watched(modelward, namespace, digest))
         wait_ready(cluster, namespace, MODEL)
-        monitored(cluster, namespace, "DetectorsWatching")
         with replicas(cluster, namespace) as (one, other):
             attacked(cluster, namespace, (one, other), holdout)
     finally:
