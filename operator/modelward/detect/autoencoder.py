@@ -69,7 +69,7 @@ class Autoencoder:
         return lost
 
 
-def fit(features: Array, rng: np.random.Generator) -> Autoencoder:
+def fit(features: Array, rng: "np.random.Generator") -> Autoencoder:
     """Train on `features` (n, m); the same features and stream of chance give the same network."""
     rows = features.astype(np.float32)
     centre, scale = rows.mean(axis=0), rows.std(axis=0)
@@ -115,7 +115,7 @@ def _bottleneck(standard: Matrix) -> int:
     return max(1, min(needed, int(standard.shape[1]) - 1, MAX_HIDDEN // 2))
 
 
-def _batches(count: int, rng: np.random.Generator) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
+def _batches(count: int, rng: "np.random.Generator") -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
     steps = min(MAX_STEPS, _EPOCHS * (1 + (count - 1) // _BATCH))
     done = 0
     while done < steps:
@@ -127,7 +127,7 @@ def _batches(count: int, rng: np.random.Generator) -> Iterator[tuple[int, npt.ND
                 return
 
 
-def _train(rows: Matrix, weights: list[Matrix], biases: list[Matrix], rng: np.random.Generator) -> None:
+def _train(rows: Matrix, weights: list[Matrix], biases: list[Matrix], rng: "np.random.Generator") -> None:
     """Change weights and biases in place."""
     learnt = [*weights, *biases]
     first = [np.zeros_like(each) for each in learnt]

@@ -68,11 +68,11 @@ class Kind(NamedTuple):
     `read` raises ValueError when the arrays cannot be right.
     """
 
-    fit: Callable[[Array, np.random.Generator], Detector]
+    fit: Callable[[Array, "np.random.Generator"], Detector]
     read: Callable[[Arrays, int], Detector]
 
 
-def _single(fit: Callable[[Array, np.random.Generator], _Scores], read: Callable[[Arrays, int], _Scores]) -> Kind:
+def _single(fit: Callable[[Array, "np.random.Generator"], _Scores], read: Callable[[Arrays, int], _Scores]) -> Kind:
     return Kind(lambda features, rng: Single(fit(features, rng)), lambda arrays, width: Single(read(arrays, width)))
 
 

@@ -69,7 +69,7 @@ class Forest:
         return float(np.exp2(-lengths.mean() / self.usual))
 
 
-def fit(features: Array, rng: np.random.Generator, trees: int = TREES) -> Forest:
+def fit(features: Array, rng: "np.random.Generator", trees: int = TREES) -> Forest:
     """Grow trees on samples of `features` (n, m)."""
     size = min(SAMPLE, len(features))
     depth = max(1, int(np.ceil(np.log2(size))))

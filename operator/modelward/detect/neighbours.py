@@ -102,7 +102,7 @@ class Neighbours:
         return mean
 
 
-def fit(features: Array, rng: np.random.Generator) -> Neighbours:
+def fit(features: Array, rng: "np.random.Generator") -> Neighbours:
     """Keep a sample of `features` (n, m), n at least 30."""
     features = _rounded(features)
     most = max(50, min(MAX_REFERENCE, MAX_REFERENCE_VALUES // features.shape[1]))

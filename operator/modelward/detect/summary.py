@@ -52,7 +52,7 @@ class Summary:
         }
 
 
-def summarise(columns: tuple[Column, ...], rows: Array, rng: np.random.Generator) -> Summary:
+def summarise(columns: tuple[Column, ...], rows: Array, rng: "np.random.Generator") -> Summary:
     """Of encoded rows (n, d), all finite."""
     edges, counts = [], []
     for index, column in enumerate(columns):

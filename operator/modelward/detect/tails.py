@@ -49,7 +49,7 @@ class Tails:
         return found
 
 
-def fit(features: Array, _rng: np.random.Generator) -> Tails:
+def fit(features: Array, _rng: "np.random.Generator") -> Tails:
     """Of `features` (n, m)."""
     spread = features.std(axis=0)
     steep = 1 / np.where(spread > 0, spread, 1.0)

@@ -5,7 +5,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import gc
 import os
 import resource
 import sys
@@ -63,9 +62,6 @@ def serve(
 
     async def run() -> None:
         sidecar = Sidecar(source, listen, monitor, access_log, watcher, grpc)
-        # What is there now stays: the collector need not look through it again and again.
-        gc.collect()
-        gc.freeze()
         await sidecar.run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

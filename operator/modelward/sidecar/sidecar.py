@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from modelward.sidecar import gauges, log
+from modelward.sidecar import gauges, log, memory
 from modelward.sidecar.config import Config, ConfigError
 from modelward.sidecar.control import Control
 from modelward.sidecar.exchange import Outcome, Response
@@ -142,6 +142,7 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         await self.start()
+        memory.settle()
         ports = {"port": self.listener.port, "monitor": self.monitor.port}
         log.event("info", "serving", **ports, **({"grpc": self.grpc.listener.port} if self.grpc else {}))
         await self._stopping.wait()
@@ -329,6 +330,7 @@ class Sidecar:
             if fingerprint != self._fingerprint:
                 self._fingerprint = fingerprint
                 await self.reload()
+                memory.settle()
 
     # --- the model
 

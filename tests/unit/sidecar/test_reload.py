@@ -426,6 +426,7 @@ def test_memory_and_what_is_imported_stay_small(process, mounted):
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     asked_for = {f"modelward.sidecar.{name}" for name in ("fetch", "remote_keys", "shared_limits")}
     assert not asked_for & set(loaded.split())  # those who fetch keys, or share limits, load them
+    assert "numpy.random" not in loaded.split()  # two MiB; detectors are fitted elsewhere
 
 
 def test_keys_come_with_the_certificate_and_are_those_that_the_configuration_names(mounted):
