@@ -64,7 +64,7 @@ class Backdoor:
             usual[label] = float(_shares(probed.at(others), label).mean()) if len(others) else 0.0
         return replace(self, usual=usual)
 
-    def probes(self, rows: Array, rng: np.random.Generator) -> Array:
+    def probes(self, rows: Array, rng: "np.random.Generator") -> Array:
         """Rows (n * extra, d): each of `rows` with rows of the sample superimposed.
 
         Images are added and cut at the brightest, so that a trigger stays whole if it is brighter than its
@@ -97,7 +97,7 @@ class Backdoor:
             raise ProbeError(_NO_CLASSES)
         return 1.0
 
-    def _drawn(self, count: int, rng: np.random.Generator) -> Array:
+    def _drawn(self, count: int, rng: "np.random.Generator") -> Array:
         return self.around.sample[rng.integers(len(self.around.sample), size=count)]
 
 

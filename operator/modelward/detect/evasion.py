@@ -80,7 +80,7 @@ class Evasion:
         taught._reference, taught._known = self._placed(rows), given  # noqa: SLF001 - its own
         return taught
 
-    def probes(self, rows: Array, rng: np.random.Generator) -> Array:
+    def probes(self, rows: Array, rng: "np.random.Generator") -> Array:
         """Rows (n * extra, d): each of `rows` squeezed in each way, and then random ones around it."""
         count, width = rows.shape
         within = self.around.fitted(rows, rows)

@@ -91,7 +91,7 @@ def fit(
     return fitted
 
 
-def _rng(seed: int, name: str) -> np.random.Generator:
+def _rng(seed: int, name: str) -> "np.random.Generator":
     """A stream of its own for each use, so that leaving a detector out changes no other."""
     return np.random.default_rng([seed % (1 << 63), *name.encode()])
 

@@ -55,7 +55,7 @@ class Probe(Protocol):
     def taught(self, rows: Array, given: Answers, probed: Answers) -> Self:
         """The same, knowing the model's answers to the ordinary `rows` (n, d) and to their probes."""
 
-    def probes(self, rows: Array, rng: np.random.Generator) -> Array:
+    def probes(self, rows: Array, rng: "np.random.Generator") -> Array:
         """The rows to ask as well: (n * extra, d), those of the first of `rows` (n, d) first."""
 
     def measures(self, rows: Array, given: Answers, probed: Answers) -> Array:
@@ -133,7 +133,7 @@ def _by_group(logarithms: Array, groups: tuple[int, ...]) -> Array:
 class Probed:
     """A calibrated detector. `extra`: the rows that it asks for each row; `probe`, `form`, `tails`: what it learnt."""
 
-    def __init__(self, probe: Probe, form: Form, tails: Tails, rng: np.random.Generator) -> None:
+    def __init__(self, probe: Probe, form: Form, tails: Tails, rng: "np.random.Generator") -> None:
         self.name = probe.name
         self.extra = probe.extra
         self.probe = probe
@@ -189,7 +189,7 @@ class Learning:
     Rows (n, d) are in the model's own units, at best some that it was not trained on: trained ones it answers too well.
     """
 
-    def __init__(self, probe: Probe, rate: float, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, probe: Probe, rate: float, rng: "np.random.Generator | None" = None) -> None:
         self._probe = probe
         self._rate = rate
         self._rng = np.random.default_rng() if rng is None else rng
