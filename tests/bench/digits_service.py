@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -97,6 +98,27 @@ class InProcess:
         if self.membership.add(caller, row[np.newaxis], 0.0):
             found.add("membership (client)")
         return Told(self._model.predict_proba(row[np.newaxis] / WHITE)[0], frozenset(found))
+
+
+@dataclass
+class Compared:
+    """Of how many requests the sidecar and the detectors alone said the same."""
+
+    rows: int = 0
+    same: int = 0
+
+
+class Both:
+    """The sidecar, and the detectors beside it, which tell the tests of what the sidecar flags."""
+
+    def __init__(self, sidecar: ThroughSidecar, alone: InProcess, compared: Compared) -> None:
+        self._sidecar, self._alone, self._compared = sidecar, alone, compared
+
+    def ask(self, caller: Caller, row: np.ndarray) -> Told:
+        told, alone = self._sidecar.ask(caller, row), self._alone.ask(caller, row)
+        self._compared.rows += 1
+        self._compared.same += bool(told.found) == bool(alone.found)
+        return Told(told.answer, told.found and (alone.found or told.found))
 
 
 class ThroughSidecar:

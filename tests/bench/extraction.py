@@ -3,20 +3,19 @@
     make bench-extraction     or   build/attacks/bin/python -m tests.bench.extraction [--in-process] [--out FILE]
 
 The sidecar flags (it does not refuse), so that the curve goes on behind the first flag. Each thief meets a sidecar that
-has just been started. `--in-process` drives the detectors without sidecar and sockets, and tells which test it was.
+has just been started. The detectors alone are driven beside it with the same rows: they tell which test it was, and
+whether the sidecar says the same. The further seeds go to them alone, as everything does with `--in-process`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import platform
 import sys
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -28,16 +27,27 @@ from sklearn.exceptions import ConvergenceWarning
 
 from modelward.detect.clients import Caller
 from tests.bench import thieves
-from tests.bench.digits_service import ISSUERS, Digits, InProcess, Service, Told, baseline, behind_sidecar, model_server
+from tests.bench.digits_service import (
+    ISSUERS,
+    Both,
+    Compared,
+    Digits,
+    InProcess,
+    Service,
+    baseline,
+    behind_sidecar,
+    model_server,
+)
+from tests.bench.honest_sessions import SESSIONS, Calm, honest, sessions
 
 BUDGETS = (25, 50, 100, 150, 200, 300, 400, 600, 800)
 GOAL = 0.9
-SESSIONS = 1000
 ALONE = (Caller("user:thief", ISSUERS[0], "127.9.0.0/24"),)
 ONE_NETWORK = tuple(Caller(f"user:thief{at}", ISSUERS[0], "127.9.0.0/24") for at in range(10))
 ONE_ISSUER = tuple(Caller(f"user:thief{at}", ISSUERS[0], f"127.9.{at}.0/24") for at in range(10))
 
 Open = Callable[[], AbstractContextManager[Service]]
+COVERAGES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
 
 class _SpentError(Exception):
@@ -80,11 +90,11 @@ class Theft:
 
 @dataclass
 class Result:
-    """A thief's line of the table."""
+    """A thief's line of the table: one theft a seed, the curve of the first."""
 
-    theft: Theft
+    thefts: list[Theft]
     curve: dict[int, float]
-    at_flag: float | None
+    at_flag: list[float | None]
 
     @property
     def reached(self) -> int | None:
@@ -93,17 +103,25 @@ class Result:
 
     @property
     def before(self) -> bool:
-        """Whether it was flagged before its copy agreed on GOAL."""
-        return self.theft.flagged is not None and self.at_flag is not None and self.at_flag < GOAL
+        """Whether it was flagged before its copy agreed on GOAL, with every seed."""
+        return all(share is not None and share < GOAL for share in self.at_flag)
+
+    def flags(self) -> str:
+        """When it was flagged, over the seeds."""
+        when = sorted(theft.flagged for theft in self.thefts if theft.flagged)
+        never = len(self.thefts) - len(when)
+        told = [f"{when[0]}" if when[0] == when[-1] else f"{when[0]} to {when[-1]}"] if when else []
+        return ", ".join([*told, *(["never" if never == len(self.thefts) else f"never with {never}"] if never else [])])
 
 
-def thefts(digits: Digits) -> Iterator[tuple[str, str, int, tuple[Caller, ...], Callable[[Theft], None]]]:
+def thefts(digits: Digits, seed: int) -> Iterator[tuple[str, str, int, tuple[Caller, ...], Callable[[Theft], None]]]:
     """Name, kind, budget, identities, and what is done."""
 
     def rng() -> np.random.Generator:
-        return np.random.default_rng(1)
+        return np.random.default_rng(seed)
 
-    pool, few, more = digits.pool, digits.pool[:50], digits.pool[:100]
+    pool = digits.pool[rng().permutation(len(digits.pool))]
+    few, more = pool[:50], pool[:100]
     mnist = thieves.other_digits()
     mnist = mnist[rng().permutation(len(mnist))]
     photographs = thieves.photographs(800, rng())
@@ -113,6 +131,7 @@ def thefts(digits: Digits) -> Iterator[tuple[str, str, int, tuple[Caller, ...], 
 
     def toolbox(rows: np.ndarray, attack: str) -> Callable[[Theft], None]:
         def run(theft: Theft) -> None:
+            np.random.seed(seed)  # noqa: NPY002 - the toolbox's own source of chance
             with contextlib.suppress(_SpentError):
                 thieves.toolbox(rows, attack, theft.ask)
 
@@ -142,76 +161,49 @@ def thefts(digits: Digits) -> Iterator[tuple[str, str, int, tuple[Caller, ...], 
         yield f"digits of the same source; {identities}", "ordinary", 400, callers, loop(lambda: thieves.asking(pool))
 
 
-def steal(digits: Digits, truth: np.ndarray, opened: Open, only: str) -> list[Result]:
-    """Run every thief, each against a service of its own."""
-    results = []
-    for name, kind, budget, callers, run in thefts(digits):
-        if only not in name:
-            continue
-        with opened() as service:
-            theft = Theft(name, kind, callers, budget, service)
-            run(theft)
-        asked = [each for each in BUDGETS if each <= len(theft.rows)]
-        curve = {each: theft.agreement(digits, truth, each) for each in asked}
-        at_flag = theft.agreement(digits, truth, theft.flagged) if theft.flagged else None
-        results.append(Result(theft, curve, at_flag))
-        print(f"  {name}: flagged {theft.flagged} {sorted(theft.found)} at {at_flag}; {curve}", file=sys.stderr)
-    return results
-
-
-def honest(digits: Digits, opened: Open) -> tuple[int, Counter[str], int, list[int]]:
-    """1,000 sessions: those with an alarm, by what; how many rows were asked in all, and of each session.
-
-    Lengths are log-normal, median 12, at most 300; a third ask mostly for two of the digits, as a client with cases of
-    one kind does. One row in ten is sent again as it was, one in 30 with a pixel corrected. 100 networks, 4 issuers;
-    up to 40 sessions at a time.
-    """
-    rng = np.random.default_rng(2)
-    lengths = np.clip(np.rint(np.exp(rng.normal(np.log(12), 1.0, size=SESSIONS))), 1, 300).astype(int)
-    running: list[tuple[Caller, Iterator[np.ndarray]]] = []
-    alarmed: dict[Caller, set[str]] = {}
-    waiting = [
-        (Caller(f"user:{at}", ISSUERS[at % 4], f"127.1.{at % 100}.0/24"), _session(digits, length, rng.spawn(1)[0]))
-        for at, length in enumerate(lengths.tolist())
-    ]
-    rows = 0
-    with opened() as service:
-        while waiting or running:
-            while waiting and len(running) < 40:
-                running.append(waiting.pop())
-            at = int(rng.integers(len(running)))
-            caller, session = running[at]
-            row = next(session, None)
-            if row is None:
-                running.pop(at)
+def steal(digits: Digits, truth: np.ndarray, opened: list[Open], only: str) -> list[Result]:
+    """Run every thief, each against a service of its own, once for each of `opened`."""
+    found: dict[str, Result] = {}
+    for seed, open_service in enumerate(opened, 1):
+        for name, kind, budget, callers, run in thefts(digits, seed):
+            if only not in name:
                 continue
-            rows += 1
-            told: Told = service.ask(caller, row)
-            if told.found:
-                alarmed.setdefault(caller, set()).update(told.found)
-    return len(alarmed), Counter(itertools.chain.from_iterable(alarmed.values())), rows, lengths.tolist()
+            with open_service() as service:
+                theft = Theft(name, kind, callers, budget, service)
+                run(theft)
+            result = found.setdefault(name, Result([], {}, []))
+            if seed == 1:
+                asked = [each for each in BUDGETS if each <= len(theft.rows)]
+                result.curve = {each: theft.agreement(digits, truth, each) for each in asked}
+            result.thefts.append(theft)
+            result.at_flag.append(theft.agreement(digits, truth, theft.flagged) if theft.flagged else None)
+            told = f"flagged at {theft.flagged} {sorted(theft.found)}, agreement then {result.at_flag[-1]}"
+            print(f"  seed {seed}, {name}: {told}", file=sys.stderr, flush=True)
+    return list(found.values())
 
 
-def _session(digits: Digits, length: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    weights = np.ones(len(digits.honest))
-    if rng.random() < 1 / 3:
-        weights[np.isin(digits.honest_labels, rng.choice(10, 2, replace=False))] = 20
-    fresh = iter(digits.honest[rng.choice(len(digits.honest), length, replace=False, p=weights / weights.sum())])
-    last = None
-    for _ in range(length):
-        what = rng.random()
-        if last is not None and what < 0.1:
-            yield last
-        elif last is not None and what < 0.1 + 1 / 30:
-            last = last.copy()
-            last[rng.integers(len(last))] = rng.integers(17)
-            yield last
-        else:
-            last = next(fresh)
-            yield last
+def budgets(digits: Digits, truth: np.ndarray, content: bytes) -> list[tuple[float, int, str, str]]:
+    """What budgets of coverage do: honest sessions over it, and when a thief of ordinary rows is, with what copy."""
+    watched = InProcess(digits.model(), content)
+    covered = []
+    for caller, session in sessions(digits)[1]:
+        for row in session:
+            watched.extraction.add(caller, row[np.newaxis], 0.0)
+        covered.append(watched.extraction.coverage(caller))
+    theft = Theft("", "ordinary", ALONE, len(digits.pool), InProcess(digits.model(), content))
+    shares = []
+    for row in digits.pool:
+        theft.ask(row)
+        shares.append(theft.service.extraction.coverage(ALONE[0]))
+    rows = []
+    for budget in COVERAGES:
+        over = next((asked for asked, share in enumerate(shares, 1) if share > budget), None)
+        agreed = f"{theft.agreement(digits, truth, over):.0%}" if over else ""
+        rows.append((budget, sum(share > budget for share in covered), str(over or "never"), agreed))
+    return rows
 
 
-def markdown(results: list[Result], calm: tuple[int, Counter[str], int, list[int]], told: str) -> str:
+def markdown(results: list[Result], calm: Calm, covering: list[tuple[float, int, str, str]], told: str) -> str:
     head = [
         "queries",
         "kind",
@@ -232,29 +224,35 @@ def markdown(results: list[Result], calm: tuple[int, Counter[str], int, list[int
         "|---" * len(head) + "|",
     ]
     for result in results:
-        theft = result.theft
+        theft, agreed = result.thefts[0], [share for share in result.at_flag if share is not None]
         cells = [
             theft.name,
             theft.kind,
-            str(theft.flagged or "never"),
+            result.flags(),
             ", ".join(sorted(theft.found)),
-            "" if result.at_flag is None else f"{result.at_flag:.0%}",
+            f"{max(agreed):.0%}" if agreed else "",
             str(result.reached or "not reached"),
             *(f"{result.curve[each]:.0%}" if each in result.curve else "" for each in BUDGETS),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    strange = [result for result in results if result.theft.kind != "ordinary"]
-    late = [result.theft.name for result in strange if not result.before]
-    sessions, by, rows, lengths = calm
+    strange = [result for result in results if result.thefts[0].kind != "ordinary"]
+    late = [result.thefts[0].name for result in strange if not result.before]
     lines += [
         "",
         f"Goal: synthetic and foreign queries are flagged before the copy agrees on {GOAL:.0%}: "
         f"{len(strange) - len(late)} of {len(strange)}" + (f"; MISSED: {'; '.join(late)}." if late else ", met."),
         "",
-        f"Goal: no alarm in {SESSIONS:,} honest sessions: {sessions}"
-        + (f", MISSED ({', '.join(f'{name} {count}' for name, count in by.most_common())})" if sessions else ", met")
-        + f". They asked {rows:,} rows; of a session, in the median {np.median(lengths):.0f}, in 95 % at most"
-        f" {np.quantile(lengths, 0.95):.0f}, {max(lengths)} at the most.",
+        f"Goal: no alarm in {SESSIONS:,} honest sessions: {calm.alarmed}"
+        + (f", MISSED ({', '.join(f'{name} {count}' for name, count in calm.by.items())})" if calm.alarmed else ", met")
+        + f". They asked {calm.rows:,} rows; of a session, in the median {np.median(calm.lengths):.0f}, in 95 % at most"
+        f" {np.quantile(calm.lengths, 0.95):.0f}, {max(calm.lengths)} at the most.",
+        "",
+        "Ordinary rows cannot be told from anybody's: what stops their thief is a budget of coverage, which is the"
+        " owner's choice between what one client may learn and what an honest one may need.",
+        "",
+        "| budget | honest sessions over it | a thief of ordinary rows is over it at | with a copy that agrees on |",
+        "|---|---|---|---|",
+        *(f"| {budget:g} | {over} of {SESSIONS:,} | {when} | {agreed} |" for budget, over, when, agreed in covering),
         "",
         "Run it again with `make bench-extraction`.",
         "",
@@ -275,6 +273,7 @@ HOW = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--in-process", action="store_true")
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="thieves whose name holds this")
     parser.add_argument("--out", type=Path, help="write the page there")
     args = parser.parse_args()
@@ -283,24 +282,35 @@ def main() -> None:
     digits = Digits.split()
     model, content = digits.model(), baseline(digits)
     truth = model.predict(digits.test / thieves.WHITE)
+    compared = Compared()
     with contextlib.ExitStack() as stack:
         port = 0 if args.in_process else stack.enter_context(model_server())
 
-        def opened() -> AbstractContextManager[Service]:
-            if args.in_process:
-                return contextlib.nullcontext(InProcess(model, content))
-            return behind_sidecar(content, port)
+        def alone() -> AbstractContextManager[Service]:
+            return contextlib.nullcontext(InProcess(model, content))
 
-        calm = honest(digits, opened)
-        print(f"  honest sessions with an alarm: {calm[0]} {dict(calm[1])} of {calm[2]} rows", file=sys.stderr)
-        results = steal(digits, truth, opened, args.only)
-    how = "the detectors alone, in the process" if args.in_process else "through the sidecar over TLS, which flags"
+        @contextlib.contextmanager
+        def real() -> Iterator[Service]:
+            with behind_sidecar(content, port) as service:
+                yield Both(service, InProcess(model, content), compared)
+
+        first = alone if args.in_process else real
+        calm = honest(digits, first)
+        print(f"  honest sessions with an alarm: {calm.alarmed} {calm.by}, {calm.rows} rows", file=sys.stderr)
+        results = steal(digits, truth, [first, *[alone] * (args.seeds - 1)], args.only)
+    how = (
+        "the detectors alone, in the process"
+        if args.in_process
+        else "through the sidecar over TLS, which flags (the detectors alone said the same of"
+        f" {compared.same:,} of {compared.rows:,} requests)"
+    )
     told = (
         f"{datetime.now(UTC):%Y-%m-%d}, {how}; the model is right on {(truth == digits.test_labels).mean():.0%};"
-        f" {os.cpu_count()} cores, Python {platform.python_version()}, {time.monotonic() - began:.0f} s,"
-        f" load {os.getloadavg()[0]:.1f} at the end."
+        f" the first of {args.seeds} seeds so, the others by the detectors alone: «flagged at» is their range,"
+        f" «agreement then» the greatest. {os.cpu_count()} cores, Python {platform.python_version()},"
+        f" {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f} at the end."
     )
-    page = markdown(results, calm, told)
+    page = markdown(results, calm, budgets(digits, truth, content), told)
     print(page)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -35,8 +35,10 @@ LOOKS = 8
 MIN_WINDOW = 100
 LEAST_PSI = 0.1
 _FREQUENCIES = 64
+_MARGIN = 1.1  # for what the approximation of the joint test's tail leaves out
+_CHUNK = 128  # rows counted together: bounds how long one row waits
 _LEAST_EXPECTED = 5.0  # rows in a bin, for chi-square to hold
-_MAX_COMPARED = 2_000_000  # values with edges at a time
+_MAX_COMPARED = 1_000_000  # values with edges at a time
 _LEAST_IN_PSI = 30.0  # for PSI, whose logarithms need more
 
 
@@ -61,18 +63,21 @@ class Drift:
 
     `features` makes encoded rows comparable for the joint test, as for `Frame.of`.
 
-    Memory: LOOKS + 2 histograms (d x at least BINS, 8 bytes) and the rows of an eighth of a window. After a restart the
-    window fills anew: there is no verdict before `window` rows.
+    Memory: LOOKS + 4 histograms (d x at least BINS, 8 bytes) and _CHUNK rows. After a restart the window fills anew:
+    there is no verdict before `window` rows.
     """
 
     def __init__(self, summary: Summary, window: int = 1000, rate: float = 0.01, features: Features = numbers) -> None:
         if window < MIN_WINDOW or not 0 < rate < 1:
             raise ValueError(f"a window has at least {MIN_WINDOW} rows, a rate is between 0 and 1: {window}, {rate}")
-        self._block = np.empty((-(-window // LOOKS), len(summary.columns)))
-        self._filled = 0
-        self._rows = len(self._block) * LOOKS  # at each look
+        self._block = -(-window // LOOKS)  # rows between looks
+        self._rows = self._block * LOOKS  # at each look
+        self._chunk = np.empty((min(_CHUNK, self._block), len(summary.columns)))
+        self._filled = 0  # rows of the chunk
         self._joint = _Joint(summary, self._rows, rate / (2 * LOOKS), features)
         self._columns = _Columns(summary, self._rows, rate / (2 * LOOKS))
+        self._met = 0  # rows of the block, with their counts and their sum for the joint test
+        self._counts, self._embedded = self._columns.none(), self._joint.none()
         self._past: deque[tuple[Counts, Array]] = deque(maxlen=LOOKS)
         self._shifts: tuple[Shift, ...] = ()
         self._since: float | None = None
@@ -80,11 +85,10 @@ class Drift:
 
     def add(self, row: Array) -> None:
         """One more encoded row (d,)."""
-        self._block[self._filled] = row
+        self._chunk[self._filled] = row
         self._filled += 1
-        if self._filled == len(self._block):
-            self._filled = 0
-            self._look()
+        if self._filled == min(len(self._chunk), self._block - self._met):
+            self._count()
 
     def scores(self) -> tuple[Shift, ...]:
         """Each test's score at the last look; none before the first."""
@@ -96,20 +100,26 @@ class Drift:
         self._since = (now if self._since is None else self._since) if found else None
         return Drifting(self._rows if self._shifts else 0, found, self._since)
 
-    def _look(self) -> None:
-        usable = np.isfinite(self._block).all(axis=1)
+    def _count(self) -> None:
+        rows = self._chunk[: self._filled]
+        usable = np.isfinite(rows).all(axis=1)
         if not usable.all():
-            # What is left of the block goes on filling it: each look is at full blocks.
-            kept = self._block[usable]
-            self.unusable += len(self._block) - len(kept)
-            self._block[: len(kept)] = kept
-            self._filled = len(kept)
-            return
-        self._past.append((self._columns.count(self._block), self._joint.embed(self._block).sum(axis=0)))
-        if len(self._past) == LOOKS:
-            counts = np.sum([block[0] for block in self._past], axis=0)
-            embedded = np.sum([block[1] for block in self._past], axis=0) / self._rows
-            self._shifts = (*self._columns.shifts(counts), self._joint.shift(embedded))
+            rows = rows[usable]
+            self.unusable += self._filled - len(rows)
+        self._filled = 0
+        self._met += len(rows)
+        self._counts += self._columns.count(rows)
+        self._embedded += self._joint.embed(rows).sum(axis=0)
+        if self._met == self._block:
+            self._past.append((self._counts, self._embedded))
+            self._met, self._counts, self._embedded = 0, self._columns.none(), self._joint.none()
+            if len(self._past) == LOOKS:
+                self._look()
+
+    def _look(self) -> None:
+        counts = np.sum([block[0] for block in self._past], axis=0)
+        mean = np.sum([block[1] for block in self._past], axis=0) / self._rows
+        self._shifts = (*self._columns.shifts(counts), self._joint.shift(mean))
 
 
 class _Columns:
@@ -138,10 +148,14 @@ class _Columns:
         spread = 1 / window + 1 / self._rows
         self._psi = np.array([max(LEAST_PSI, spread * self._chi_square[count]) for count in degrees])
 
+    def none(self) -> Counts:
+        """No row in any bin."""
+        return np.zeros(self._counts.shape, dtype=np.int64)
+
     def count(self, rows: Array) -> Counts:
         """How many of the encoded rows (n, d) are in each bin: (d, bins)."""
-        counts = np.zeros(self._counts.shape, dtype=np.int64)
-        chunk = max(1, _MAX_COMPARED // (len(rows) * BINS))  # columns at a time: bounds the memory
+        counts = self.none()
+        chunk = max(1, _MAX_COMPARED // (_CHUNK * BINS))  # columns at a time: bounds the memory
         for start in range(0, len(counts), chunk):
             part = slice(start, start + chunk)
             above = np.count_nonzero(rows[:, part, np.newaxis] >= self._edges[part], axis=0)
@@ -211,7 +225,7 @@ class _Joint:
         self._frame = Frame.of(summary, features)
         reference = self._frame.standard(summary.sample)
         rng = np.random.default_rng(0)
-        one, other = (reference[rng.integers(len(reference), size=2000)] for _ in range(2))
+        one, other = (reference[rng.integers(len(reference), size=500)] for _ in range(2))
         width = float(np.median(np.sqrt(((one - other) ** 2).sum(axis=1)))) or 1.0
         self._frequencies = rng.normal(size=(reference.shape[1], _FREQUENCIES)) / width
         embedded = self._embed(reference)
@@ -220,7 +234,11 @@ class _Joint:
         second, third = (strengths**2).sum(), (strengths**3).sum()
         degrees = float(second**3 / third**2) if third > 0 else 1.0
         bound = strengths.sum() + np.sqrt(second / degrees) * (chi_square_upper(degrees, level) - degrees)
-        self._threshold = max(float(bound) * (1 / window + 1 / len(reference)), 1e-9)
+        self._threshold = max(_MARGIN * float(bound) * (1 / window + 1 / len(reference)), 1e-9)
+
+    def none(self) -> Array:
+        """The sum of no rows' features."""
+        return np.zeros(2 * _FREQUENCIES)
 
     def embed(self, rows: Array) -> Array:
         """The kernel's features of encoded rows (n, d): (n, 2 * _FREQUENCIES)."""
