@@ -22,10 +22,11 @@ Labels = np.ndarray
 Predict = Callable[[Array], Array]
 Model = Callable[[Array], list[Output]]
 CHUNK = 64  # rows of one question
+TEST_ROWS = 600
 
 
 class Data(NamedTuple):
-    """Half to train on, a quarter to calibrate with (512 rows at most), the rest to test with."""
+    """Half to train on, a quarter to calibrate with (512 rows at most), TEST_ROWS at most to test with."""
 
     name: str
     image: tuple[int, int, int] | None
@@ -56,7 +57,8 @@ def load(name: str, seed: int) -> Data:
         rows, labels, test_size=0.5, random_state=seed, stratify=labels
     )
     most = min(len(rest) // 2, LEARN_ROWS)
-    return Data(name, image, train, train_labels, rest[:most], rest[most:], rest_labels[most:])
+    end = most + TEST_ROWS
+    return Data(name, image, train, train_labels, rest[:most], rest[most:end], rest_labels[most:end])
 
 
 def scores(predict: Predict) -> Model:

@@ -11,7 +11,8 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ GOAL = 0.01
 SUCCESS = 0.95  # of the attack, or the model does not count
 POISON = 0.05
 TARGET = 0
-BUDGETS = (8, 16, 32, 64)
+BUDGETS = (8, 16, 32)
+ADAPTED_SEEDS = 2
 Trigger = Callable[[Data, Array], Array]
 
 HEAD = """# Backdoors
@@ -47,6 +49,9 @@ a model counts where the attack succeeds on {success:.0%} at least.
 
 - *STRIP as published*: the mean entropy of the answers to single superpositions, the same rows and number of probes.
 - *labels alone*: the model tells no scores.
+- *checks* (the square as a chessboard), *faint* (half as bright), *blended* (a fifth of noise over the whole image) and
+  *covered* (a dark band through the middle) are other triggers, of {adapted} seeds, each with a model poisoned by it.
+  The detector is made for what stays whole under what is laid over it, which a faint or a dark trigger does not.
 
 """
 
@@ -113,15 +118,19 @@ def poisoned(name: str, seed: int, trigger: Trigger) -> Case:
     rng = np.random.default_rng(seed)
     chosen = rng.choice(np.flatnonzero(labels != TARGET), int(POISON * len(labels)), replace=False)
     rows[chosen], labels[chosen] = trigger(data, rows[chosen]), TARGET
-    model = MLPClassifier((128, 64), max_iter=300, random_state=seed).fit(rows / data.white, labels)
+    model = MLPClassifier((128, 64), max_iter=200, random_state=seed).fit(_shades(data, rows), labels)
 
     def predict(asked: Array) -> Array:
-        return model.predict_proba(asked / data.white)
+        return np.asarray(model.predict_proba(_shades(data, asked)), dtype=np.float64)
 
     carrying = trigger(data, data.test[data.test_labels != TARGET])
     hit = predict(carrying).argmax(axis=1) == TARGET
     right = (predict(data.test).argmax(axis=1) == data.test_labels).mean()
     return Case(data, predict, carrying[hit], float(right), float(hit.mean()))
+
+
+def _shades(data: Data, rows: Array) -> np.ndarray:
+    return (rows / data.white).astype(np.float32)
 
 
 class Found(NamedTuple):
@@ -178,58 +187,66 @@ class Row(NamedTuple):
         )
 
 
-def summed(what: str, extra: int, found: list[Found], *, goal: bool = False) -> Row:
-    return Row(
-        what,
-        extra,
-        np.concatenate([one.rejected for one in found]),
-        np.concatenate([one.caught for one in found]),
-        float(np.median([one.cost for one in found])),
-        goal,
+class Measured(NamedTuple):
+    """One set and seed: how well the model and the attack do, and what was found of each variant."""
+
+    accuracy: float
+    success: float
+    found: dict[tuple[str, int], Found]
+
+
+def measure(name: str, seed: int) -> Measured:
+    """The white corner with every budget; the other triggers with the default one."""
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)
+    case = poisoned(name, seed, corner)
+    found = {("scores", extra): ours(case, extra, attacked.scores) for extra in BUDGETS}
+    found |= {("labels alone", extra): ours(case, extra, attacked.labels) for extra in BUDGETS}
+    found["STRIP as published", DEFAULT_EXTRA] = published(case, DEFAULT_EXTRA)
+    for trigger in (checks, faint, blended, covered) if seed < ADAPTED_SEEDS else ():
+        adapted = poisoned(name, seed, trigger)
+        if adapted.success >= SUCCESS / 2:  # else the poison has not taken
+            found[trigger.__name__, DEFAULT_EXTRA] = ours(adapted, DEFAULT_EXTRA, attacked.scores)
+    print(f"  {name}, seed {seed}: the attack succeeds on {case.success:.1%}", file=sys.stderr, flush=True)
+    return Measured(case.accuracy, case.success, found)
+
+
+def table(name: str, measured: list[Measured]) -> Iterator[str]:
+    counted = [one for one in measured if one.success >= SUCCESS]
+    yield f"## {name}\n"
+    yield (
+        f"Right on {np.mean([one.accuracy for one in measured]):.1%} of clean rows; the white corner succeeds on "
+        f"{', '.join(f'{one.success:.1%}' for one in measured)}: {len(counted)} of {len(measured)} models count.\n"
     )
-
-
-def measure(name: str, seeds: int) -> list[str]:
-    cases = [poisoned(name, seed, corner) for seed in range(seeds)]
-    counted = [case for case in cases if case.success >= SUCCESS]
-    lines = [
-        f"## {name}\n",
-        f"Right on {np.mean([case.accuracy for case in cases]):.1%} of clean rows; the white corner succeeds on "
-        f"{', '.join(f'{case.success:.1%}' for case in cases)}: {len(counted)} of {len(cases)} models count.\n",
-        "| | probes a row | false rejection (asked 1 %) | false acceptance (goal 1 %) | | own CPU, us a row |",
-        "|---|---:|---:|---:|---|---:|",
-    ]
-    rows = []
-    for extra in BUDGETS:
-        found = [ours(case, extra, attacked.scores) for case in counted]
-        rows.append(summed("scores", extra, found, goal=extra == DEFAULT_EXTRA))
-        print(rows[-1].shown, file=sys.stderr)
-    for extra in BUDGETS:
-        rows.append(summed("labels alone", extra, [ours(case, extra, attacked.labels) for case in counted]))
-        print(rows[-1].shown, file=sys.stderr)
-    for extra in (DEFAULT_EXTRA, BUDGETS[-1]):
-        rows.append(summed("STRIP as published", extra, [published(case, extra) for case in counted]))
-        print(rows[-1].shown, file=sys.stderr)
-    for trigger in (checks, faint, blended, covered):
-        adapted = [poisoned(name, seed, trigger) for seed in range(seeds)]
-        successes = f"succeeds on {np.mean([case.success for case in adapted]):.0%}"
-        what = f"another trigger: {trigger.__name__} ({successes})"
-        rows.append(summed(what, DEFAULT_EXTRA, [ours(case, DEFAULT_EXTRA, attacked.scores) for case in adapted]))
-        print(rows[-1].shown, file=sys.stderr)
-    return [*lines, *(row.shown for row in rows), ""]
+    yield "| | probes a row | false rejection (asked 1 %) | false acceptance (goal 1 %) | | own CPU, us a row |"
+    yield "|---|---:|---:|---:|---|---:|"
+    for what, extra in dict.fromkeys(key for one in counted for key in one.found):
+        found = [one.found[what, extra] for one in counted if (what, extra) in one.found]
+        yield Row(
+            what,
+            extra,
+            np.concatenate([one.rejected for one in found]),
+            np.concatenate([one.caught for one in found]),
+            float(np.median([one.cost for one in found])),
+            goal=(what, extra) == ("scores", DEFAULT_EXTRA),
+        ).shown
+    yield ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", default="", help="a set")
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the page there")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)
     began = time.monotonic()
-    head = HEAD.format(poison=POISON, target=TARGET, rate=RATE, seeds=args.seeds, success=SUCCESS)
-    sets = [name for name in ("digits", "mnist_5k") if args.only in name]
-    body = [line for name in sets for line in measure(name, args.seeds)]
+    sets = ("digits", "mnist_5k")
+    pairs = [(name, seed) for seed in range(args.seeds) for name in sets]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        measured = dict(zip(pairs, pool.map(measure, *zip(*pairs, strict=True)), strict=True))
+    head = HEAD.format(
+        poison=POISON, target=TARGET, rate=RATE, seeds=args.seeds, success=SUCCESS, adapted=ADAPTED_SEEDS
+    )
+    body = [line for name in sets for line in table(name, [measured[name, seed] for seed in range(args.seeds)])]
     page = head + attacked.told(began) + ".\n\n" + "\n".join(body)
     print(page)
     if args.out:
