@@ -1,7 +1,6 @@
-"""Do detectors alarm as often as they were asked to? And is the baseline still young enough to ask?"""
+"""Do detectors alarm as often as they were asked to?"""
 
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from modelward.detect.critical import share_interval
@@ -58,15 +57,3 @@ class RateWatch:
         alarms = self._alarms + sum(block[1] for block in self._past)
         low, high = share_interval(alarms, rows, CONFIDENCE)
         return Observed(self._asked, alarms / rows if rows else 0.0, low, high, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Age:
-    """When a baseline was fitted, and for how long it may be relied upon; seconds since the epoch, seconds."""
-
-    fitted: float
-    longest: float
-
-    def stale(self, now: float) -> bool:
-        """Older than it may be. A baseline from the future is not: clocks differ."""
-        return now - self.fitted > self.longest

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.detect.observed import Age, RateWatch
+from modelward.detect.observed import RateWatch
 
 
 def watched(rate: float, rows: int, seed: int = 0, asked: float = 0.01) -> RateWatch:
@@ -62,10 +62,3 @@ def test_counts_are_borne_whatever_they_are(batches):
         watch.add(rows, int(rows * share))
     verdict = watch.verdict()
     assert 0 <= verdict.low <= verdict.observed <= verdict.high <= 1
-
-
-def test_age():
-    age = Age(fitted=1000, longest=60)
-    assert not age.stale(1060)
-    assert age.stale(1061)
-    assert not age.stale(900)
