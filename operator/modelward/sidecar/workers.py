@@ -133,6 +133,7 @@ class Workers:
         assert process.stdout is not None  # noqa: S101
         pipes = (process.stdout, process.stdin)
         gone = asyncio.create_task(process.wait())
+        gone.add_done_callback(lambda _: self._wake.set())
         try:
             await self._begin(*pipes)
             self._ready += 1
@@ -181,9 +182,7 @@ class Workers:
                 if job.done is not None:
                     return job
             self._wake.clear()
-            woken = asyncio.create_task(self._wake.wait())
-            await asyncio.wait((woken, gone), return_when=asyncio.FIRST_COMPLETED)
-            woken.cancel()
+            await self._wake.wait()
         return None
 
 
