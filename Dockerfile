@@ -1,9 +1,11 @@
 # The images of modelward: one file, one image a process, each with that process's packages and no others.
 #   docker build --build-arg PROCESS=sidecar -t modelward-sidecar:1 .       PROCESS: controller, admission, sidecar or jobs
+# The sidecar that scores encrypted requests: --build-arg HOMOMORPHIC=1 (compiles Pyfhel, some ten minutes).
 # Where no registry answers, give a local base: --build-arg BASE=modelward-base:trixie-1 --network=host
 # `make images` does all that. No feature of BuildKit is used: the builder that every Docker has is enough.
 ARG BASE=python:3.13-slim
 ARG PROCESS=controller
+ARG HOMOMORPHIC=0
 
 FROM ${BASE} AS wheel
 RUN python3 -m venv /opt/pip
@@ -15,6 +17,16 @@ COPY operator /src/operator
 RUN touch /src/README.md \
  && /opt/pip/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /dist /src
 
+# Pyfhel is published as sources only; its compiler stays here.
+FROM ${BASE} AS homomorphic
+ARG HOMOMORPHIC
+COPY requirements/he.txt requirements/seal.cmake requirements/pyfhel_wheel.py /src/
+RUN mkdir /wheels && if [ "${HOMOMORPHIC}" = 1 ]; then \
+      apt-get update -qq \
+   && apt-get install -y -qq --no-install-recommends cmake g++ make python3-dev \
+   && python3 -m venv /opt/pip && MODELWARD_CACHE=/tmp/cache /opt/pip/bin/python /src/pyfhel_wheel.py \
+   && cp /tmp/cache/wheels/*/*.whl /wheels; fi
+
 FROM ${BASE} AS packages
 # pip has a home of its own, so that the environment that is shipped holds none.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/modelward
@@ -23,7 +35,10 @@ COPY requirements/${PROCESS}.txt /src/
 # The file system is read-only later: bytecode is compiled now, and never compared with its source again.
 # The packages' own tests are megabytes that nobody runs here.
 RUN /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir --no-compile --only-binary :all: \
-      --require-hashes -r /src/${PROCESS}.txt \
+      --require-hashes -r /src/${PROCESS}.txt
+COPY --from=homomorphic /wheels /wheels
+RUN if ls /wheels/*.whl >/dev/null 2>&1; then /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir \
+      --no-compile --no-index --no-deps /wheels/*.whl; fi \
  && find /opt/modelward/lib -type d -name tests -prune -exec rm -r {} + \
  && /opt/modelward/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/modelward/lib
 
