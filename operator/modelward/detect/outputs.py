@@ -213,11 +213,3 @@ def _flood_tests(shares: Array, odds: float, trials: float) -> list[Cusum]:
     """One for each label; a flood is halfway from the most that is allowed to nothing else."""
     allowed = [odds * share / (1 - share + odds * share) for share in shares.tolist()]
     return [Cusum.of(most, (1 + most) / 2, trials * len(allowed)) for most in allowed]
-
-
-def round_scores(scores: Sequence[float], digits: int) -> list[float]:
-    """Scores with fewer decimals: less for extraction and boundary searches to climb by.
-
-    Rounded probabilities may no longer add up to one, and the greatest may be shared; labels are not touched.
-    """
-    return [round(score, digits) + 0.0 for score in scores]  # + 0.0: no negative nought

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.detect.clients import Caller
-from modelward.detect.outputs import MAX_LABELS, Ordinary, Outputs, round_scores
+from modelward.detect.outputs import MAX_LABELS, Ordinary, Outputs
 
 
 def caller(client: int = 0) -> Caller:
@@ -115,10 +113,3 @@ def test_no_answer_breaks_it(score, classes):
     found = SCORES.add(caller(), score)
     assert (abs(score) <= 1.01) == (not any(finding.test == "range" for finding in found))
     assert all(finding.score > 1 for finding in CLASSES.add(caller(), classes))
-
-
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)), st.integers(0, 6))
-def test_rounded_scores_are_near_and_no_nought_is_negative(scores, digits):
-    rounded = round_scores(scores, digits)
-    assert rounded == pytest.approx(scores, abs=0.51 * 10**-digits, rel=1e-12)
-    assert not any(score == 0 and math.copysign(1, score) < 0 for score in rounded)
