@@ -24,7 +24,8 @@ from typing import Any
 import uvloop
 
 from modelward.sidecar import setup
-from modelward.sidecar.gateway import Chain, Gateway
+from modelward.sidecar.chain import Chain
+from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.protocol import Connection, Server
 from modelward.sidecar.record import AccessLog, FileTarget

@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 
 from modelward.sidecar import config
-from modelward.sidecar.gateway import Chain
+from modelward.sidecar.chain import Chain
 from modelward.sidecar.upstream import Upstream
 from tests.fuzz.driver import Target, main
 from tests.fuzz.mutate import mutated

@@ -1,105 +1,33 @@
 """The chain of checks, in order: caller, rule and rate, body, treatment, screening; then the model; then the record.
 
-One `Chain` is one configuration, immutable. The `Gateway` is what connections serve; it swaps chains between
-requests, and each exchange keeps the chain that it began with.
+One `chain.Chain` is one configuration. The `Gateway` is what connections serve; it swaps chains between requests, and
+each exchange keeps the chain that it began with.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from modelward.detect.encoding import Array
 from modelward.incidents import Report
-from modelward.privacy.keys import Keys as PseudonymKeys
-from modelward.sidecar import binary, config, log
-from modelward.sidecar.access import Access
-from modelward.sidecar.answers import Answers
+from modelward.sidecar import binary, log, rest
 from modelward.sidecar.binary import Body
+from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.control import Control, Order
-from modelward.sidecar.detection import Detection
 from modelward.sidecar.events import EventScreen
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.probes import Waiting
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
-from modelward.sidecar.routes import Route, Router
-from modelward.sidecar.schema import Checked, Outputs, Schema
+from modelward.sidecar.routes import Route
+from modelward.sidecar.schema import Checked
 from modelward.sidecar.telemetry import Finished, Tracing
-from modelward.sidecar.tensors import Tensor
-from modelward.sidecar.ticket import Held, Ticket
+from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
-from modelward.sidecar.treatment import Treatments
-from modelward.sidecar.upstream import Upstream
 from modelward.sidecar.verdict import Verdict
-
-if TYPE_CHECKING:
-    from modelward.sidecar.encrypted import EncryptedPath
-    from modelward.sidecar.shared_limits import Counting
-
-_JSON = b"application/json"
-_OTHER_MEDIA = (binary.HEADER, b"content-encoding")  # headers of bodies that are more, or less, than JSON
-_UTF8 = (b"", b"charset=utf-8", b'charset="utf-8"')
-
-
-class Chain:
-    """The checks of one configuration, and the connections to its model.
-
-    `keys` gives an issuer's keys, `counting` is the common count of rate limits, `encrypted` takes requests that nobody
-    here can read.
-
-    Raises:
-        ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
-    """
-
-    def __init__(
-        self,
-        settings: config.Config,
-        baseline: bytes | None,
-        upstream: Upstream,
-        keys: Callable[[config.Issuer], Keys] = given,
-        pseudonyms: PseudonymKeys | None = None,
-        counting: "Counting | None" = None,
-        encrypted: "EncryptedPath | None" = None,
-    ) -> None:
-        self.settings = settings
-        self.encrypted = encrypted
-        self.router = Router(settings.upstream.protocol, settings.upstream.model)
-        self.access = Access(settings.access, keys, counting)
-        self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
-        self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
-        declared = self.schema.declared
-        self.treated = tuple(f"{name}:{one.treatment}" for name, one in settings.fields.items())
-        self.treatments = Treatments.build(settings, declared, pseudonyms)
-        self.answers: Answers | None = None
-        if self.treatments is not None:
-            self.schema.optional = self.treatments.optional
-            self.schema.treated = frozenset(settings.fields)
-            self.answers = Answers(settings, pseudonyms)
-            declared = {name: spec for name, spec in (declared or {}).items() if name not in self.treatments.dropped}
-        # Detectors see what the model sees: their baselines are fitted on treated data.
-        self.detection = Detection(settings, baseline, declared)
-        self.upstream = upstream
-        self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
-
-
-class Work:
-    """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
-
-    __slots__ = ("chain", "flag", "probed", "route", "tensors", "ticket", "watch")
-
-    def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
-        self.ticket = ticket
-        self.chain = chain
-        self.route = route
-        self.flag = b""
-        self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
-        self.probed: Array | None = None  # rows that detectors ask the model about again
-        self.watch: Callable[[Body], None] | None = None  # looks at the answer; raises Refusal to withhold it
 
 
 class Gateway:
@@ -186,7 +114,7 @@ class Gateway:
             work = exchange.state
             assert isinstance(work, Work)  # noqa: S101 - set by admit
             if work.chain.encrypted is not None and work.route.has_body:
-                abandon = work.chain.encrypted.take(exchange, _body(exchange), reply)
+                abandon = work.chain.encrypted.take(exchange, rest.body_of(exchange), reply)
                 if abandon is not None:
                     return abandon
             payload = self._payload(exchange, work)
@@ -238,7 +166,7 @@ class Gateway:
     @staticmethod
     def check_media(header: dict[bytes, bytes], route: Route) -> None:
         """Whether the body is in a form that is read here; raises Refusal."""
-        _check_media(header, route)
+        rest.check_media(header, route)
 
     def forward(self, work: Work, payload: Any, settle: Callable[[Outcome], None]) -> Callable[[], None]:
         """Ask the model; returns how to abandon it."""
@@ -249,9 +177,9 @@ class Gateway:
         chain = work.chain
         exchange.trace = trace_of(exchange.header, own=self.tracing is not None)
         if not work.route.has_body:
-            return _request(b"GET", exchange, chain.authority, None)
-        checked = self.judged(exchange, work, _body(exchange))
-        return _request(b"POST", exchange, chain.authority, checked.encode())
+            return rest.request(b"GET", exchange, chain.authority, None)
+        checked = self.judged(exchange, work, rest.body_of(exchange))
+        return rest.request(b"POST", exchange, chain.authority, checked.encode())
 
     def judged(self, exchange: Exchange, work: Work, body: Body) -> Checked:
         """`body`, once it has passed the schema, the treatments and the screening."""
@@ -324,12 +252,6 @@ class Gateway:
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
 
 
-def _body(exchange: Exchange) -> Body:
-    pieces = exchange.body
-    content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return Body(content, exchange.header.get(binary.HEADER))
-
-
 def answer(work: Work, body: Body) -> Body:
     """An answer that fits the declared outputs, its fields treated; raises Refusal."""
     chain = work.chain
@@ -364,52 +286,6 @@ def _checked(response: Response, work: Work) -> Outcome:
     if work.flag or content is not response.body:
         return Response(response.status, headers + work.flag, content)
     return response
-
-
-def _check_media(header: dict[bytes, bytes], route: Route) -> None:
-    if header.get(b"content-type") == _JSON and header.keys().isdisjoint(_OTHER_MEDIA):  # what most send
-        return
-    media, _, parameters = header.get(b"content-type", b"").partition(b";")
-    media = media.strip().lower()
-    if binary.HEADER in header:
-        if not route.binary:
-            raise _unsupported("Binary tensors are for `infer` of the protocol V2; send the body as JSON here.")
-        if media not in (binary.MEDIA, b""):  # Triton's own client says nothing
-            raise _unsupported("Send a body with binary tensors as `Content-Type: application/octet-stream`.")
-    elif media != _JSON or parameters.strip().lower() not in _UTF8:
-        raise _unsupported(
-            "Send the body as `Content-Type: application/json`, in UTF-8; one with binary tensors needs the header "
-            "Inference-Header-Content-Length."
-            if media == binary.MEDIA and route.binary
-            else "Send the body as `Content-Type: application/json`, in UTF-8."
-        )
-    if header.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise _unsupported("Send the body plain, not compressed.")
-
-
-def _unsupported(detail: str) -> Refusal:
-    return Refusal("unsupported-media-type", detail)
-
-
-def _request(method: bytes, exchange: Exchange, authority: bytes, body: Body | None) -> bytes:
-    """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to."""
-    target = exchange.target.rstrip(b"/")  # the protocol writes /v2/ and /v2; servers know one and redirect the other
-    named = exchange.id.encode()
-    parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority, b"\r\nx-request-id: ", named, b"\r\n"]
-    if exchange.trace is not None:
-        parts.append(exchange.trace.header())
-    if body is None:
-        parts.append(b"\r\n")
-    elif body.json_length is None:
-        parts.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body.content))
-        parts.append(body.content)
-    else:
-        parts.append(
-            b"content-type: application/octet-stream\r\ninference-header-content-length: %b\r\n"
-            b"content-length: %d\r\n\r\n" % (body.json_length, len(body.content))
-        )
-        parts.append(body.content)
-    return b"".join(parts)
 
 
 def fault(error: Exception) -> Refusal:

@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelward.sidecar import gauges, log, memory
+from modelward.sidecar.chain import Chain
 from modelward.sidecar.config import Config, ConfigError
 from modelward.sidecar.control import Control
 from modelward.sidecar.exchange import Outcome, Response
-from modelward.sidecar.gateway import Chain, Gateway
+from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.keyring import KeyRing
 from modelward.sidecar.listener import Listener

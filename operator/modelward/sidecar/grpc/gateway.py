@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
-from modelward.sidecar.gateway import Chain, Gateway, Work, answer, fault
+from modelward.sidecar.gateway import Gateway, answer, fault
 from modelward.sidecar.grpc import framing, messages, routes
 from modelward.sidecar.grpc.http2 import once
 from modelward.sidecar.grpc.upstream import Call, Failed, Upstream

@@ -3,8 +3,9 @@
 import asyncio
 from functools import partial
 
+from modelward.sidecar.chain import Chain
 from modelward.sidecar.config import Config
-from modelward.sidecar.gateway import Chain, Gateway
+from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.grpc.connection import Connection
 from modelward.sidecar.grpc.gateway import GrpcGateway
 from modelward.sidecar.grpc.upstream import Upstream

@@ -1,0 +1,79 @@
+"""The checks of one configuration, immutable; and what an exchange carries along while it goes through them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from modelward.detect.encoding import Array
+from modelward.privacy.keys import Keys as PseudonymKeys
+from modelward.sidecar import config
+from modelward.sidecar.access import Access
+from modelward.sidecar.answers import Answers
+from modelward.sidecar.binary import Body
+from modelward.sidecar.detection import Detection
+from modelward.sidecar.keys import Keys, given
+from modelward.sidecar.routes import Route, Router
+from modelward.sidecar.schema import Outputs, Schema
+from modelward.sidecar.tensors import Tensor
+from modelward.sidecar.ticket import Ticket
+from modelward.sidecar.treatment import Treatments
+from modelward.sidecar.upstream import Upstream
+
+if TYPE_CHECKING:
+    from modelward.sidecar.encrypted import EncryptedPath
+    from modelward.sidecar.shared_limits import Counting
+
+
+class Chain:
+    """The checks of one configuration, and the connections to its model.
+
+    `keys` gives an issuer's keys, `counting` is the common count of rate limits, `encrypted` takes requests that nobody
+    here can read.
+
+    Raises:
+        ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: config.Config,
+        baseline: bytes | None,
+        upstream: Upstream,
+        keys: Callable[[config.Issuer], Keys] = given,
+        pseudonyms: PseudonymKeys | None = None,
+        counting: "Counting | None" = None,
+        encrypted: "EncryptedPath | None" = None,
+    ) -> None:
+        self.settings = settings
+        self.encrypted = encrypted
+        self.router = Router(settings.upstream.protocol, settings.upstream.model)
+        self.access = Access(settings.access, keys, counting)
+        self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
+        self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
+        declared = self.schema.declared
+        self.treated = tuple(f"{name}:{one.treatment}" for name, one in settings.fields.items())
+        self.treatments = Treatments.build(settings, declared, pseudonyms)
+        self.answers: Answers | None = None
+        if self.treatments is not None:
+            self.schema.optional = self.treatments.optional
+            self.schema.treated = frozenset(settings.fields)
+            self.answers = Answers(settings, pseudonyms)
+            declared = {name: spec for name, spec in (declared or {}).items() if name not in self.treatments.dropped}
+        # Detectors see what the model sees: their baselines are fitted on treated data.
+        self.detection = Detection(settings, baseline, declared)
+        self.upstream = upstream
+        self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
+
+
+class Work:
+    """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
+
+    __slots__ = ("chain", "flag", "probed", "route", "tensors", "ticket", "watch")
+
+    def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
+        self.ticket = ticket
+        self.chain = chain
+        self.route = route
+        self.flag = b""
+        self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
+        self.probed: Array | None = None  # rows that detectors ask the model about again
+        self.watch: Callable[[Body], None] | None = None  # looks at the answer; raises Refusal to withhold it
