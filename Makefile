@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUNS := 20000
 MINUTES := 10
 REQUESTS := 1000000
-FUZZ := admission_review encrypted http_reader tensors token configuration grpc_messages
+FUZZ := admission_review baseline encrypted http_reader tensors token configuration grpc_messages
 EXTRAS := controller admission sidecar otlp grpc jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
@@ -79,6 +79,9 @@ bench-grpc: .venv/.bench ## gRPC through the sidecar, beside Envoy: CPU a call, 
 bench-he: setup build/he-peers/.ready ## The homomorphic path beside raw Pyfhel and TenSEAL; writes docs/benchmarks/he.md
 	$(PY) -m tests.bench.he --tenseal build/he-peers/bin/python --out docs/benchmarks/he.md
 
+bench-detect: setup build/bench-detect/.ready ## Baselines beside PyOD's detectors on ADBench's sets, five seeds: an hour or two; goes on where it was broken off
+	nice -n 19 $(PY) -m tests.bench.detect --peers build/bench-detect/bin/python --out docs/benchmarks/detect.md
+
 soak: setup ## REQUESTS=1000000 through the sidecar with everything on: none fails, memory does not grow; half an hour at most
 	$(PY) -m tests.bench.soak --requests $(REQUESTS)
 
@@ -119,6 +122,11 @@ build/%/.ready: .venv/bin/uv requirements/%.txt # an environment of its own
 	$(UV) pip install --quiet --python build/$*/bin/python --require-hashes -r requirements/$*.txt
 	@touch $@
 
+build/bench-detect/.ready: .venv/bin/uv requirements/bench-detect.txt
+	$(UV) venv --quiet --allow-existing --python $(PY) build/bench-detect
+	$(UV) pip install --quiet --python build/bench-detect/bin/python --require-hashes -r requirements/bench-detect.txt
+	@touch $@
+
 .venv/.fuzz: .venv/.ready requirements/fuzz.txt
 	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements/fuzz.txt
 	@touch $@
@@ -146,8 +154,9 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt
 	$(COMPILE) --group he-peers -o requirements/he-peers.txt
+	$(COMPILE) --group bench-detect -o requirements/bench-detect.txt
 	$(COMPILE) --group conformance -o requirements/conformance.txt
 	$(COMPILE) pyproject.toml --extra sidecar --extra jobs --group attacks -o requirements/attacks.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from modelward.api.manifest import ManifestError
+from modelward.cli.bar import Bar
 from modelward.cli.output import to_json
 from modelward.cli.treated import PolicyError, left_out, treat, treatments
 from modelward.privacy.spec import Treatment
 
+if TYPE_CHECKING:
+    from modelward.detect.baseline import Baseline
+    from modelward.detect.feedback import Feedback
+
 
 @click.command(
-    "fit", help="Fit a baseline of normal inputs on reference data: csv (header or not), npz with X, parquet."
+    "fit",
+    help="Fit a baseline of normal inputs on reference data: csv (header or not), npz with X, parquet, or recorded"
+    " traffic (an access log with values, .jsonl).",
 )
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where to write it.")
@@ -36,6 +45,11 @@ from modelward.privacy.spec import Treatment
 @click.option(
     "--fitted", type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ"]), help="When, for its age to be told. Not given: not told."
 )
+@click.option(
+    "--feedback",
+    type=click.Path(path_type=Path),
+    help="Flagged requests that were ordinary, from `modelward feedback`: they count when thresholds are set.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same data and seed give the same file.")
 @click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Format of the summary.")
 def command(
@@ -46,6 +60,7 @@ def command(
     rate: float | None,
     lineage: str,
     fitted: datetime | None,
+    feedback: Path | None,
     seed: int,
     output: str,
 ) -> None:
@@ -54,12 +69,31 @@ def command(
 
     wanted = [name.strip() for name in columns.split(",")] if columns else []
     fields = _fields(policy) if policy else {}
+    reported = _read_feedback(feedback) if feedback else None
     try:
         content = data.read_bytes()
-        rows = table.read(content, data.suffix, wanted, without=left_out(fields))
-        treated = treat(rows.rows, rows.columns, fields) if fields else rows.rows
-        told = baseline.Origin(lineage=lineage, fitted=fitted.strftime("%Y-%m-%dT%H:%M:%SZ") if fitted else "")
-        found = fitting.fit(treated, rows.columns, false_positive_rate=rate, seed=seed, data=content, origin=told)
+        rows = table.read(content, data.suffix, wanted, without=left_out(fields), texts=True)
+        treated = treat(rows, fields) if fields else rows.rows
+        treated_by: dict[str, str] = {
+            kind.name: fields[kind.name].treatment for kind in rows.kinds if kind.name in fields
+        }
+        told = baseline.Origin(
+            lineage=lineage, fitted=fitted.strftime("%Y-%m-%dT%H:%M:%SZ") if fitted else "", treatments=treated_by
+        )
+        with Bar("fitting") as bar:
+            found = fitting.fit(
+                treated,
+                rows.kinds,
+                named=rows.named,
+                false_positive_rate=rate,
+                seed=seed,
+                data=content,
+                origin=told,
+                tell=bar.tell,
+            )
+        before = found
+        if reported is not None:
+            found = _counted(found, reported)
         out.write_bytes(found.to_bytes())
     except OSError as error:
         click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
@@ -67,7 +101,6 @@ def command(
     except (table.TableError, baseline.BaselineError, PolicyError) as error:
         click.echo(f"modelward: {data}: {error}", err=True)
         sys.exit(2)
-    treated_by = {name: fields[name].treatment for name in found.columns if name in fields}
     summary = {
         "baseline": str(out),
         "detectors": list(found.types),
@@ -77,20 +110,57 @@ def command(
         "treated": treated_by,
         "falsePositiveRate": found.false_positive_rate,
         "threshold": found.threshold(),
+        "thresholds": {name: found.threshold(name) for name in found.types},
+        "thresholdsBeforeFeedback": {name: before.threshold(name) for name in before.types},
         "gaveUp": list(found.origin.gave_up),
         "dataSha256": found.origin.data_sha256,
     }
-    if output == "json":
-        click.echo(to_json(summary), nl=False)
-        return
-    dropped = f" ({found.origin.rows_dropped} left out: values missing)" if found.origin.rows_dropped else ""
+    click.echo(to_json(summary) if output == "json" else _in_words(out, found, before), nl=False)
+
+
+def _in_words(out: Path, found: Baseline, before: Baseline) -> str:
+    origin = found.origin
+    dropped = f" ({origin.rows_dropped} left out: values missing)" if origin.rows_dropped else ""
     kept = f"false positive rate {found.false_positive_rate:.4g}"
-    click.echo(f"{out}: {found.origin.rows} rows{dropped}, {len(found.columns)} columns, {kept}")
-    for name, treatment in treated_by.items():
-        click.echo(f"treated: {name} by {treatment}")
-    for what in found.origin.gave_up:
-        click.echo(f"gave up: {what}")
-    click.echo(f"fitted on sha256:{found.origin.data_sha256}")
+    lines = [f"{out}: {origin.rows} rows{dropped}, {len(found.columns)} columns, {kept}"]
+    lines += [f"treated: {name} by {treatment}" for name, treatment in origin.treatments.items()]
+    lines += [f"gave up: {what}" for what in origin.gave_up]
+    if origin.benign:
+        lines += [
+            f"threshold of {name}: {before.threshold(name):.4g}, with feedback {found.threshold(name):.4g}"
+            for name in found.types
+        ]
+    return "\n".join([*lines, f"fitted on sha256:{origin.data_sha256}", ""])
+
+
+def _read_feedback(path: Path) -> Feedback:
+    from modelward.detect.feedback import FeedbackError, from_bytes  # noqa: PLC0415
+
+    try:
+        return from_bytes(path.read_bytes())
+    except OSError as error:
+        click.echo(f"modelward: {path}: {error.strerror}", err=True)
+    except FeedbackError as error:
+        click.echo(f"modelward: {path}: {error}", err=True)
+    sys.exit(2)
+
+
+def _counted(found: Baseline, feedback: Feedback) -> Baseline:
+    """The baseline with the reported requests among its ordinary rows."""
+    digest = f"sha256:{hashlib.sha256(found.to_bytes()).hexdigest()}"
+    if digest != feedback.baseline:
+        # Their scores are over a threshold, which is the same share of ordinary rows in any baseline; only roughly so.
+        click.echo(
+            "modelward: the feedback was scored by another baseline than this data and seed give: its scores count as"
+            " multiples of the new thresholds",
+            err=True,
+        )
+    scores: dict[str, list[float]] = {}
+    for benign in feedback.rows:
+        for name, score in benign.scores.items():
+            if name in found.types:
+                scores.setdefault(name, []).append(score * found.threshold(name, benign.rates.get(name)))
+    return found.with_benign(scores)
 
 
 def _fields(policy: Path) -> dict[str, Treatment]:

@@ -57,7 +57,7 @@ def _rows(fitted: Baseline, path: Path) -> Array:
     from modelward.detect.table import TableError, read  # noqa: PLC0415
 
     named = fitted.columns if fitted.named else ()
-    rows = read(path.read_bytes(), path.suffix, wanted=named, assumed=named).rows
+    rows = read(path.read_bytes(), path.suffix, wanted=named, assumed=named, known=fitted.encoding.columns).rows
     if rows.shape[1] != len(fitted.columns):
         raise TableError(f"{rows.shape[1]} columns; the baseline has {len(fitted.columns)}")
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from modelward.rules.check import baseline_policy, check
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from modelward.detect.table import Table
 
 COARSE = ("Generalise", "Bucket", "Round")
 
@@ -45,7 +47,7 @@ def left_out(fields: Mapping[str, Treatment]) -> list[str]:
     ]
 
 
-def treat(rows: np.ndarray, columns: Sequence[str] | None, fields: Mapping[str, Treatment]) -> np.ndarray:
+def treat(table: Table, fields: Mapping[str, Treatment]) -> np.ndarray:
     """Return the rows (n, d) with each column treated as the sidecar treats an FP64 column; what is missing stays so.
 
     Raises:
@@ -56,13 +58,19 @@ def treat(rows: np.ndarray, columns: Sequence[str] | None, fields: Mapping[str, 
     from modelward.privacy.compiled import coarse  # noqa: PLC0415
     from modelward.privacy.values import TreatmentError  # noqa: PLC0415
 
-    if columns is None:
+    rows = table.rows
+    if not table.named:
         raise PolicyError("policies name columns, and the data's have no names: give a header, or --columns")
     treated = rows.copy()
-    for index, name in enumerate(columns):
+    for index, kind in enumerate(table.kinds):
+        name = kind.name
         treatment = fields.get(name)
         if treatment is None:
             continue
+        if kind.categories is not None:
+            raise PolicyError(
+                f"column {name} holds texts, which {treatment.treatment} does not treat here; leave it out"
+            )
         wrong = mistake(treatment, "FP64")
         if wrong:
             raise PolicyError(f"field {name}: {wrong}")

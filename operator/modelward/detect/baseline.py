@@ -7,7 +7,7 @@ The file is an npz without pickle: `header` (JSON) and plain arrays, named by wh
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
@@ -41,7 +41,8 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     `data_sha256`: the digest of the data file. `lineage`: what is said of where that came from. `treatments`: of the
     columns that were treated before the fit, how. `fitted`: when, if it was to be told (RFC 3339). `rows` were given,
-    `rows_dropped` of them had a missing value. `gave_up`: in words, what the data did not allow.
+    `rows_dropped` of them had a missing value. `gave_up`: in words, what the data did not allow. `benign`: flagged
+    requests that were counted as ordinary afterwards.
     """
 
     data_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] = hashlib.sha256().hexdigest()
@@ -52,13 +53,14 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     rows: int = 0
     rows_dropped: int = 0
     gave_up: tuple[Text, ...] = ()
+    benign: int = 0
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     columns: Annotated[tuple[Column, ...], Meta(min_length=1, max_length=MAX_COLUMNS)]
     named: bool
     detectors: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
-    calibration_rows: Annotated[int, Meta(ge=1)]
+    calibration_rows: dict[str, Annotated[int, Meta(ge=1)]]
     false_positive_rate: Annotated[float, Meta(gt=0, lt=1)]
     origin: Origin
     format: Literal[2] = FORMAT
@@ -122,6 +124,13 @@ class Baseline:
 
         return Scorer(self, asked)
 
+    def with_benign(self, scores: Mapping[str, list[float]]) -> "Baseline":
+        """The same, calibrated anew: rows that were flagged and are ordinary have these `scores`, by detector."""
+        calibration = {name: each.added(scores.get(name, [])) for name, each in self.calibration.items()}
+        count = max((len(each) for each in scores.values()), default=0)
+        origin = msgspec.structs.replace(self.origin, benign=self.origin.benign + count)
+        return replace(self, calibration=calibration, origin=origin)
+
     def mahalanobis(self, rate: float | None = None) -> tuple[Array, Array]:
         """The detector Mahalanobis alone, as one matrix (d, m) and one offset (m,): the fast path.
 
@@ -146,7 +155,7 @@ class Baseline:
             columns=self.encoding.columns,
             named=self.named,
             detectors=tuple(self.detectors),
-            calibration_rows=self.calibration[ENSEMBLE].count,
+            calibration_rows={name: each.count for name, each in self.calibration.items()},
             false_positive_rate=self.false_positive_rate,
             origin=self.origin,
         )
@@ -208,7 +217,8 @@ def _assembled(header: _Header, arrays: dict[str, npt.NDArray[Any]]) -> Baseline
         together = ensemble.read(prefixed(arrays, part), parts, views)
         part = "calibration"
         calibration = {
-            name: _calibration(arrays, name, header.calibration_rows) for name in (*header.detectors, ENSEMBLE)
+            name: _calibration(arrays, name, header.calibration_rows.get(name, 0))
+            for name in (*header.detectors, ENSEMBLE)
         }
     except ValueError as error:
         raise _PartError(f"{part} ({error})") from error

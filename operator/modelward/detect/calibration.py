@@ -26,6 +26,10 @@ class Calibration:
     greatest: Array
     count: int
 
+    def added(self, scores: list[float]) -> "Calibration":
+        """The same with more scores of rows that are known to be ordinary."""
+        return Calibration(np.sort(np.append(self.greatest, scores))[-MAX_KEPT:], self.count + len(scores))
+
     def threshold(self, rate: float) -> float:
         """The score that ordinary rows exceed with the probability `rate`.
 

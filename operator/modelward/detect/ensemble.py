@@ -1,8 +1,9 @@
 """The detectors' views as one score: how surprising a row is to them, taken together.
 
 Each view becomes a surprise, -ln of the share of held-back ordinary rows that are stranger in it, which means the same
-for all views; beyond the strangest of those it goes on as steeply as over the last tenth. The score is the weighted
-mean, and something for the greatest, so that what only one view sees counts.
+for all views. Beyond nine tenths of those rows it goes on as steeply, over the logarithm of the view, as it came there
+from the median: the last tenth may hold stray or poisoned rows, and would make light of others like them. The score is
+the weighted mean, and something for the greatest, so that what only one view sees counts.
 """
 
 import math
@@ -21,13 +22,14 @@ from modelward.detect.piecewise import Piecewise
 # Neighbours find most; the others help where the reference is rotten, or lies along a few directions.
 WEIGHTS: Final[dict[str, tuple[float, ...]]] = {
     "NearestNeighbours": (1.0,) * 6,
-    "Mahalanobis": (0.25,),
-    "Autoencoder": (0.25,),
-    "IsolationForest": (0.25,),
+    "Mahalanobis": (0.5,),
+    "Autoencoder": (0.5,),
+    "IsolationForest": (0.5,),
 }
 _GREATEST = 0.25
-_KNOTS = 48
-_TAIL = math.log(10)
+_KNOTS = 32
+_TRUSTED = 0.9  # of the held-back rows
+_LEAST = 1e-2  # views below this are alike: the logarithm of zero is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,14 @@ class Ensemble:
     def scores(self, views: Mapping[str, Array]) -> Array:
         """The score of each row, given the parts' views of the rows (v, n) by type; (n,)."""
         stacked = np.concatenate([views[part] for part in self.parts])
-        surprises = np.maximum(self.surprise.of_rows(stacked.T), 0)
+        surprises = np.maximum(self.surprise.of_rows(np.log(np.maximum(stacked.T, _LEAST))), 0)
         scores: Array = surprises @ self.weights + _GREATEST * surprises.max(axis=1)
         return scores
 
     def score(self, views: Mapping[str, Array]) -> float:
         """The same of one row, given the parts' views of it (v,)."""
-        surprises = np.maximum(self.surprise.of_row(np.concatenate([views[part] for part in self.parts])), 0)
+        row = np.log(np.maximum(np.concatenate([views[part] for part in self.parts]), _LEAST))
+        surprises = np.maximum(self.surprise.of_row(row), 0)
         return float(surprises.dot(self.weights) + _GREATEST * surprises.max())
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -83,15 +86,11 @@ def read(arrays: dict[str, npt.NDArray[Any]], parts: Sequence[str], views: int) 
 
 
 def _curve(view: Array) -> tuple[Array, Array, float]:
-    """Knots at rising scores, the surprise at each, and its slope beyond."""
-    ordered = np.sort(view)
+    """Knots at rising logarithms of the view, the surprise at each, and its slope beyond."""
+    ordered = np.log(np.maximum(np.sort(view), _LEAST))
     count = len(ordered)
-    most = math.log(count + 1)
-    surprise = np.linspace(0, most, min(_KNOTS, count))
-    ranks = np.minimum(((count + 1) * -np.expm1(-surprise)).astype(np.intp), count - 1)
-    knots = ordered[ranks]
-    last = np.append(np.diff(knots) > 0, True)  # of equal scores the most surprising
-    knots, surprise = knots[last], surprise[last]
-    start = float(np.quantile(ordered, 0.9))
-    run = max(float(knots[-1]) - start, 1e-9 * max(float(knots[-1]), 1e-3))
-    return knots, surprise, _TAIL / run
+    surprise = np.linspace(0, -math.log1p(-_TRUSTED), _KNOTS)
+    knots = ordered[np.minimum((count * -np.expm1(-surprise)).astype(np.intp), count - 1)]
+    last = np.append(np.diff(knots) > 0, True)  # of equal views the most surprising
+    run = max(float(knots[-1] - np.median(ordered)), 1e-3)
+    return knots[last], surprise[last], math.log(0.5 / (1 - _TRUSTED)) / run

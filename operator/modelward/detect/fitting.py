@@ -31,6 +31,7 @@ def fit(
     rows: Array,
     columns: Sequence[str | Column] | None = None,
     *,
+    named: bool | None = None,
     detectors: Sequence[str] = tuple(KINDS),
     false_positive_rate: float | None = None,
     seed: int = 0,
@@ -40,9 +41,10 @@ def fit(
 ) -> Baseline:
     """Fit a baseline on encoded `rows` (n, d); rows with a missing or infinite value are left out.
 
-    `data` are the bytes of the file that the rows came from, for its digest; `origin` has what else is to be told of
-    it. `false_positive_rate` None: 1 %, or the lowest that the rows can tell. `tell` is called with what is being done
-    and the share of the whole that is done. The same arguments give the same baseline.
+    `named`: whether the names are the data's own (None: when any are given). `data` are the bytes of the file that the
+    rows came from, for its digest; `origin` has what else is to be told of it. `false_positive_rate` None: 1 %, or the
+    lowest that the rows can tell. `tell` is called with what is being done and the share of the whole that is done.
+    The same arguments give the same baseline.
 
     Raises:
         BaselineError: too few rows, a column without values, scores that do not vary.
@@ -71,7 +73,7 @@ def fit(
     origin = origin or Origin()
     fitted = Baseline(
         encoding=encoded,
-        named=columns is not None,
+        named=columns is not None if named is None else named,
         detectors={name: KINDS[name].fit(features, _rng(seed, name)) for name in detectors},
         ensemble=together,
         calibration={name: calibrate(scores) for name, scores in held_back.items()},
@@ -143,11 +145,11 @@ def _held_back(
     views: dict[str, list[Array]] = {name: [] for name in detectors}
     scores: dict[str, list[Array]] = {name: [] for name in detectors}
     for held_back in range(FOLDS):
-        tell(f"fold {held_back + 1} of {FOLDS}", held_back / (FOLDS + 1))
         out = fold == held_back
         encoded = encoding.fit(columns, rows[~out])
         known, unseen = encoded.features(rows[~out]), encoded.features(rows[out])
-        for name in detectors:
+        for index, name in enumerate(detectors):
+            tell(f"fold {held_back + 1} of {FOLDS}, {name}", (held_back + index / len(detectors)) / (FOLDS + 1))
             detector = KINDS[name].fit(known, _rng(seed, f"{name} {held_back}"))
             views[name].append(detector.views(unseen))
             scores[name].append(detector.overall(views[name][-1]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -57,6 +58,61 @@ def test_the_summary_as_json(data: Path, tmp_path: Path) -> None:
     assert len(summary["dataSha256"]) == 64
 
 
+def test_categories_and_their_reasons(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{rng.normal():.3f};{rng.choice(['red', 'green'])}" for _ in range(200)]
+    data, out, rows = tmp_path / "data.csv", tmp_path / "b.npz", tmp_path / "rows.csv"
+    data.write_text("\n".join(["size;colour", *lines]))
+    assert modelward("fit", data, "--out", out).exit_code == 0
+    rows.write_text("colour;size\nred;0.1\nblue;0.1\n;0.1\n")
+    red, blue, none = (json.loads(line) for line in modelward("score", out, rows).output.splitlines())
+    assert (red["anomalous"], blue["anomalous"], none["score"]) == (False, True, None)
+    assert blue["reasons"][0] == "colour has a value that the reference data does not have"
+    rows.write_text("colour;size\nred;big\n")
+    assert "row 2, column size: not a number" in modelward("score", out, rows).output
+
+
+def test_a_window_of_traffic_is_fitted_on(tmp_path: Path) -> None:
+    log, out = tmp_path / "access.jsonl", tmp_path / "b.npz"
+    records: list[dict[str, object]] = [
+        {"time": "t", "request": f"r{i}", "rows": 1, "status": 200, "values": {"x": row, "kind": ["a"]}}
+        for i, row in enumerate(ROWS.tolist())
+    ]
+    records += [{"time": "t", "request": "odd", "rows": 1, "verdict": "anomalous", "values": {"x": [9e9, 0, 0]}}]
+    records += [{"time": "t", "start": {"model": "m"}}, {"time": "t", "request": "r", "rows": 9, "values": "too large"}]
+    log.write_text("\n".join(map(json.dumps, records)))
+    fitted = modelward("fit", log, "--out", out, "--columns", "a,b,c,kind", "-o", "json")
+    assert fitted.exit_code == 0, fitted.output
+    summary = json.loads(fitted.output)
+    assert (summary["rows"], summary["columns"]) == (200, ["a", "b", "c", "kind"])
+    log.write_text("\n".join(json.dumps({**each, "values": None}) for each in records))
+    refused = modelward("fit", log, "--out", out)
+    assert (refused.exit_code, "`recordValues: true`" in refused.output) == (2, True)
+    log.write_text("{")
+    assert "line 1 is no record" in modelward("fit", log, "--out", out).output
+
+
+def test_feedback_moves_the_threshold_and_says_so(data: Path, tmp_path: Path) -> None:
+    out, reported = tmp_path / "b.npz", tmp_path / "benign.jsonl"
+    given = ("fit", data, "--out", out, "--columns", "a,b,c")
+    before = json.loads(modelward(*given, "-o", "json").output)["thresholds"]
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    scores = {"scores": {"Ensemble": 1.5}, "rates": {"Ensemble": 0.01}}
+    rows = [{"request": f"r{i}", "time": "", **scores} for i in range(9)]
+    reported.write_text(json.dumps({"baseline": f"sha256:{digest}", "rows": rows, "format": 1}))
+    after = json.loads(modelward(*given, "--feedback", reported, "-o", "json").output)
+    assert after["thresholdsBeforeFeedback"] == before
+    assert after["thresholds"]["Ensemble"] == pytest.approx(1.5 * before["Ensemble"])
+    assert after["thresholds"]["Tails"] == before["Tails"]
+    told = modelward(*given, "--feedback", reported)
+    assert f"threshold of Ensemble: {before['Ensemble']:.4g}, with feedback" in told.output
+    assert "another baseline" not in told.output
+    assert "another baseline" in modelward(*given, "--seed", "3", "--feedback", reported).output
+    reported.write_text("{}")
+    refused = modelward(*given, "--feedback", reported)
+    assert (refused.exit_code, "no feedback" in refused.output) == (2, True)
+
+
 def test_npz_without_names(tmp_path: Path) -> None:
     source, out = tmp_path / "data.npz", tmp_path / "baseline.npz"
     np.savez(source, X=ROWS, y=np.zeros(200))
@@ -68,7 +124,7 @@ def test_npz_without_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["data.csv"], "column id: not a number; choose the columns of numbers with --columns"),
+        (["data.csv"], "column id: not a number, and 200 different texts are too many to be categories (at most 64)"),
         (["data.csv", "--columns", "a,z"], "no column z; there are id, a, b, c"),
         (["data.csv", "--columns", "a", "--false-positive-rate", "0.001"], "at least 999 rows"),
         (["missing.csv"], "No such file"),

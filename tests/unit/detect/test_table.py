@@ -66,7 +66,7 @@ def test_assumed_names_are_for_files_without():
         (npz(X=np.ones(3)), ".npz", [], "table of numbers"),
         (npz(X=np.array([["a"]])), ".npz", [], "table of numbers"),
         (npz(X=np.eye(2), columns=np.array(["a"])), ".npz", [], "names 1 columns"),
-        (b"x", ".xlsx", [], "csv, npz or parquet"),
+        (b"x", ".xlsx", [], "csv, npz, parquet or jsonl"),
         (b"x", "", [], "nothing"),
         (b"x", ".parquet", [], "parquet"),
     ],
@@ -94,7 +94,7 @@ def test_parquet():
     assert table.columns == ("b", "a")
     assert table.rows[0].tolist() == [0.5, 1]
     assert np.isnan(table.rows[1, 0])
-    with pytest.raises(TableError, match="column s is of type string"):
+    with pytest.raises(TableError, match="column s: not a number"):
         read(sink.getvalue(), ".parquet")
 
 
