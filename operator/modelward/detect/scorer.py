@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from modelward.detect.baseline import Baseline
+from modelward.detect.baseline import Baseline, BaselineError
 from modelward.detect.detectors import ENSEMBLE
 from modelward.detect.encoding import Array
 from modelward.detect.reasons import explain
@@ -27,12 +27,19 @@ class Scorer:
         self._baseline = baseline
         self.names = tuple(name for name, _ in asked)
         self._thresholds = np.array([baseline.threshold(name, rate) for name, rate in asked])
+        self._shape = (len(baseline.columns),)
         self._over = (1 / self._thresholds).tolist()
         needed = {*self.names, *(baseline.ensemble.parts if ENSEMBLE in self.names else ())}
         self._parts = {name: detector for name, detector in baseline.detectors.items() if name in needed}
 
     def one(self, row: Array) -> list[float]:
-        """The scores of one row (d,), in the order of `names`; as fast as can be."""
+        """The scores of one row (d,), in the order of `names`; as fast as can be.
+
+        Raises:
+            BaselineError: it has another width.
+        """
+        if row.shape != self._shape:
+            raise self._misfit(row)
         features = self._baseline.encoding.features_of(row)
         views = {name: detector.view(features) for name, detector in self._parts.items()}
         return [
@@ -41,8 +48,19 @@ class Scorer:
             for name, over in zip(self.names, self._over, strict=True)
         ]
 
+    def _misfit(self, rows: Array) -> BaselineError:
+        there = f"of shape {rows.shape} and type {rows.dtype}"
+        return BaselineError(f"these are {there}; the baseline has {self._shape[0]} numbers a row")
+
     def scores(self, rows: Array) -> Array:
-        """The scores (k, n) of rows (n, d)."""
+        """The scores (k, n) of rows (n, d).
+
+        Raises:
+            BaselineError: they are no rows of numbers, or of another width.
+        """
+        if rows.ndim != 2 or rows.shape[1:] != self._shape or rows.dtype.kind not in "fiub":
+            raise self._misfit(rows)
+        rows = np.asarray(rows, dtype=np.float64)
         features = self._baseline.encoding.features(rows)
         views = {name: detector.views(features) for name, detector in self._parts.items()}
         scores: Array = np.array(

@@ -70,6 +70,38 @@ def test_what_is_no_number_does_not_pass_and_is_projected():
     assert ALL.explain(row) == ("a is missing or not finite", "c is missing or not finite")
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.zeros((2, 4)),
+        np.zeros((2, 2)),
+        np.zeros(3),
+        np.array([["a", "b", "c"]]),
+        np.array([[None, 1, 2]]),
+        np.zeros(()),
+    ],
+)
+def test_rows_that_are_none_of_the_baselines_have_a_named_error(rows):
+    with pytest.raises(BaselineError, match="the baseline has 3 numbers a row"):
+        ALL.scores(rows)
+    with pytest.raises(BaselineError, match="the baseline has 3 numbers a row"):
+        ALL.one(rows.ravel()[:2])
+
+
+def test_no_rows_have_no_scores():
+    assert ALL.scores(np.empty((0, 3))).shape == (len(FITTED.types), 0)
+    assert ALL.project(np.empty((0, 3))).shape == (0, 3)
+
+
+@given(st.lists(st.floats(), min_size=3, max_size=3))
+def test_whatever_numbers_a_row_holds_it_passes_only_when_all_are_ordinary(row):
+    scores = ALL.one(np.array(row))
+    if not np.isfinite(row).all():
+        assert not max(scores) <= 1.0 or np.isnan(scores).any()
+    else:
+        assert np.isfinite(scores).all()
+
+
 def test_reasons_are_in_words_and_name_the_column():
     row = ROWS[:1].copy()
     row[0, 1] = 500
