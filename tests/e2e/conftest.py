@@ -29,7 +29,9 @@ class Installed:
     outside: Authority
 
     def apply(self, *manifests: Manifest) -> None:
-        self.cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests)).expect_ok()
+        # By the server: a baseline is larger than the annotation in which kubectl keeps what it applied by itself.
+        how = ("--server-side", "--force-conflicts")
+        self.cluster.kubectl("apply", *how, "-f", "-", stdin=yaml.safe_dump_all(manifests)).expect_ok()
 
     def example(self, name: str) -> Manifest:
         """A manifest of the example, as `prepare.py` made it for this cluster, or as it is."""
