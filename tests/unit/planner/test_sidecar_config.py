@@ -5,13 +5,13 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.validate import canonical, parse
+from modelward.api.modeldeployment import DetectorType, ModelDeployment
+from modelward.api.validate import SchemaError, canonical, parse
 from modelward.planner.access import (
     AccessSettings,
     AccessSettingsError,
@@ -73,6 +73,39 @@ def test_a_detector_of_answers_needs_no_baseline_and_no_inputs() -> None:
     manifest["spec"]["monitoring"] = {"detectors": [{"type": "Output"}]}
     del manifest["spec"]["schema"]
     assert unsupported(parsed(manifest), []) == []
+
+
+def test_every_detector_that_can_be_declared_is_honoured() -> None:
+    knobs = {"Drift": {"window": 500}, "Extraction": {"coverage": 0.5}, "Evasion": {"extraCalls": 8}}
+    knobs["Backdoor"] = {"extraCalls": 32}
+    manifest = supported()
+    manifest["spec"]["monitoring"]["detectors"] = [
+        {"type": name, **knobs.get(name, {})} for name in get_args(DetectorType)
+    ]
+    md = parsed(manifest)
+    assert unsupported(md, []) == []
+    config = msgspec.convert(sidecar_config(md, [], REFERENCES), Config)
+    assert [each.type for each in config.screening.detectors] == list(get_args(DetectorType))
+    assert {each.type: each.extra_calls for each in config.screening.detectors if each.extra_calls} == {
+        "Evasion": 8,
+        "Backdoor": 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("detector", "told"),
+    [
+        ({"type": "Evasion"}, "need extraCalls"),
+        ({"type": "Ensemble", "extraCalls": 8}, "it is for them alone"),
+        ({"type": "Ensemble", "window": 500}, "window is for Drift alone"),
+        ({"type": "Drift", "coverage": 0.5}, "coverage is for Extraction alone"),
+    ],
+)
+def test_knobs_belong_to_their_detectors(detector: Manifest, told: str) -> None:
+    manifest = supported()
+    manifest["spec"]["monitoring"]["detectors"] = [detector]
+    with pytest.raises(SchemaError, match=told):
+        parse(manifest)
 
 
 def test_what_policies_say_of_quarantine_and_values_is_brought_together() -> None:
