@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "release": "Let a client out of quarantine, in all pods of a model.",
     "rules": "List the rules, or those of one framework.",
     "run": "Run the sidecar here, in front of a model, without a cluster.",
+    "scan-data": "Look through training data for poison, repeats, identifiers and people that stand out.",
     "score": "Score rows against a baseline.",
     "token": "Make the key that tokens are sealed to, and undo tokens.",
     "top": "Show a cluster's models: whether they are ready, and what their sidecars answer.",
@@ -65,7 +66,7 @@ def main() -> None:
             raise
         click.echo(
             f"modelward: this verb needs the package {error.name}, which is not installed. "
-            "Install the extra that has it: pip install 'modelward[sidecar]' for run, fit and score; "
+            "Install the extra that has it: pip install 'modelward[sidecar]' for run, fit, score and scan-data; "
             "'modelward[jobs]' for parquet.",
             err=True,
         )

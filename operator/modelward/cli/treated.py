@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelward.cli.files import read_paths
-from modelward.privacy.effective import choices
+from modelward.privacy.effective import Policy, choices
 from modelward.privacy.spec import Treatment, mistake
 from modelward.rules.check import baseline_policy, check
 
@@ -30,6 +30,17 @@ def treatments(path: Path) -> dict[str, Treatment]:
         PolicyError: there is no policy, or one is not as it should be.
         ManifestError: the file cannot be read.
     """
+    policies = policies_in(path)
+    return {name: choice.treatment for name, choice in choices(policies, (), lambda _: None).items()}
+
+
+def policies_in(path: Path) -> list[Policy]:
+    """Return the policies in a file, or folder.
+
+    Raises:
+        PolicyError: there is none, or one is not as it should be.
+        ManifestError: the file cannot be read.
+    """
     checked = check(read_paths([path]))
     for finding in checked.findings:
         if finding.level == "error":
@@ -37,7 +48,7 @@ def treatments(path: Path) -> dict[str, Treatment]:
     policies = [policy for policy in checked.policies if policy is not baseline_policy()]
     if not policies:
         raise PolicyError("no DataPolicy or ClusterDataPolicy in it")
-    return {name: choice.treatment for name, choice in choices(policies, (), lambda _: None).items()}
+    return policies
 
 
 def left_out(fields: Mapping[str, Treatment]) -> list[str]:

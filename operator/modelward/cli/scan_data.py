@@ -1,0 +1,208 @@
+"""`modelward scan-data`: what is wrong with training data, before a model learns it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from modelward.api.manifest import ManifestError
+from modelward.api.printable import printable
+from modelward.cli.treated import PolicyError, policies_in
+from modelward.privacy.effective import Policy, choices
+
+if TYPE_CHECKING:
+    from modelward.scan.dataset import Array, DataSet
+    from modelward.scan.scan import Question, Scanned
+
+Show = Callable[[str, int, int], None]
+"""Told what is done, which part of how many it is."""
+
+_PATIENCE = 2.0  # seconds before progress is shown
+_ROLES = ("Feature", "Sensitive", "QuasiIdentifier", "Identifier")
+"""The later, the more has to be done: of two policies the later one holds."""
+
+
+@click.command("scan-data")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="File or folder with the policies: the roles and treatments of fields, and the k of k-anonymity.",
+)
+@click.option("--label", help="The column that a model is to learn. [default: y, in an npz]")
+@click.option("--quasi-identifiers", "quasi", metavar="A,B", help="Columns that tell of a person in combination.")
+@click.option("--sensitive", metavar="A,B", help="Columns that must not be told of a person: for l and t.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="OTHER",
+    help="Data that should have no row in common with these: test data, for one.",
+)
+@click.option(
+    "--embeddings",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What a model makes of each row, in the same order (its last layer but one): for spectral signatures.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which rows are drawn where they are too many.")
+@click.option("-o", "output", type=click.Choice(["json", "sarif", "table"]), default="table", help="Format.")
+def command(
+    data: Path,
+    policy: Path | None,
+    label: str | None,
+    quasi: str | None,
+    sensitive: str | None,
+    against: Path | None,
+    embeddings: Path | None,
+    seed: int,
+    output: str,
+) -> None:
+    """Look through training data: csv (header or not), npz with X, parquet. No value of it is shown.
+
+    Looked for are identifiers of people, columns that tell every row apart, combinations of quasi-identifiers that
+    stand for too few people, rows that are repeated, nearly the same, contradicted by their neighbours, marked as a
+    backdoor marks them, or also in other data. Exit codes: 0 nothing to look at, 1 findings, 2 something cannot be
+    read.
+    """
+    from modelward.cli.scanned import FORMATS  # noqa: PLC0415 - numpy is slow to import
+    from modelward.scan.reading import LABELS  # noqa: PLC0415
+    from modelward.scan.scan import Question  # noqa: PLC0415
+    from modelward.scan.suspects import numbers_of  # noqa: PLC0415
+
+    policies = _policies(policy)
+    roles = {**_roles(policies), **_named(quasi, "QuasiIdentifier"), **_named(sensitive, "Sensitive")}
+    with _progress() as show:
+        show("reading", 0, 1)
+        table = _read(data)
+        for name in [*_named(quasi, ""), *_named(sensitive, "")]:
+            if name not in table.names:
+                _fail(data, f"no column {name}; there are {', '.join(table.names[:20])}")
+        if label is None and data.suffix.lower() == ".npz" and LABELS in table.names:
+            label = LABELS
+        question = Question(
+            roles=roles,
+            treated=_treated(policies),
+            k=_asked(policies),
+            label=label,
+            embeddings=None if embeddings is None else _numbers(embeddings, numbers_of),
+            against=None if against is None else _read(against),
+            seed=seed,
+        )
+        scanned = _scanned(data, table, question, show, against, embeddings)
+    click.echo(FORMATS[output](data, table, scanned), nl=False)
+    sys.exit(0 if scanned.clean else 1)
+
+
+def _scanned(
+    data: Path, table: DataSet, question: Question, show: Show, against: Path | None, embeddings: Path | None
+) -> Scanned:
+    from modelward.scan.dataset import DataError  # noqa: PLC0415
+    from modelward.scan.scan import Scanned, stages  # noqa: PLC0415
+
+    scanned = Scanned()
+    source = data
+    try:
+        parts = stages(table, question, scanned)
+        for done, (name, run) in enumerate(parts, 1):
+            show(name, done, len(parts) + 1)
+            source = {"repeats": against, "signatures": embeddings}.get(name) or data
+            run()
+    except DataError as error:
+        _fail(source, str(error), error.line)
+    return scanned
+
+
+def _read(path: Path) -> DataSet:
+    from modelward.scan.dataset import DataError  # noqa: PLC0415
+    from modelward.scan.reading import read  # noqa: PLC0415
+
+    try:
+        return read(path)
+    except DataError as error:
+        _fail(path, str(error), error.line)
+    except OSError as error:
+        _fail(path, f"{error.strerror}. Fix: name a file that is there and may be read")
+
+
+def _numbers(path: Path, numbers_of: Callable[[DataSet], Array]) -> Array:
+    from modelward.scan.dataset import DataError  # noqa: PLC0415
+
+    table = _read(path)
+    try:
+        return numbers_of(table)
+    except DataError as error:
+        _fail(path, str(error))
+
+
+def _policies(path: Path | None) -> list[Policy]:
+    if path is None:
+        return []
+    try:
+        return policies_in(path)
+    except (ManifestError, OSError) as error:
+        click.echo(f"modelward: {error}", err=True)
+        sys.exit(2)
+    except PolicyError as error:
+        _fail(path, str(error))
+
+
+def _roles(policies: list[Policy]) -> dict[str, str]:
+    """The role of each field. One that is treated was not declared a mere feature, though that is the default."""
+    found: dict[str, str] = {}
+    for policy in policies:
+        for field in policy["spec"].get("fields", ()):
+            role, name = field.get("role", _ROLES[0]), field["name"]
+            if role != _ROLES[0] or field.get("treatment", "Keep") == "Keep":
+                found[name] = max(role, found.get(name, role), key=_ROLES.index)
+    return found
+
+
+def _treated(policies: list[Policy]) -> dict[str, str]:
+    return {name: choice.treatment.treatment for name, choice in choices(policies, (), lambda _: None).items()}
+
+
+def _asked(policies: list[Policy]) -> int | None:
+    """The greatest k that a policy asks for."""
+    return max((one["spec"]["kAnonymity"]["k"] for one in policies if one["spec"].get("kAnonymity")), default=None)
+
+
+def _named(names: str | None, role: str) -> dict[str, str]:
+    return {name.strip(): role for name in (names or "").split(",") if name.strip()}
+
+
+def _fail(path: Path, message: str, line: int = 0) -> NoReturn:
+    click.echo(printable(f"modelward: {path}:{f'{line}:' if line else ''} {message}"), err=True)
+    sys.exit(2)
+
+
+@contextmanager
+def _progress() -> Iterator[Show]:
+    """A bar on standard error once it takes long; none where nobody watches."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    bar = Progress(
+        SpinnerColumn(),
+        *Progress.get_default_columns()[:2],
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("")
+    later = threading.Timer(_PATIENCE, bar.start)
+    later.daemon = True
+    later.start()
+    try:
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+    finally:
+        later.cancel()
+        later.join()
+        bar.stop()

@@ -1,0 +1,142 @@
+"""Who can be singled out: which columns are quasi-identifiers, and how many people their combinations stand for."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from modelward.privacy.anonymity import Classes, classes, closeness, diversity
+from modelward.scan.dataset import Column, DataSet
+from modelward.scan.findings import Finding, places
+from modelward.scan.identifiers import unique
+
+MAX_DISCOVERED: Final = 16
+_SHARE = 0.5  # of the rows: text with more values is prose, or a name
+_SPLIT = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
+_KNOWN_OF_PEOPLE = frozenset(
+    "age birth birthday birthdate dob born sex gender race ethnicity ethnic zip zipcode postal postcode plz city town"  # noqa: SIM905
+    " county state region district country nation nationality native marital education school degree occupation"
+    " profession job employer workclass religion language height weight".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitive:
+    """How many values of a column each class has at the least, and how far the farthest is from the table."""
+
+    l: int  # noqa: E741 - the field's name for it
+    t: float
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """How identifying the quasi-identifiers are.
+
+    Attributes:
+        discovered: nobody declared them; their names, or that they are text of few values, tell.
+        unique: rows that nobody shares their combination with; `below`: those of classes smaller than the asked k.
+        without: how many rows would be unique if this column were not there.
+        sensitive: by column.
+    """
+
+    columns: tuple[str, ...]
+    discovered: bool
+    rows: int
+    k: int
+    classes: int
+    unique: int
+    asked: int | None
+    below: int
+    without: dict[str, int]
+    sensitive: dict[str, Sensitive]
+
+
+def quasi_identifiers(data: DataSet, roles: Mapping[str, str], label: str | None) -> tuple[tuple[str, ...], bool]:
+    """The declared ones, and whether they had to be discovered because none is."""
+    declared = tuple(name for name in data.names if roles.get(name) == "QuasiIdentifier")
+    if declared:
+        return declared, False
+    found = [one.name for one in data.columns if one.name not in roles and one.name != label and _seems(one)]
+    return tuple(found[:MAX_DISCOVERED]), True
+
+
+def assess(
+    data: DataSet, columns: Sequence[str], sensitive: Sequence[str], asked: int | None, *, discovered: bool
+) -> tuple[Assessment, Classes]:
+    """The figures for these quasi-identifiers; with the classes that they make."""
+    codes = {name: data.column(name).codes for name in columns}
+    found = classes(list(codes.values()), data.rows)
+    without = {
+        name: classes([other for key, other in codes.items() if key != name], data.rows).unique for name in columns
+    }
+    told = {}
+    for name in sensitive:
+        column = data.column(name)
+        ordered = column.numbers is not None
+        ranks = column.ranks()
+        told[name] = Sensitive(diversity(found, ranks), closeness(found, ranks, ordered=ordered))
+    return (
+        Assessment(
+            tuple(columns),
+            discovered,
+            data.rows,
+            found.k,
+            len(found.sizes),
+            found.unique,
+            asked,
+            found.below(asked) if asked else 0,
+            without,
+            told,
+        ),
+        found,
+    )
+
+
+def judged(data: DataSet, told: Assessment, found: Classes) -> Iterator[Finding]:
+    """What the figures come to."""
+    names = ", ".join(told.columns)
+    ask = (
+        " The columns were guessed: declare `role: QuasiIdentifier` in the policy's fields." if told.discovered else ""
+    )
+    if told.asked and told.k < told.asked:
+        rows = found.rows_below(told.asked)
+        yield Finding(
+            "DAT-003",
+            "finding",
+            f"k is {told.k} and the policy asks for {told.asked}: {told.below:,} of {told.rows:,} rows share {names}"
+            f" with fewer than {told.asked - 1} others, {told.unique:,} with nobody.{ask}",
+            f"generalise or leave out the column that tells most ({_telling(told)}), or take those rows out",
+            count=len(rows),
+            places=places(data, rows.tolist()),
+        )
+    elif not told.asked and told.unique:
+        yield Finding(
+            "DAT-003",
+            "note",
+            f"{told.unique:,} of {told.rows:,} rows are the only ones with their {names}.{ask}",
+            "ask for a k in a policy (`kAnonymity: {k: 5}`) to have this judged",
+            count=told.unique,
+        )
+    for name, figures in told.sensitive.items():
+        if figures.l < 2 and told.k > 1:
+            yield Finding(
+                "DAT-004",
+                "finding" if told.asked else "note",
+                f"some who share {names} all have the same {name}: to know them is to know it",
+                "generalise the quasi-identifiers further, until each group has several values",
+                name,
+            )
+
+
+def _telling(told: Assessment) -> str:
+    """The column without which fewest rows are unique."""
+    return min(told.without, key=lambda name: told.without[name])
+
+
+def _seems(column: Column) -> bool:
+    if column.distinct < 2 or unique(column):
+        return False
+    named = any(word.lower() in _KNOWN_OF_PEOPLE for word in _SPLIT.split(column.name))
+    if column.numbers is not None:
+        return named
+    return column.distinct <= _SHARE * column.present
