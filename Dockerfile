@@ -1,11 +1,11 @@
 # The images of modelward: one file, one image a process, each with that process's packages and no others.
 #   docker build --build-arg PROCESS=sidecar -t modelward-sidecar:1 .       PROCESS: controller, admission, sidecar or jobs
-# The sidecar that scores encrypted requests: --build-arg HOMOMORPHIC=1 (compiles Pyfhel, some ten minutes).
+# The sidecar is made with Pyfhel, for encrypted requests, which is compiled for some minutes; --build-arg HOMOMORPHIC=0 spares it.
 # Where no registry answers, give a local base: --build-arg BASE=modelward-base:trixie-1 --network=host
 # `make images` does all that. No feature of BuildKit is used: the builder that every Docker has is enough.
 ARG BASE=python:3.13-slim
 ARG PROCESS=controller
-ARG HOMOMORPHIC=0
+ARG HOMOMORPHIC=1
 
 FROM ${BASE} AS wheel
 RUN python3 -m venv /opt/pip
@@ -19,9 +19,10 @@ RUN touch /src/README.md \
 
 # Pyfhel is published as sources only; its compiler stays here.
 FROM ${BASE} AS homomorphic
+ARG PROCESS
 ARG HOMOMORPHIC
 COPY requirements/he.txt requirements/seal.cmake requirements/pyfhel_wheel.py /src/
-RUN mkdir /wheels && if [ "${HOMOMORPHIC}" = 1 ]; then \
+RUN mkdir /wheels && if [ "${PROCESS}${HOMOMORPHIC}" = sidecar1 ]; then \
       apt-get update -qq \
    && apt-get install -y -qq --no-install-recommends cmake g++ make python3-dev \
    && python3 -m venv /opt/pip && MODELWARD_CACHE=/tmp/cache /opt/pip/bin/python /src/pyfhel_wheel.py \

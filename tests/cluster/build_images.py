@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -61,38 +61,26 @@ class Image:
         run(["docker", "build", *options, self.context], env={"DOCKER_BUILDKIT": "0"})
 
 
-def all_images(tree: Path, bases: list[str], *, homomorphic: bool = False) -> list[Image]:
-    """The images of a copy of this repository; `bases` is what their Dockerfiles start from, the operator's first.
-
-    `homomorphic`: the sidecar with Pyfhel, which is compiled for minutes.
-    """
+def all_images(tree: Path, bases: list[str]) -> list[Image]:
+    """The images of a copy of this repository; `bases` is what their Dockerfiles start from, the operator's first."""
     operator, example = bases
     shared = ("Dockerfile", ".dockerignore", "pyproject.toml", "operator", "requirements/build.txt")
-    seconds = {"controller": 60, "admission": 45, "sidecar": 45, "jobs": 90}
+    compiled = ("requirements/he.txt", "requirements/pyfhel_wheel.py", "requirements/seal.cmake")
+    seconds = {"controller": 60, "admission": 45, "sidecar": 600, "jobs": 90}
     processes = [
         Image(
             f"modelward-{process}",
             tree,
-            (*shared, f"requirements/{process}.txt"),
+            (*shared, f"requirements/{process}.txt", *(compiled if process == "sidecar" else ())),
             (f"BASE={operator}", f"PROCESS={process}"),
             seconds[process],
         )
         for process in PROCESSES
     ]
-    if homomorphic:
-        sources = ("requirements/he.txt", "requirements/seal.cmake", "requirements/pyfhel_wheel.py")
-        processes = [
-            replace(
-                image, sources=(*image.sources, *sources), arguments=(*image.arguments, "HOMOMORPHIC=1"), seconds=900
-            )
-            if image.name == "modelward-sidecar"
-            else image
-            for image in processes
-        ]
     return [*processes, Image(EXAMPLE, tree / _EXAMPLE_SOURCES, (".",), (f"BASE={example}",), 120)]
 
 
-def build(*, homomorphic: bool = False) -> dict[str, str]:
+def build() -> dict[str, str]:
     """Build what is missing; return every image's reference by its name.
 
     Raises:
@@ -102,7 +90,7 @@ def build(*, homomorphic: bool = False) -> dict[str, str]:
         ensure_docker()
         bases = _bases()
         _copy_sources(tree)  # so that what is built is what was hashed, whatever an editor does meanwhile
-        wanted = all_images(tree, bases, homomorphic=homomorphic)
+        wanted = all_images(tree, bases)
         missing = [image for image in wanted if not images.exists(image.reference)]
         run_steps([Step(f"building {image.reference}", image.seconds, image.build) for image in missing])
         return {image.name: image.reference for image in wanted}
@@ -142,14 +130,9 @@ def main() -> int:
     """Build, and print the references; 0 fine, 1 a build failed, 2 a prerequisite is missing."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster.build_images", description=__doc__)
     parser.add_argument("-o", choices=("lines", "json"), default="lines", dest="output", help="format (%(default)s)")
-    parser.add_argument(
-        "--homomorphic",
-        action="store_true",
-        help="the sidecar with Pyfhel, for encrypted requests: some ten minutes more",
-    )
     args = parser.parse_args()
     try:
-        references = build(homomorphic=args.homomorphic)
+        references = build()
     except ClusterError as error:
         print(f"modelward: {error}", file=sys.stderr)
         return error.exit_code

@@ -78,6 +78,9 @@ class Pod:
     def ask(self, client: str, row: np.ndarray) -> int:
         values = row.tolist()
         body = {"inputs": [{"name": "features", "datatype": "FP64", "shape": [1, len(values)], "data": values}]}
+        return self.send(client, json.dumps(body).encode())[0]
+
+    def send(self, client: str, body: bytes) -> tuple[int, bytes]:
         headers = {"content-type": "application/json", "authorization": f"Bearer {token(self.folder, client)}"}
         context, host = self.context, self.host
 
@@ -88,8 +91,9 @@ class Pod:
 
         connection = Named("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", f"/v2/models/{MODEL}/infer", json.dumps(body), headers)
-            return connection.getresponse().status
+            connection.request("POST", f"/v2/models/{MODEL}/infer", body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
         finally:
             connection.close()
 

@@ -82,7 +82,7 @@ def _kind(rows: Array) -> type[np.uint8 | np.int16 | np.float64]:
 def _edges(values: Array) -> Array:
     few: Array = np.unique(values)
     if 2 * len(few) < BINS:  # each value has a bin of its own, a rare one too, and what lies between was never seen
-        return np.sort(np.concatenate([few, np.nextafter(few, np.inf)]))
+        return np.unique(np.concatenate([few, np.nextafter(few, np.inf)]))  # neighbours among floats share one
     if len(few) <= BINS:
         return np.asarray(few[1:])
     inner, times = np.unique(

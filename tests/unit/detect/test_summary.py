@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -14,6 +14,7 @@ def of(values: np.ndarray) -> Summary:
     return summarise((Column("x"),), values[:, np.newaxis], np.random.default_rng(0))
 
 
+@example(np.array([1.0, np.nextafter(1.0, 2.0)]))
 @given(arrays(np.float64, st.integers(1, 80), elements=st.floats(-1e9, 1e9)))
 def test_every_row_is_counted_once_and_where_bins_says(values):
     summary = of(values)
