@@ -54,11 +54,12 @@ class Watch:
         ]
 
     def after(self, facts: Facts, body: Body, rows: int) -> list[Verdict]:
-        """What the model's answer to so many rows is found to be."""
+        """What the model's answer to so many rows is found to be; 0: nobody has declared what a row is."""
         try:
             outputs = outputs_of(body, self._protocol)
         except AnswerError:
             return [failed(name, self._on_error) for name in self._of_answers]
+        rows = rows or next((each.shape[0] for each in outputs if each.shape), 0)
         return [
             verdict
             for name, watcher in self._of_answers.items()

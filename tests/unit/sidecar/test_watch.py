@@ -11,8 +11,23 @@ import numpy as np
 import pytest
 
 from modelward.incidents import RELEASE
-from modelward.sidecar import watchers
-from tests.unit.sidecar.harness import ANSWER, COLUMNS, NORMAL, Running, answers, infer, request, settings, token
+from modelward.sidecar import config, watchers
+from modelward.sidecar.caller import Caller
+from modelward.sidecar.detection import Detection
+from modelward.sidecar.exchange import Exchange
+from modelward.sidecar.tensors import Tensor, TensorSpec
+from tests.unit.sidecar.harness import (
+    ANSWER,
+    COLUMNS,
+    NORMAL,
+    Running,
+    answers,
+    fitted,
+    infer,
+    request,
+    settings,
+    token,
+)
 
 RNG = np.random.default_rng(11)
 
@@ -148,6 +163,37 @@ def test_a_flood_of_one_label_is_withheld(run):
     last = running.log(12 * 25 + 120)[-1]
     assert (last["detector"], last["status"]) == ("Output", 403)
     assert any(reason.startswith("flood of answers") for reason in last["reasons"])
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_answers_are_watched_where_no_input_is_declared(run, protocol):
+    upstream = settings()["upstream"] | {"protocol": protocol}
+    running = run(**ANYONE, screening={"detectors": [{"type": "Output"}]}, inputs=None, upstream=upstream)
+    target = "/v1/models/m:predict" if protocol == "v1" else "/v2/models/m/infer"
+    output = {"name": "p", "shape": [2], "datatype": "FP64", "data": [0.25, 0.75]}
+    body = {"predictions": [0.25, 0.75]} if protocol == "v1" else ANSWER | {"outputs": [output]}
+    running.model.behaviour = lambda connection, _: connection.answer(json.dumps(body).encode())
+    asked = {"instances": [[1.0], [2.0]]} if protocol == "v1" else infer([1.0, 2.0], shape=[2, 1])
+    for _ in range(20):
+        assert running.ask(asked, target=target).status == 200
+    watcher = running.sidecar._gateway.chain.detection.watch.watchers["Output"]
+    assert watcher._form.kind == "Probability"
+
+
+def test_no_more_clients_are_remembered_than_there_is_room_for():
+    document = settings(**watching({"type": "Extraction"}, {"type": "Membership"}, onAnomaly="Flag"))
+    parsed = config.parse(json.dumps(document).encode())
+    (declared,) = parsed.inputs
+    spec = TensorSpec(declared)
+    detection = Detection(parsed, fitted(), {"x": spec})
+    for number in range(1500):
+        exchange = Exchange("r")
+        exchange.caller = Caller(f"user:{number}", "issuer", frozenset())
+        exchange.address = f"10.{number // 250}.{number % 250}.1"
+        detection.judge(exchange, [Tensor(spec, [1, COLUMNS], list(NORMAL))])
+    watched = detection.watch.watchers
+    assert watched["Membership"]._membership.remembered == 512
+    assert [len(each) for each in watched["Extraction"]._extraction._parties.values()] == [512, 512, 1]
 
 
 @pytest.mark.usefixtures("few")
