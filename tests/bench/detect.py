@@ -42,8 +42,8 @@ among them, judged on the rest. The peers are PyOD's detectors as they come, on 
 does, and DTE-NP (Livernoche and others, 2024), the mean distance to five neighbours; MCD is run in the contaminated
 split alone.
 
-The ensemble's weights were chosen among a few dozen by their means over these very sets (ADR 0017), so the means flatter
-it a little; sets that it was not chosen by are the better judges.
+The ensemble's weights were chosen among a few dozen by their means over these very sets (ADR 0017), so the means
+flatter it a little; sets that it was not chosen by are the better judges.
 """
 
 
