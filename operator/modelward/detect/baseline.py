@@ -6,7 +6,7 @@ The file is an npz without pickle: `header` (JSON) and plain arrays, named by wh
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -72,7 +72,7 @@ class Baseline:
 
     `named`: the columns' names came with the data (otherwise they are x0, x1, ...). `detectors` by type, in order;
     `ensemble` takes the scores of all of them together. `calibration`: of each detector, and of the ensemble under
-    its name.
+    its name. Where only some detectors were asked for, the others are missing from `detectors`, and from there alone.
     """
 
     encoding: Encoding
@@ -92,7 +92,7 @@ class Baseline:
     @property
     def types(self) -> tuple[str, ...]:
         """The types of detectors that it can be asked for."""
-        return (*self.detectors, ENSEMBLE)
+        return tuple(self.calibration)
 
     @property
     def distance(self) -> Mahalanobis | None:
@@ -150,7 +150,13 @@ class Baseline:
         return np.ascontiguousarray(scaled), offset + self.encoding.centre @ scaled
 
     def to_bytes(self) -> bytes:
-        """The file's content; the same baseline gives the same bytes."""
+        """The file's content; the same baseline gives the same bytes.
+
+        Raises:
+            ValueError: only some of its detectors were read.
+        """
+        if self.types != (*self.detectors, ENSEMBLE):
+            raise ValueError("only some of the baseline's detectors were read: the others would be lost")
         header = _Header(
             columns=self.encoding.columns,
             named=self.named,
@@ -171,8 +177,11 @@ class Baseline:
         return buffer.getvalue()
 
 
-def from_bytes(content: bytes) -> Baseline:
+def from_bytes(content: bytes, only: Collection[str] | None = None) -> Baseline:
     """Read a baseline file, trusting nothing in it.
+
+    `only`: the types of detectors that it will be asked for (None: all). The others are not made; Mahalanobis is in any
+    case, since it tells which columns are strange.
 
     Raises:
         BaselineError: it is not a baseline, is damaged, too large, or of another version.
@@ -192,7 +201,7 @@ def from_bytes(content: bytes) -> Baseline:
     if len(set(names)) != len(names) or not set(header.detectors) <= set(KINDS):
         raise BaselineError("the baseline's columns or detectors are not what this version knows: fit it anew")
     try:
-        return _assembled(header, arrays)
+        return _assembled(header, arrays, set(header.detectors) | {ENSEMBLE} if only is None else set(only))
     except _PartError as error:
         raise BaselineError(f"the baseline's {error} cannot be right: fit it anew") from error
 
@@ -201,7 +210,9 @@ class _PartError(Exception):
     """A part whose arrays cannot be right."""
 
 
-def _assembled(header: _Header, arrays: dict[str, npt.NDArray[Any]]) -> Baseline:
+def _assembled(header: _Header, arrays: dict[str, npt.NDArray[Any]], asked: set[str]) -> Baseline:
+    parts = ensemble.parts_of(header.detectors)
+    made = asked | {"Mahalanobis"} | (set(parts) if ENSEMBLE in asked else set())
     part = "encoding"
     try:
         encoded = encoding.read(prefixed(arrays, part), header.columns)
@@ -209,11 +220,11 @@ def _assembled(header: _Header, arrays: dict[str, npt.NDArray[Any]]) -> Baseline
         summarised = summary.read(prefixed(arrays, part), header.columns)
         detectors = {}
         for part in header.detectors:
-            detectors[part] = KINDS[part].read(prefixed(arrays, part), encoded.width)
+            if part in made:
+                detectors[part] = KINDS[part].read(prefixed(arrays, part), encoded.width)
         part = "ensemble"
         origin = np.zeros(encoded.width)
-        parts = ensemble.parts_of(header.detectors)
-        views = sum(len(detectors[name].view(origin)) for name in parts)
+        views = sum(len(detectors[name].view(origin)) for name in parts) if ENSEMBLE in asked else None
         together = ensemble.read(prefixed(arrays, part), parts, views)
         part = "calibration"
         calibration = {

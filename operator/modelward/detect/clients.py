@@ -29,6 +29,13 @@ class Caller(NamedTuple):
                 return self.issuer
 
 
+class Facts(NamedTuple):
+    """Who asks, and when (seconds since the epoch)."""
+
+    caller: Caller
+    now: float
+
+
 def network_of(address: str) -> str:
     """The network of an address, /24 or /48; the text itself where it is no address."""
     try:

@@ -1,13 +1,12 @@
 """The detectors of single rows, by the type that users write."""
 
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from modelward.detect import autoencoder, forest, mahalanobis, neighbours, tails
 from modelward.detect.encoding import Array
 
 ENSEMBLE: Final = "Ensemble"
@@ -62,24 +61,37 @@ class Single:
         return self.of.arrays()
 
 
-class Kind(NamedTuple):
-    """How a type of detector is fitted on features (n, m), and made again of its arrays for features of width m.
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of detector. Its module is loaded when it is first used: a sidecar holds no more than it is asked for.
 
-    `read` raises ValueError when the arrays cannot be right.
+    The module has `fit(features, rng)` and `read(arrays, width)`. `several`: what they give sees in several views by
+    itself, where the others give one score.
     """
 
-    fit: Callable[[Array, "np.random.Generator"], Detector]
-    read: Callable[[Arrays, int], Detector]
+    module: str
+    several: bool = False
 
+    def fit(self, features: Array, rng: "np.random.Generator") -> Detector:
+        """One fitted on features (n, m)."""
+        return self._detector(self._loaded().fit(features, rng))
 
-def _single(fit: Callable[[Array, "np.random.Generator"], _Scores], read: Callable[[Arrays, int], _Scores]) -> Kind:
-    return Kind(lambda features, rng: Single(fit(features, rng)), lambda arrays, width: Single(read(arrays, width)))
+    def read(self, arrays: Arrays, width: int) -> Detector:
+        """One made again of its arrays, for features of width m; raises ValueError when they cannot be right."""
+        return self._detector(self._loaded().read(arrays, width))
+
+    def _loaded(self) -> Any:
+        return importlib.import_module(f"modelward.detect.{self.module}")
+
+    def _detector(self, made: Any) -> Detector:
+        detector: Detector = made if self.several else Single(made)
+        return detector
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "Mahalanobis": _single(lambda features, _: mahalanobis.fit(features), mahalanobis.read),
-    "NearestNeighbours": Kind(neighbours.fit, neighbours.read),
-    "Autoencoder": _single(autoencoder.fit, autoencoder.read),
-    "IsolationForest": _single(forest.fit, forest.read),
-    "Tails": _single(tails.fit, tails.read),
+    "Mahalanobis": Kind("mahalanobis"),
+    "NearestNeighbours": Kind("neighbours", several=True),
+    "Autoencoder": Kind("autoencoder"),
+    "IsolationForest": Kind("forest"),
+    "Tails": Kind("tails"),
 }

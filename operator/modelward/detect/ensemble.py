@@ -73,13 +73,14 @@ def fit(held_back: Mapping[str, Array]) -> Ensemble:
     return Ensemble(parts, piecewise.through(points, ends), weights / weights.sum())
 
 
-def read(arrays: dict[str, npt.NDArray[Any]], parts: Sequence[str], views: int) -> Ensemble:
-    """What `arrays()` gave, for so many views of these parts.
+def read(arrays: dict[str, npt.NDArray[Any]], parts: Sequence[str], views: int | None = None) -> Ensemble:
+    """What `arrays()` gave, for so many views of these parts (None: that many as it has).
 
     Raises:
         ValueError: it cannot be that.
     """
     weights = checked(arrays, "weights")
+    views = weights.size if views is None else views
     if weights.shape != (views,) or (weights < 0).any() or not 0.999 < weights.sum() < 1.001:
         raise ValueError("weights")
     return Ensemble(tuple(parts), piecewise.read(arrays, views), weights)

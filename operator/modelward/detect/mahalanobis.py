@@ -65,7 +65,7 @@ class Mahalanobis:
         return standard
 
 
-def fit(rows: Array) -> Mahalanobis:
+def fit(rows: Array, _rng: "np.random.Generator | None" = None) -> Mahalanobis:
     """Fit on `rows` (n, d), all finite, n of at least two. The same rows give the same detector."""
     centre, scale = _robust_scales(rows)
     standard = (rows - centre) / scale

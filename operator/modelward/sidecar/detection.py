@@ -1,8 +1,9 @@
 """The detectors of one configuration, built from its baseline and the declared inputs, and asked together."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from modelward.detect import clients
 from modelward.detect.baseline import Baseline, BaselineError, from_bytes
@@ -10,17 +11,17 @@ from modelward.detect.encoding import Array
 from modelward.detect.observed import RateWatch
 from modelward.incidents import Drifted, Rate
 from modelward.sidecar import config, log
-from modelward.sidecar.asking import Asking
 from modelward.sidecar.binary import Body
 from modelward.sidecar.columns import Columns
 from modelward.sidecar.exchange import Exchange
-from modelward.sidecar.probes import Probes
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.screening import Screen
 from modelward.sidecar.tensors import Tensor, TensorSpec
 from modelward.sidecar.verdict import Verdict
-from modelward.sidecar.watch import Watch, watchers
-from modelward.sidecar.watchers import Facts
+
+if TYPE_CHECKING:
+    from modelward.sidecar.probes import Probes
+    from modelward.sidecar.watch import Watch
 
 _MOST_SHIFTS = 32  # that the metrics tell, however many columns there are
 _network_of = lru_cache(maxsize=4096)(clients.network_of)
@@ -31,6 +32,8 @@ class Detection:
 
     `screen`: the detectors of single rows; `watch`: those that remember; `needs_answers`: they want to see answers as
     well; `fitted`: when the baseline was made, where it says so.
+
+    What a configuration does not ask for is not loaded: that is megabytes.
 
     Raises:
         ConfigError: no baseline or no declared inputs to go with a detector, or they do not fit one another.
@@ -47,7 +50,7 @@ class Detection:
         of_rows = [each for each in asked.values() if each.type in config.INPUT_TYPES]
         watching = [each for each in asked.values() if each.type in config.WATCH_TYPES]
         comparing = next((name for name in asked if name != "Output"), None)
-        baseline = None if comparing is None else _baseline(comparing, content)
+        baseline = None if comparing is None else _baseline(comparing, content, asked)
         self._columns = None if baseline is None else _columns(str(comparing), baseline, declared)
         self.fitted = "" if baseline is None else baseline.origin.fitted
         self.screen: Screen | None = None
@@ -57,12 +60,17 @@ class Detection:
             self._rates = [RateWatch(rate) for rate in self.screen.rates]
         self.watch: Watch | None = None
         if watching:
-            self.watch = Watch(screening, settings.upstream.protocol, dict(watchers(watching, baseline)))
+            from modelward.sidecar import watch  # noqa: PLC0415
+
+            watchers = dict(watch.watchers(watching, baseline))
+            self.watch = watch.Watch(screening, settings.upstream.protocol, watchers)
         self.probes: Probes | None = None
         probing = [each for each in asked.values() if each.type in config.PROBE_TYPES]
         if probing and baseline is not None and self._columns is not None and declared is not None:
-            asking = Asking(settings.upstream, self._columns, declared)
-            self.probes = Probes(screening, probing, baseline, asking, declared)
+            from modelward.sidecar import asking, probes  # noqa: PLC0415
+
+            model = asking.Asking(settings.upstream, self._columns, declared)
+            self.probes = probes.Probes(screening, probing, baseline, model, declared)
         self.needs_answers = self.watch is not None and self.watch.needs_answers
 
     def inherit(self, previous: "Detection") -> None:
@@ -77,10 +85,8 @@ class Detection:
         learnt = previous.probes
         if learnt is not None and self.probes is not None and {*learnt.names} == {*self.probes.names} <= same:
             self.probes = learnt.under(now.screening)
-        if previous.watch is None or self.watch is None:
-            return
-        kept = {name: each for name, each in previous.watch.watchers.items() if name in same}
-        self.watch = Watch(now.screening, now.upstream.protocol, self.watch.watchers | kept)
+        if previous.watch is not None and self.watch is not None:
+            self.watch.inherit(previous.watch, same)
 
     def judge(self, exchange: Exchange, tensors: Sequence[Tensor]) -> Sequence[Verdict]:
         """What a request is found to be; may change the tensors' data when it is to be sanitised."""
@@ -163,10 +169,10 @@ class Detection:
         return "" if screen is None else " ".join(map("{}={:g}".format, screen.names, screen.rates))
 
 
-def _facts(exchange: Exchange) -> Facts:
+def _facts(exchange: Exchange) -> clients.Facts:
     caller = exchange.caller
     name, issuer = (caller.name, caller.issuer) if caller is not None else ("", "")
-    return Facts(clients.Caller(name, issuer, _network_of(exchange.address)), time.time())
+    return clients.Facts(clients.Caller(name, issuer, _network_of(exchange.address)), time.time())
 
 
 def _compared(settings: config.Config) -> tuple[object, ...]:
@@ -174,11 +180,11 @@ def _compared(settings: config.Config) -> tuple[object, ...]:
     return settings.screening.baseline, settings.inputs, settings.outputs, settings.fields
 
 
-def _baseline(detector: str, content: bytes | None) -> Baseline:
+def _baseline(detector: str, content: bytes | None, asked: Collection[str]) -> Baseline:
     if content is None:
         raise config.ConfigError(f"the detector {detector} needs a baseline: fit one with `modelward fit`")
     try:
-        return from_bytes(content)
+        return from_bytes(content, asked)
     except BaselineError as error:
         raise config.ConfigError(f"the baseline: {error}") from error
 

@@ -4,7 +4,6 @@ One `chain.Chain` is one configuration. The `Gateway` is what connections serve;
 each exchange keeps the chain that it began with.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,6 @@ from modelward.sidecar.events import EventScreen
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.probes import Waiting
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
 from modelward.sidecar.routes import Route
@@ -143,8 +141,7 @@ class Gateway:
                 outcome = refusal
             settle(outcome)
 
-        judging = probes.judge(chain.upstream, work.probed, self._instruments.asked)
-        waiting = Waiting(asyncio.get_running_loop().create_task(judging), conclude)
+        waiting = probes.while_asked(chain.upstream, work.probed, self._instruments.asked, conclude)
         try:
             abandon = self.forward(work, payload, waiting.settle)
         except Refusal:

@@ -141,6 +141,12 @@ class Probes:
             log.fault("a detector failed", error)
         return self.failed()
 
+    def while_asked(
+        self, upstream: Upstream, rows: Array, count: Count, then: Callable[[Outcome, list[Verdict]], None]
+    ) -> "Waiting":
+        """Begin to judge `rows` while the model is asked for the caller; `then` gets its answer and the verdicts."""
+        return Waiting(asyncio.get_running_loop().create_task(self.judge(upstream, rows, count)), then)
+
     def failed(self) -> list[Verdict]:
         """What it means that a request cannot be judged."""
         return [failed(name, self._on_error) for name in self.names]

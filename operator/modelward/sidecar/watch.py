@@ -5,12 +5,12 @@ it is a client's pattern or an answer that is odd, so `Sanitise` does the same; 
 each of them for what accuses nobody: what a network does as a whole is not held against whoever is in it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 
 from modelward.detect.answers import AnswerError
 from modelward.detect.baseline import Baseline
-from modelward.detect.clients import Caller
+from modelward.detect.clients import Caller, Facts
 from modelward.detect.encoding import Array
 from modelward.detect.space import Space
 from modelward.sidecar import config, log
@@ -21,7 +21,6 @@ from modelward.sidecar.verdict import Verdict, anomalous_input, failed
 from modelward.sidecar.watchers import (
     DriftWatcher,
     ExtractionWatcher,
-    Facts,
     Found,
     MembershipWatcher,
     OutputWatcher,
@@ -33,12 +32,19 @@ USUAL_RATE = 0.01
 
 
 class Watch:
-    """Those that one configuration asks for, by type; `watchers` may be taken over from one before."""
+    """Those that one configuration asks for, by type."""
 
     def __init__(self, screening: config.Screening, protocol: str, watchers: Mapping[str, Watcher]) -> None:
         self._on_anomaly = screening.on_anomaly
         self._on_error = screening.on_detector_error
         self._protocol = protocol
+        self._take(watchers)
+
+    def inherit(self, previous: "Watch", same: Collection[str]) -> None:
+        """Go on remembering what `previous` did, for those of these types."""
+        self._take(self.watchers | {name: each for name, each in previous.watchers.items() if name in same})
+
+    def _take(self, watchers: Mapping[str, Watcher]) -> None:
         self.watchers = dict(watchers)
         self._of_rows = {name: each for name, each in watchers.items() if name not in _OF_ANSWERS}
         self._of_answers = {name: each for name, each in watchers.items() if name in _OF_ANSWERS}

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from modelward.detect.answers import Answers, Form, Output
 from modelward.detect.baseline import Baseline
-from modelward.detect.clients import Caller
+from modelward.detect.clients import Caller, Facts
 from modelward.detect.drift import Drift
 from modelward.detect.encoding import Array
 from modelward.detect.extraction import Extraction
@@ -22,13 +22,6 @@ from modelward.sidecar.config import Detector
 _FORM_ROWS = 32  # answers from which a model's form of answering is told: a single 0.0 may be anything
 _SUSPECT = 0.2  # of what a client alone is accused for: three strange queries one after another
 _KINDS: dict[str, Kind] = {"Labels": "labels", "Values": "values"}
-
-
-class Facts(NamedTuple):
-    """Who asks, and when (seconds since the epoch)."""
-
-    caller: Caller
-    now: float
 
 
 class Found(NamedTuple):

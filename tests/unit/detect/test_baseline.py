@@ -46,6 +46,24 @@ def test_what_is_written_is_read_again():
     assert np.array_equal(again.scorer(asked).scores(rows), FITTED.scorer(asked).scores(rows))
 
 
+@pytest.mark.parametrize(
+    ("only", "made"),
+    [
+        (["Tails"], {"Mahalanobis", "Tails"}),
+        (["Drift"], {"Mahalanobis"}),
+        (["Ensemble"], {"Mahalanobis", "NearestNeighbours", "Autoencoder", "IsolationForest"}),
+    ],
+)
+def test_detectors_that_nobody_asks_for_are_not_made(only, made):
+    some = baseline.from_bytes(CONTENT, only)
+    assert set(some.detectors) == made
+    assert some.types == FITTED.types
+    asked = [(name, None) for name in only if name in FITTED.types] or [("Mahalanobis", None)]
+    assert np.array_equal(some.scorer(asked).scores(ROWS[:50]), FITTED.scorer(asked).scores(ROWS[:50]))
+    with pytest.raises(ValueError, match="would be lost"):
+        some.to_bytes()
+
+
 def test_another_rate_can_be_asked_for_later():
     strict, lax = FITTED.threshold(rate=0.2), FITTED.threshold(rate=0.005)
     assert strict < FITTED.threshold() < lax
