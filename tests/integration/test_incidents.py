@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import socket
@@ -25,6 +26,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from modelward.controller.certificates import issue
 from modelward.controller.incidents import Incidents
 from modelward.controller.models import Models
 from modelward.detect import fitting
@@ -305,6 +307,35 @@ async def test_a_sidecar_by_another_authority_is_not_believed(replicas: Replicas
     assert (condition, reason) == ("Unknown", "SidecarsSilent")
     assert "does not verify" in message
     assert asked == []  # no token goes to a stranger
+
+
+async def test_an_answer_without_end_or_sense_is_bounded_and_told(replicas: Replicas, tmp_path: Path) -> None:
+    apply(replicas.server, watched("talks"))
+    await replicas.reconcile("talks")
+    replicas.pod("talks", "talks-0", ADDRESSES[0])
+    pair = issue(replicas.controller.have().authority, [f"talks.{PLACE}.svc"], replicas.controller.clock())
+    (tmp_path / "tls.crt").write_bytes(pair.chain)
+    (tmp_path / "tls.key").write_bytes(pair.key)
+    genuine = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    genuine.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    answers = [b"x" * (5 << 20), b'{"model": "made/other"}', b"[" * 10_000, b""]
+    told_of = ("more than 4,194,304 bytes", "no report of this version", "no report of this version", "no answer")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        content = answers[0]
+        with contextlib.suppress(ConnectionError):
+            if content:
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content))
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, ADDRESSES[0], replicas.port, ssl=genuine):
+        for why in told_of:
+            condition, reason, message = told(await replicas.look("talks"))
+            assert (condition, reason) == ("Unknown", "SidecarsSilent")
+            assert why in message
+            answers.pop(0)
 
 
 async def test_sidecars_with_mutual_tls_are_asked_with_a_certificate_that_callers_cannot_have(
