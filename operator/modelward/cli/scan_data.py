@@ -13,8 +13,12 @@ import click
 
 from modelward.api.manifest import ManifestError
 from modelward.api.printable import printable
+from modelward.cli.files import read_paths
 from modelward.cli.treated import PolicyError, policies_in
+from modelward.planner.references import References, hierarchies_among
 from modelward.privacy.effective import Policy, choices
+from modelward.privacy.hierarchy import HierarchyError, read_levels
+from modelward.privacy.spec import Treatment
 
 if TYPE_CHECKING:
     from modelward.scan.dataset import Array, DataSet
@@ -37,6 +41,21 @@ _ROLES = ("Feature", "Sensitive", "QuasiIdentifier", "Identifier")
 )
 @click.option("--label", help="The column that a model is to learn. [default: y, in an npz]")
 @click.option("--quasi-identifiers", "quasi", metavar="A,B", help="Columns that tell of a person in combination.")
+@click.option(
+    "--hierarchy",
+    "hierarchies",
+    multiple=True,
+    metavar="COLUMN=FILE",
+    help="How a column can be generalised: a value and its groups a line, the finest first, separated by `;`. May be"
+    " given again. [default: the ConfigMap that the policy names, where it is in the same file or folder]",
+)
+@click.option(
+    "--suppress",
+    type=click.FloatRange(0, 0.5),
+    default=0.0,
+    show_default=True,
+    help="The share of rows that may be taken out to reach the policy's k with less generalisation.",
+)
 @click.option("--sensitive", metavar="A,B", help="Columns that must not be told of a person: for l and t.")
 @click.option(
     "--against",
@@ -57,6 +76,8 @@ def command(
     policy: Path | None,
     label: str | None,
     quasi: str | None,
+    hierarchies: tuple[str, ...],
+    suppress: float,
     sensitive: str | None,
     against: Path | None,
     embeddings: Path | None,
@@ -75,20 +96,24 @@ def command(
     from modelward.scan.scan import Question  # noqa: PLC0415
     from modelward.scan.suspects import numbers_of  # noqa: PLC0415
 
-    policies = _policies(policy)
+    policies, kept = _policies(policy)
+    treatments = _treatments(policies, kept)
+    steps = {**_declared(policies, kept), **_given(hierarchies)}
     roles = {**_roles(policies), **_named(quasi, "QuasiIdentifier"), **_named(sensitive, "Sensitive")}
     with _progress() as show:
         show("reading", 0, 1)
         table = _read(data)
-        for name in [*_named(quasi, ""), *_named(sensitive, "")]:
+        for name in [*_named(quasi, ""), *_named(sensitive, ""), *_given(hierarchies)]:
             if name not in table.names:
                 _fail(data, f"no column {name}; there are {', '.join(table.names[:20])}")
         if label is None and data.suffix.lower() == ".npz" and LABELS in table.names:
             label = LABELS
         question = Question(
             roles=roles,
-            treated=_treated(policies),
+            treatments=treatments,
             k=_asked(policies),
+            hierarchies=steps,
+            spare=suppress,
             label=label,
             embeddings=None if embeddings is None else _numbers(embeddings, numbers_of),
             against=None if against is None else _read(against),
@@ -140,11 +165,13 @@ def _numbers(path: Path, numbers_of: Callable[[DataSet], Array]) -> Array:
         _fail(path, str(error))
 
 
-def _policies(path: Path | None) -> list[Policy]:
+def _policies(path: Path | None) -> tuple[list[Policy], References]:
+    """The policies, and the hierarchies that stand beside them."""
     if path is None:
-        return []
+        return [], References()
     try:
-        return policies_in(path)
+        documents = read_paths([path])
+        return policies_in(path), References(hierarchies=hierarchies_among(one.data for one in documents))
     except (ManifestError, OSError) as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(2)
@@ -163,8 +190,42 @@ def _roles(policies: list[Policy]) -> dict[str, str]:
     return found
 
 
-def _treated(policies: list[Policy]) -> dict[str, str]:
-    return {name: choice.treatment.treatment for name, choice in choices(policies, (), lambda _: None).items()}
+def _treatments(policies: list[Policy], kept: References) -> dict[str, Treatment]:
+    try:
+        return {name: choice.treatment for name, choice in choices(policies, (), kept.hierarchy).items()}
+    except HierarchyError as error:
+        click.echo(f"modelward: {error}", err=True)
+        sys.exit(2)
+
+
+def _declared(policies: list[Policy], kept: References) -> dict[str, str]:
+    """The text of the hierarchies that the policies' fields name, as far as they are there."""
+    named = {
+        field["name"]: kept.hierarchy(field["hierarchy"])
+        for policy in policies
+        for field in policy["spec"].get("fields", ())
+        if field.get("hierarchy")
+    }
+    return {name: text for name, text in named.items() if text is not None}
+
+
+def _given(pairs: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, _, file = pair.partition("=")
+        path = Path(file)
+        if not file:
+            _fail(Path(pair), "not COLUMN=FILE. Fix: write --hierarchy age=ages.csv")
+        try:
+            found[name.strip()] = text = path.read_text(encoding="utf-8-sig")
+            read_levels(text)
+        except HierarchyError as error:
+            _fail(path, f"{error}. Fix: write a value and its groups on each line, separated by `;`")
+        except OSError as error:
+            _fail(path, f"{error.strerror}. Fix: name a file that is there and may be read")
+        except UnicodeDecodeError:
+            _fail(path, "it is not UTF-8 text. Fix: save it as UTF-8")
+    return found
 
 
 def _asked(policies: list[Policy]) -> int | None:

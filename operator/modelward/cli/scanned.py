@@ -16,6 +16,7 @@ from modelward.cli.sarif import as_sarif
 from modelward.rules import check
 from modelward.scan.dataset import DataSet
 from modelward.scan.findings import RULES, Finding, Place
+from modelward.scan.generalise import Cheapest
 from modelward.scan.scan import Scanned
 from modelward.scan.singling import Assessment
 
@@ -31,6 +32,8 @@ def as_table(path: Path, data: DataSet, scanned: Scanned, screen: Screen | None 
     lines += _wrapped(screen, f"columns: {names}", 2)
     if scanned.assessment:
         lines += _figures(scanned.assessment, screen)
+    if scanned.cheapest:
+        lines += _generalised(scanned.cheapest, screen)
     for finding in sorted(scanned.findings, key=lambda one: (one.level, one.rule)):
         lines += ["", *_lines(data, finding, screen)]
     lines += ["", *_wrapped(screen, _compared(data, scanned), 0)] if scanned.compared else [""]
@@ -51,10 +54,21 @@ def _figures(told: Assessment, screen: Screen) -> Iterator[str]:
     share = told.unique / told.rows
     yield from _wrapped(screen, f"quasi-identifiers ({how}): {', '.join(told.columns)}", 2)
     yield f"  k {told.k}{asked}; {told.classes:,} groups; {told.unique:,} rows unique ({share:.1%})"
+    if told.treated is not None:
+        yield f"  treated as the policy says: k {told.treated}"
     for name, rows in sorted(told.without.items(), key=lambda item: item[1]):
         yield f"    without {printable(name)}: {rows:,} unique"
     for name, figures in told.sensitive.items():
         yield f"  sensitive {printable(name)}: l {figures.l}, t {figures.t:.4f}"
+
+
+def _generalised(told: Cheapest, screen: Screen) -> Iterator[str]:
+    cut = "" if told.exact else " found before the search was cut short"
+    out = f", {told.suppressed:,} rows taken out" if told.suppressed else ""
+    yield from _wrapped(screen, f"cheapest generalisation{cut}: k {told.k}; {told.classes:,} groups{out}", 2)
+    yield f"    information lost: {told.loss:.1%}"
+    for name, level in told.levels.items():
+        yield f"    {printable(name)}: {level.told} ({level.level} of {level.of})"
 
 
 def _lines(data: DataSet, finding: Finding, screen: Screen) -> Iterator[str]:
@@ -96,6 +110,7 @@ def as_json(path: Path, data: DataSet, scanned: Scanned) -> str:
             "rows": data.rows,
             "columns": [_column(data, scanned, name) for name in data.names],
             "anonymity": _anonymity(scanned.assessment),
+            "cheapestGeneralisation": _cheapest(scanned.cheapest),
             "compared": {"rows": scanned.compared, "leftOut": list(scanned.left_out)},
             "findings": [_finding(finding) for finding in scanned.findings],
             "notLookedFor": scanned.skipped,
@@ -127,7 +142,21 @@ def _anonymity(told: Assessment | None) -> dict[str, Any] | None:
         "uniqueRows": told.unique,
         "rowsBelow": told.below if told.asked else None,
         "uniqueRowsWithout": told.without,
+        "kTreated": told.treated,
         "sensitive": {name: asdict(figures) for name, figures in told.sensitive.items()},
+    }
+
+
+def _cheapest(told: Cheapest | None) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    return {
+        "columns": {name: asdict(level) for name, level in told.levels.items()},
+        "loss": told.loss,
+        "k": told.k,
+        "groups": told.classes,
+        "suppressedRows": told.suppressed,
+        "exact": told.exact,
     }
 
 

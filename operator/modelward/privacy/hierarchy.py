@@ -54,3 +54,13 @@ def read_hierarchy(text: str, level: int) -> dict[str, str]:
     if not groups:
         raise HierarchyError("the hierarchy is empty: write a value and its groups on each line, separated by `;`")
     return groups
+
+
+def read_levels(text: str) -> tuple[dict[str, str], ...]:
+    """The groups at each level, the finest first.
+
+    Raises:
+        HierarchyError: as `read_hierarchy`, or it has no level at all.
+    """
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return tuple(read_hierarchy(text, level) for level in range(1, max(first.count(";"), 1) + 1))

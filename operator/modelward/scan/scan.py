@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelward.detect.poison import MAX_WIDTH, PoisonError
-from modelward.scan import singling, suspects
+from modelward.privacy.spec import Treatment
+from modelward.scan import generalise, singling, suspects
 from modelward.scan.dataset import Array, DataError, DataSet
 from modelward.scan.findings import Finding
 from modelward.scan.identifiers import Recognised, recognised, unique
@@ -18,16 +19,19 @@ class Question:
 
     Attributes:
         roles: of columns, as the policies declare them.
-        treated: the treatment of each column that the policies do not keep.
+        treatments: of each column that the policies do not keep.
         k: of k-anonymity, as the policies ask.
+        hierarchies: by column, their text; `spare`: the share of rows that may be taken out to reach the k.
         label: the column that a model is to learn.
         embeddings: (n, w) one for each row.
         against: data that should have no row in common.
     """
 
     roles: Mapping[str, str] = field(default_factory=dict)
-    treated: Mapping[str, str] = field(default_factory=dict)
+    treatments: Mapping[str, Treatment] = field(default_factory=dict)
     k: int | None = None
+    hierarchies: Mapping[str, str] = field(default_factory=dict)
+    spare: float = 0.0
     label: str | None = None
     embeddings: Array | None = None
     against: DataSet | None = None
@@ -42,6 +46,7 @@ class Scanned:
     recognised: dict[str, Recognised] = field(default_factory=dict)
     unique: list[str] = field(default_factory=list)
     assessment: singling.Assessment | None = None
+    cheapest: generalise.Cheapest | None = None
     left_out: tuple[str, ...] = ()
     compared: int = 0
     skipped: list[str] = field(default_factory=list)
@@ -92,8 +97,8 @@ def _identifiers(data: DataSet, question: Question, scanned: Scanned) -> None:
             scanned.skipped.append(
                 f"identifiers in a part of column {column.name}: {found.cells:,} cells were looked at"
             )
-        treated = question.treated.get(column.name)
-        mend = f"; the policy has it treated by {treated}, and so must the training data be" if treated else ""
+        treatment = question.treatments.get(column.name)
+        mend = f"; the policy has {treatment.treatment} for it, and the training data need it too" if treatment else ""
         if found.kinds:
             kinds = ", ".join(f"{kind} in {count:,}" for kind, count in found.kinds.items())
             scanned.findings.append(
@@ -132,9 +137,13 @@ def _singling(data: DataSet, question: Question, scanned: Scanned) -> None:
         scanned.skipped.append("k-anonymity: no column is declared a quasi-identifier, and none looks like one")
         return
     sensitive = [name for name in data.names if question.roles.get(name) == "Sensitive"]
-    told, found = singling.assess(data, columns, sensitive, question.k, discovered=discovered)
+    told, found = singling.assess(data, columns, sensitive, question.k, question.treatments, discovered=discovered)
     scanned.assessment = told
-    scanned.findings.extend(singling.judged(data, told, found))
+    if told.asked and told.k < told.asked:
+        scanned.cheapest = generalise.search(
+            data, columns, told.asked, question.hierarchies, question.treatments, question.spare
+        )
+    scanned.findings.extend(singling.judged(data, told, found, scanned.cheapest))
 
 
 def _repeats(data: DataSet, question: Question, scanned: Scanned) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelward.privacy.anonymity import Classes, classes, closeness, diversity
+from modelward.privacy.spec import Treatment
+from modelward.scan import generalise
 from modelward.scan.dataset import Column, DataSet
 from modelward.scan.findings import Finding, places
 from modelward.scan.identifiers import unique
@@ -37,6 +39,7 @@ class Assessment:
         unique: rows that nobody shares their combination with; `below`: those of classes smaller than the asked k.
         without: how many rows would be unique if this column were not there.
         sensitive: by column.
+        treated: k when the columns are treated as the policies say; None where they say nothing of them.
     """
 
     columns: tuple[str, ...]
@@ -49,6 +52,7 @@ class Assessment:
     below: int
     without: dict[str, int]
     sensitive: dict[str, Sensitive]
+    treated: int | None
 
 
 def quasi_identifiers(data: DataSet, roles: Mapping[str, str], label: str | None) -> tuple[tuple[str, ...], bool]:
@@ -61,7 +65,13 @@ def quasi_identifiers(data: DataSet, roles: Mapping[str, str], label: str | None
 
 
 def assess(
-    data: DataSet, columns: Sequence[str], sensitive: Sequence[str], asked: int | None, *, discovered: bool
+    data: DataSet,
+    columns: Sequence[str],
+    sensitive: Sequence[str],
+    asked: int | None,
+    treatments: Mapping[str, Treatment],
+    *,
+    discovered: bool,
 ) -> tuple[Assessment, Classes]:
     """The figures for these quasi-identifiers; with the classes that they make."""
     codes = {name: data.column(name).codes for name in columns}
@@ -75,6 +85,8 @@ def assess(
         ordered = column.numbers is not None
         ranks = column.ranks()
         told[name] = Sensitive(diversity(found, ranks), closeness(found, ranks, ordered=ordered))
+    treats = any(name in treatments for name in columns)
+    after = generalise.treated(data, columns, treatments) if treats else None
     return (
         Assessment(
             tuple(columns),
@@ -87,13 +99,14 @@ def assess(
             found.below(asked) if asked else 0,
             without,
             told,
+            after.k if after else None,
         ),
         found,
     )
 
 
-def judged(data: DataSet, told: Assessment, found: Classes) -> Iterator[Finding]:
-    """What the figures come to."""
+def judged(data: DataSet, told: Assessment, found: Classes, cheapest: generalise.Cheapest | None) -> Iterator[Finding]:
+    """What the figures come to; `cheapest` is how to mend them."""
     names = ", ".join(told.columns)
     ask = (
         " The columns were guessed: declare `role: QuasiIdentifier` in the policy's fields." if told.discovered else ""
@@ -105,7 +118,7 @@ def judged(data: DataSet, told: Assessment, found: Classes) -> Iterator[Finding]
             "finding",
             f"k is {told.k} and the policy asks for {told.asked}: {told.below:,} of {told.rows:,} rows share {names}"
             f" with fewer than {told.asked - 1} others, {told.unique:,} with nobody.{ask}",
-            f"generalise or leave out the column that tells most ({_telling(told)}), or take those rows out",
+            _mend(told, told.asked, cheapest),
             count=len(rows),
             places=places(data, rows.tolist()),
         )
@@ -128,9 +141,15 @@ def judged(data: DataSet, told: Assessment, found: Classes) -> Iterator[Finding]
             )
 
 
-def _telling(told: Assessment) -> str:
-    """The column without which fewest rows are unique."""
-    return min(told.without, key=lambda name: told.without[name])
+def _mend(told: Assessment, asked: int, cheapest: generalise.Cheapest | None) -> str:
+    if told.treated is not None and told.treated >= asked:
+        return f"treat the data as the policy treats these fields, which gives a k of {told.treated}"
+    if cheapest is None:
+        return f"gather more rows: there are {told.rows:,}"
+    steps = [f"{name} to {level.told}" for name, level in cheapest.levels.items() if level.level]
+    out = f" and take out {cheapest.suppressed:,} rows" if cheapest.suppressed else ""
+    least = "the least generalisation" if cheapest.exact else "a generalisation"
+    return f"{least} that gives a k of {cheapest.k}: {', '.join(steps) or 'none'}{out}; or take those rows out"
 
 
 def _seems(column: Column) -> bool:

@@ -67,13 +67,14 @@ def test_k_l_and_t_of_declared_columns(tmp_path: Path, policy: Path) -> None:
         "uniqueRows": 1,
         "rowsBelow": 3,
         "uniqueRowsWithout": {"sex": 1, "city": 0},
+        "kTreated": None,
         "sensitive": {"illness": {"l": 1, "t": pytest.approx(1 / 3)}},
     }
     (finding,) = rules(report)["DAT-003"]
     assert [row["line"] for row in finding["rows"]] == [5, 6, 7]
     table = modelward(data, "--policy", policy)
     assert "k 1, asked 3 (3 rows below); 3 groups; 1 rows unique" in table.output
-    assert "generalise or leave out the column that tells most (city)" in table.output
+    assert "the least generalisation that gives a k of 3: city to one group;" in table.output
 
 
 def test_enough_people_in_each_group_is_exit_0_but_who_all_have_the_same_is_told(tmp_path: Path, policy: Path) -> None:
@@ -118,8 +119,8 @@ def test_identifiers_are_counted_and_never_shown(tmp_path: Path, policy: Path) -
     assert columns["remark"]["identifiers"] == {"e-mail": 10, "iban": 10}
     assert columns["x"]["identifiers"] == {}
     card, remark = rules(report)["DAT-001"]
-    assert "treated by Drop" in card["fix"]
-    assert "treated by" not in remark["fix"]
+    assert "the policy has Drop for it" in card["fix"]
+    assert "the policy" not in remark["fix"]
     # `record` is as unique as `id`, and its owner has said that it is a feature
     assert [finding["column"] for finding in rules(report)["DAT-002"]] == ["id", "x"]
 
@@ -222,3 +223,82 @@ def test_a_header_cannot_steer_the_terminal(tmp_path: Path) -> None:
     result = modelward(path)
     assert result.exit_code == 1
     assert "\x1b" not in result.output
+
+
+AGES = [*range(20, 40), *range(20, 40, 4)]
+HIERARCHY = "".join(f"{age};{'twenties' if age < 30 else 'thirties'};*\n" for age in range(20, 40))
+
+
+def ages(tmp_path: Path, policy: Path, treatment: str = "") -> Path:
+    policy.write_text(
+        POLICY.replace("{name: sex, role: QuasiIdentifier}", f"{{name: age, role: QuasiIdentifier{treatment}}}")
+    )
+    path = tmp_path / "ages.csv"
+    path.write_text("age,city,illness\n" + "\n".join(f"{age},Ulm,{'flu' if age % 2 else 'cold'}" for age in AGES))
+    return path
+
+
+def test_the_cheapest_generalisation_goes_up_a_hierarchy(tmp_path: Path, policy: Path) -> None:
+    data = ages(tmp_path, policy)
+    hierarchy = tmp_path / "hierarchy.csv"
+    hierarchy.write_text(HIERARCHY)
+    report = told(data, "--policy", policy, "--hierarchy", f"age={hierarchy}")
+    found = report["cheapestGeneralisation"]
+    assert found["columns"]["age"] == {"level": 1, "of": 2, "told": "level 1 of its hierarchy"}
+    assert found["columns"]["city"]["told"] == "as it is"
+    assert (found["k"], found["groups"], found["suppressedRows"], found["exact"]) == (12, 2, 0, True)
+    assert "age to level 1 of its hierarchy" in rules(report)["DAT-003"][0]["fix"]
+    assert (
+        "age: level 1 of its hierarchy (1 of 2)"
+        in modelward(data, "--policy", policy, "--hierarchy", f"age={hierarchy}").output
+    )
+
+
+def test_numbers_without_a_hierarchy_go_to_wider_intervals(tmp_path: Path, policy: Path) -> None:
+    data = ages(tmp_path, policy)
+    found = told(data, "--policy", policy)["cheapestGeneralisation"]
+    assert found["columns"]["age"]["told"] == "intervals of 4"
+    assert found["k"] == 5
+    spared = told(data, "--policy", policy, "--suppress", "0.5")["cheapestGeneralisation"]
+    assert spared["loss"] < found["loss"]
+    assert 0 < spared["suppressedRows"] <= len(AGES) / 2
+
+
+def test_a_policy_whose_own_treatment_reaches_its_k_is_the_fix(tmp_path: Path, policy: Path) -> None:
+    report = told(ages(tmp_path, policy, ", treatment: Generalise, step: 10"), "--policy", policy)
+    assert report["anonymity"]["kTreated"] == 12
+    assert "as the policy treats these fields, which gives a k of 12" in rules(report)["DAT-003"][0]["fix"]
+
+
+def test_the_policys_own_hierarchy_is_found_beside_it(tmp_path: Path, policy: Path) -> None:
+    data = ages(tmp_path, policy, ", treatment: Generalise, hierarchy: ages, level: 2")
+    lines = "".join(f"    {line}\n" for line in HIERARCHY.splitlines())
+    metadata = "metadata: {name: ages, namespace: modelward-system}"
+    kept = f"apiVersion: v1\nkind: ConfigMap\n{metadata}\ndata:\n  hierarchy.csv: |\n"
+    policy.write_text(f"{policy.read_text()}---\n{kept}{lines}")
+    report = told(data, "--policy", policy)
+    assert report["anonymity"]["kTreated"] == len(AGES)
+    assert report["cheapestGeneralisation"]["columns"]["age"]["told"] == "level 1 of its hierarchy"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("20;a\n", "the hierarchy of age has no line for the value in line 3. Fix: "),
+        ("20;a\n21\n", "hierarchy.csv: line 2 has 1 cells, the first has 2"),
+    ],
+)
+def test_a_hierarchy_that_does_not_fit_is_named(tmp_path: Path, policy: Path, text: str, message: str) -> None:
+    data = ages(tmp_path, policy)
+    hierarchy = tmp_path / "hierarchy.csv"
+    hierarchy.write_text(text)
+    result = modelward(data, "--policy", policy, "--hierarchy", f"age={hierarchy}")
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+
+
+def test_a_hierarchy_of_no_column_or_no_file_is_refused(tmp_path: Path, policy: Path) -> None:
+    data = ages(tmp_path, policy)
+    for option, message in (("age", "not COLUMN=FILE"), ("age=absent", "No such file"), (f"zip={data}", "ages.csv")):
+        result = modelward(data, "--policy", policy, "--hierarchy", option)
+        assert (result.exit_code, message in result.output) == (2, True), result.output
