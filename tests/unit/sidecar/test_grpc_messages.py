@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -162,6 +163,23 @@ REFUSED = {
     "a bool of two": GOOD + wire.put(4, wire.put_text(1, "a") + wire.put(2, wire.put_number(1, 2))),
     "many pieces": tensor(datatype="INT64", contents={}) + wire.put(5, wire.put(5, wire.put_number(3, 1) * 5000)),
 }
+
+
+def test_texts_without_number_cost_little_in_however_many_tensors() -> None:
+    """A message of 4 MiB has room for two million empty ones: they were a GiB of objects, and ten seconds."""
+    before = InferRequest(model_name="m")
+    for name in ("a", "b"):
+        texts = Contents(bytes_contents=[b""] * (contents.MAX_TEXTS // 2))
+        before.inputs.add(name=name, datatype="BYTES", shape=[contents.MAX_TEXTS // 2], contents=texts)
+    tracemalloc.start()
+    try:
+        messages.read_request(before.SerializeToString())
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    before.inputs[1].contents.bytes_contents.append(b"one more")
+    with pytest.raises(wire.WireError, match="send them raw"):
+        messages.read_request(before.SerializeToString())
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -6,6 +6,7 @@ schema reads and holds to what is declared. Numbers are converted as arrays, nev
 
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,33 +23,46 @@ _BOOL, _FP32, _FP64, _BYTES = 1, 6, 7, 8
 _SIGNED = (2, 3)
 _UNPACKED = {1: VARINT, 2: VARINT, 3: VARINT, 4: VARINT, 5: VARINT, _FP32: FIXED32, _FP64: FIXED64}
 _MAX_PIECES = 4096  # writers of proto3 pack numbers: into one piece
+MAX_TEXTS = 1 << 18  # of a message: each is a field of its own, of two bytes at the least, and millions would fit
 _LENGTH = struct.Struct("<I")
 
-Contents = tuple[int, Sequence[bytes | memoryview]]
-"""The number of the field, and its pieces: packed numbers, or the elements of BYTES."""
+
+class Contents(NamedTuple):
+    """The number of the field, and its pieces: packed numbers; or `texts` elements of BYTES in one, as raw bytes."""
+
+    number: int
+    pieces: Sequence[bytes | memoryview]
+    texts: int = 0
 
 
-def read(data: memoryview) -> Contents | None:
+def read(data: memoryview, most_texts: int = MAX_TEXTS) -> Contents | None:
     """The contents in a message `InferTensorContents`; None when it is empty.
 
     Raises:
-        WireError: it is no such message, or data of several types are in it.
+        WireError: it is no such message, data of several types are in it, or more elements of BYTES than `most_texts`.
     """
-    found = 0
+    found = texts = 0
     pieces: list[bytes | memoryview] = []
+    raw = bytearray()  # an object for each text would be a hundred times what was sent
     for number, kind, value in wire.fields(data):
         if found not in (0, number):
             raise WireError("a tensor's contents are of several types")
         found = number
         if number == _BYTES and kind == LENGTH:
-            pieces.append(value)
+            texts += 1
+            if texts > most_texts:
+                raise WireError(f"it has more than {MAX_TEXTS} elements of BYTES in typed contents; send them raw")
+            raw += _LENGTH.pack(len(value))
+            raw += value
             continue
         if number not in _UNPACKED or kind not in (LENGTH, _UNPACKED[number]):
             raise WireError("a tensor's contents have a field that is not known")
         if len(pieces) >= _MAX_PIECES:
             raise WireError(f"a tensor's contents come in more than {_MAX_PIECES} pieces; send the numbers packed")
         pieces.append(wire.as_varint(value) if kind == VARINT else value)
-    return (found, pieces) if found else None
+    if found == _BYTES:
+        return Contents(found, [bytes(raw)], texts)
+    return Contents(found, pieces) if found else None
 
 
 def to_raw(datatype: str, contents: Contents) -> bytes | memoryview:
@@ -57,12 +71,11 @@ def to_raw(datatype: str, contents: Contents) -> bytes | memoryview:
     Raises:
         WireError: they are of another datatype's field, or a number is none of the datatype.
     """
-    number, pieces = contents
+    number, pieces, _ = contents
     if FIELDS.get(datatype) != number:
         raise WireError("a tensor's data are not in the field of its contents that belongs to its datatype")
     if number == _BYTES:
-        pack = _LENGTH.pack
-        return b"".join([part for piece in pieces for part in (pack(len(piece)), piece)])
+        return pieces[0]
     packed = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if number in (_FP32, _FP64):
         return packed

@@ -89,7 +89,12 @@ def _to_body(found: dict[str, Any], tensors: str) -> tuple[Form, Body]:
         head |= {"model_name": found.get("model_name", ""), "model_version": found.get("model_version", "")}
     elif "outputs" in found:
         head["outputs"] = [{"name": ""} | each for each in found["outputs"]]
-    data = [_data(entry, raws[index] if raws is not None else None) for index, entry in enumerate(entries)]
+    data: list[bytes | memoryview] = []
+    texts = contents.MAX_TEXTS
+    for index, entry in enumerate(entries):
+        typed = contents.read(entry["contents"], texts) if "contents" in entry else None
+        texts -= typed.texts if typed is not None else 0
+        data.append(_data(entry, typed, raws[index] if raws is not None else None))
     head[tensors] = [
         {
             "name": entry.get("name", ""),
@@ -103,8 +108,7 @@ def _to_body(found: dict[str, Any], tensors: str) -> tuple[Form, Body]:
     return form, Body.of(msgspec.json.encode(head), data)
 
 
-def _data(entry: Mapping[str, Any], raw: memoryview | None) -> bytes | memoryview:
-    typed = entry.get("contents")
+def _data(entry: Mapping[str, Any], typed: contents.Contents | None, raw: memoryview | None) -> bytes | memoryview:
     if raw is not None:
         if typed is not None:
             raise WireError("a tensor has its data twice, as contents and as raw ones")
@@ -217,7 +221,7 @@ _TENSOR = {
     2: Field("datatype", LENGTH, wire.text),
     3: Field("shape", PACKED, _axes, _AXES),
     4: Field("parameters", LENGTH, _entry, _PARAMETERS),
-    5: Field("contents", LENGTH, contents.read),
+    5: Field("contents", LENGTH, memoryview),
 }
 _WANTED = {1: Field("name", LENGTH, wire.text), 2: Field("parameters", LENGTH, _entry, _PARAMETERS)}
 _COMMON = {
