@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from modelward.sidecar.probes import Probes
     from modelward.sidecar.watch import Watch
 
+MAX_ROWS = 4096
+"""Rows of one request that are looked at. All is done while other callers wait: a body of 4 MiB holds a million rows of
+a column, a minute's work for the costlier detectors."""
 _MOST_SHIFTS = 32  # that the metrics tell, however many columns there are
 _network_of = lru_cache(maxsize=4096)(clients.network_of)
 
@@ -72,6 +75,7 @@ class Detection:
             model = asking.Asking(settings.upstream, self._columns, declared)
             self.probes = probes.Probes(screening, probing, baseline, model, declared)
         self.needs_answers = self.watch is not None and self.watch.needs_answers
+        self._active = bool(asked)
 
     def inherit(self, previous: "Detection") -> None:
         """Go on remembering where the configuration before this one stopped, for the detectors that are the same."""
@@ -89,7 +93,13 @@ class Detection:
             self.watch.inherit(previous.watch, same)
 
     def judge(self, exchange: Exchange, tensors: Sequence[Tensor]) -> Sequence[Verdict]:
-        """What a request is found to be; may change the tensors' data when it is to be sanitised."""
+        """What a request is found to be; may change the tensors' data when it is to be sanitised.
+
+        Raises:
+            Refusal: 422, it has more rows than are looked at, or inputs of different numbers of rows.
+        """
+        if self._active and any(_rows(tensor) > MAX_ROWS for tensor in tensors):
+            raise Refusal("schema-violation", f"A request may have {MAX_ROWS} rows here: send several.")
         watched = self._before(exchange, tensors) if self.watch is not None and self.watch.needs_rows else ()
         found = None if self.screen is None else self.screen.judge(tensors)
         return watched if found is None else (*watched, found)
@@ -167,6 +177,10 @@ class Detection:
         """The detectors of single rows and the rates asked of them, as in `Ensemble=0.01 Tails=0.05`."""
         screen = self.screen
         return "" if screen is None else " ".join(map("{}={:g}".format, screen.names, screen.rates))
+
+
+def _rows(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
 
 
 def _facts(exchange: Exchange) -> clients.Facts:

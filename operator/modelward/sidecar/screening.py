@@ -18,6 +18,7 @@ from modelward.sidecar.tensors import Tensor
 from modelward.sidecar.verdict import Verdict, anomalous_input, failed
 
 FAST = "Mahalanobis"
+MAX_SANITISED = 64  # strange rows of one request that are brought back, at some 4 ms each; of more it is blocked
 _MOST = 1e6  # a score that is told; more says no more
 
 
@@ -84,7 +85,8 @@ class Screen:
         by_detector = dict(zip(self.names, strangest.round(4).tolist(), strict=True))
         detector = self.names[int(strangest.argmax())]
         reasons = self._scorer.explain(rows[worst]) if self._explains else ()
-        match self._on_anomaly:
+        many = np.count_nonzero(strange.any(axis=0)) > MAX_SANITISED
+        match "Block" if many and self._on_anomaly == "Sanitise" else self._on_anomaly:
             case "Block":
                 return Verdict("anomalous", detector, "blocked", anomalous_input(), by_detector, reasons)
             case "Sanitise":

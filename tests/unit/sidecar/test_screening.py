@@ -7,9 +7,10 @@ from modelward.detect import baseline, fitting
 from modelward.detect.encoding import Column
 from modelward.detect.verdict import score_rows
 from modelward.sidecar import config
-from modelward.sidecar.detection import Detection
+from modelward.sidecar.detection import MAX_ROWS, Detection
+from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.screening import Screen
+from modelward.sidecar.screening import MAX_SANITISED, Screen
 from modelward.sidecar.tensors import Tensor, TensorSpec
 from tests.unit.sidecar.harness import NORMAL, STRANGE, fitted
 
@@ -234,3 +235,23 @@ def test_a_failing_detector_blocks_unless_told_to_pass(capfd):
     assert (blocked.refusal.problem.slug, blocked.action) == ("detector-failed", "failed")
     assert (passed.refusal, passed.name, passed.action) == (None, "unscreened", "passed")
     assert "not" not in capfd.readouterr().err.replace("detector", "").split('"')
+
+
+def test_more_rows_than_are_looked_at_are_refused():
+    """A body of 4 MiB has a million rows of a column, and the loop belongs to everybody."""
+    judged = detection(config.Screening(detectors=[config.Detector(type="Tails")]), fitted(), {"x": spec()})
+    exchange = Exchange("1")
+    assert judged.judge(exchange, [tensor(NORMAL * MAX_ROWS)]) == ()
+    with pytest.raises(Refusal) as refused:
+        judged.judge(exchange, [tensor(NORMAL * (MAX_ROWS + 1))])
+    assert "send several" in refused.value.detail
+    unwatched = detection(config.Screening(), None, {"x": spec()})
+    assert unwatched.judge(exchange, [tensor(NORMAL * (MAX_ROWS + 1))]) == ()
+
+
+def test_a_request_of_many_strange_rows_is_blocked_and_not_brought_back_row_by_row():
+    judge = screen(detectors=[config.Detector(type="Ensemble")], on_anomaly="Sanitise")
+    few, many = [tensor(NORMAL * 1000 + STRANGE * count) for count in (MAX_SANITISED, MAX_SANITISED + 1)]
+    verdicts = [judge.judge([each]) for each in (few, many)]
+    assert [each and each.action for each in verdicts] == ["sanitised", "blocked"]
+    assert many.data == NORMAL * 1000 + STRANGE * (MAX_SANITISED + 1)
