@@ -2,7 +2,9 @@
 
 Two layouts. In a `row`, the columns repeat over all slots, so that sums by rotation leave the whole score in every
 slot: were they there once, the other slots would hold partial sums, and give the weights away in one answer. In
-`columns`, a ciphertext holds one column of up to `slots` rows; no rotations are needed, and networks can be scored.
+`columns`, a ciphertext holds one column of up to `slots` rows; no rotations are needed, and networks can be scored. The
+slots behind the rows that the request names are multiplied by zero: what a client has put there is not scored. In a
+`row` there is no level left for that: a ciphertext made up of other numbers in each period gets a score for each.
 """
 
 import math
@@ -59,7 +61,8 @@ def score(
     bound = 2.0**request.bound_bits
     ciphertexts = [evaluator.load(part) for part in parts]
     if request.layout == "columns":
-        results = _network(evaluator, model, ciphertexts, bound)
+        mask = np.arange(evaluator.parameters.slots) < request.rows
+        results = _network(evaluator, model, ciphertexts, bound, mask.astype(np.float64))
     else:
         results = [score for one in ciphertexts for score in _by_row(evaluator, model.layers[0], one, bound)]
     level = Level(results[0].primes, results[0].scale)
@@ -79,44 +82,47 @@ def _by_row(evaluator: Evaluator, layer: Layer, row: Ciphertext, bound: float) -
     return scores
 
 
-def _network(evaluator: Evaluator, model: Model, columns: list[Ciphertext], bound: float) -> list[Ciphertext]:
+def _network(
+    evaluator: Evaluator, model: Model, columns: list[Ciphertext], bound: float, mask: Array
+) -> list[Ciphertext]:
     for layer in model.layers[:-1]:
         columns = [
-            evaluator.square(one) for one in _layer(evaluator, layer, columns, _kept_scale(evaluator, columns[0]))
+            evaluator.square(one) for one in _layer(evaluator, layer, columns, _kept_scale(evaluator, columns[0]), mask)
         ]
         bound = layer.bound(bound) ** 2
     last = model.layers[-1]
     if model.link == "logistic3":
-        return [_logistic(evaluator, last, columns)]
-    return _layer(evaluator, last, columns, _weight_scale(evaluator, columns[0], last.bound(bound)))
+        return [_logistic(evaluator, last, columns, mask)]
+    return _layer(evaluator, last, columns, _weight_scale(evaluator, columns[0], last.bound(bound)), mask)
 
 
-def _layer(evaluator: Evaluator, layer: Layer, columns: list[Ciphertext], scale: float) -> list[Ciphertext]:
-    """Weights times columns plus bias, spending one prime."""
-    slots = evaluator.parameters.slots
+def _layer(
+    evaluator: Evaluator, layer: Layer, columns: list[Ciphertext], scale: float, mask: Array
+) -> list[Ciphertext]:
+    """Weights times columns plus bias, spending one prime; zero where `mask` (slots) is."""
     outputs = []
     for weights, bias in zip(layer.weights, layer.bias, strict=True):
         total: Ciphertext | None = None
         for weight, column in zip(weights, columns, strict=True):
             if abs(weight) * scale < 1:
                 continue  # as good as zero, and SEAL will not have it
-            product = evaluator.times(column, np.full(slots, weight), scale)
+            product = evaluator.times(column, weight * mask, scale)
             total = product if total is None else evaluator.add(total, product)
         if total is None:
             raise EncryptedError("an output has only weights of zero: there is nothing to score")
-        outputs.append(evaluator.plus(evaluator.rescale(total), np.full(slots, bias)))
+        outputs.append(evaluator.plus(evaluator.rescale(total), bias * mask))
     return outputs
 
 
-def _logistic(evaluator: Evaluator, layer: Layer, columns: list[Ciphertext]) -> Ciphertext:
+def _logistic(evaluator: Evaluator, layer: Layer, columns: list[Ciphertext], mask: Array) -> Ciphertext:
     """1/2 + a z + c z^3 of the layer's score z, by (c^(1/3) z)^3 and a z: two multiplications after the layer's own."""
     linear, cubic, _ = sigmoid_polynomial()
     root = math.copysign(abs(cubic) ** (1 / 3), cubic)
-    (base,) = _layer(evaluator, _scaled(layer, root), columns, _kept_scale(evaluator, columns[0]))
+    (base,) = _layer(evaluator, _scaled(layer, root), columns, _kept_scale(evaluator, columns[0]), mask)
     cube = evaluator.multiply(evaluator.square(base), evaluator.lower(base))
     # The linear part is made to come out at the cube's scale, or they could not be added.
     scale = cube.scale * evaluator.last_prime(columns[0]) / columns[0].scale
-    (straight,) = _layer(evaluator, _scaled(layer, linear), columns, scale)
+    (straight,) = _layer(evaluator, _scaled(layer, linear), columns, scale, mask)
     while straight.primes > cube.primes:
         straight = evaluator.lower(straight)
     half: Array = np.full(evaluator.parameters.slots, 0.5)

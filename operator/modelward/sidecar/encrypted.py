@@ -15,12 +15,13 @@ import binascii
 import hashlib
 import struct
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from modelward.encrypted import envelope
 from modelward.encrypted.parameters import EncryptedError
@@ -34,6 +35,7 @@ from modelward.sidecar.workers import Limits, Workers, unknown_keys
 
 MAX_AGE: Final = 300  # seconds, in both directions: clocks differ
 _MAX_SEEN: Final = 100_000
+_SHARE: Final = 8
 _MAX_CALLERS: Final = 10_000
 _HOUR: Final = 3600
 _MARK: Final = b'"encryption"'
@@ -59,6 +61,14 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
     parameters: _Asked
     inputs: Annotated[list[_Tensor], Meta(min_length=1, max_length=2)]
     id: Annotated[str, Meta(max_length=256)] = ""
+
+
+class _Marked(msgspec.Struct):
+    encryption: Raw | UnsetType = UNSET
+
+
+class _Marks(msgspec.Struct):
+    parameters: _Marked | UnsetType = UNSET
 
 
 class EncryptedPath:
@@ -93,7 +103,7 @@ class EncryptedPath:
             Refusal: it cannot be scored.
         """
         head, trailer = body.split()
-        if _MARK not in head:
+        if not _is_encrypted(head):
             return None
         asked = _decoded(head)
         parts = {tensor.name: _content(tensor, trailer) for tensor in asked.inputs}
@@ -103,16 +113,23 @@ class EncryptedPath:
             raise Refusal("schema-violation", "An encrypted request has the input `request` once, and `keys` at most.")
         header = self._header(parts["request"])
         exchange.fields, exchange.rows = ("encrypted",), header.rows
+        if header.layout == "row" and 0 < self.settings.rows_per_hour <= len(header.columns):
+            # So few rows stand between a client and the weights, and one that is made up holds several: see `score`.
+            raise Refusal(
+                "encrypted-unfit",
+                "With no more rowsPerHour than columns, rows must come in the layout `columns`: encrypt with it.",
+                reason="layout",
+            )
         owner = _owner(exchange.caller)
-        keys = self._keys.resolve(header.keys, parts.get("keys", b""), owner)
         # By all its bytes: one that was changed on the way must not use up the one that the client made.
-        self._seen.refuse_again(hashlib.sha256(parts["request"]).hexdigest())
+        name = hashlib.sha256(parts["request"]).hexdigest()
+        self._seen.refuse_again(name, owner)
+        self.workers.refuse_if_full()  # before it counts as seen: the client is told to send it again
+        keys = self._keys.resolve(header.keys, parts.get("keys", b""), owner)
         self._budget.spend(owner, header.rows)
+        self._seen.add(name, owner)
         as_bytes = asked.parameters.binary_data_output or trailer is not None
-
-        def done(outcome: bytes | Refusal) -> None:
-            reply(outcome if isinstance(outcome, Refusal) else _response(self._model, asked.id, outcome, as_bytes))
-
+        done = partial(_answer, reply, self._model, asked.id, as_bytes)  # and not `asked`, which holds the body's texts
         return self.workers.call(parts["request"], keys, done)
 
     def _header(self, request: bytes) -> envelope.Request:
@@ -173,23 +190,31 @@ class KeyStore:
 
 
 class Seen:
-    """The requests of the last minutes: none is scored twice."""
+    """The requests of the last minutes: none is scored twice. `most` of all callers, and an eighth of those of one."""
 
     def __init__(self, clock: Clock, most: int = _MAX_SEEN) -> None:
         self._clock = clock
         self._most = most
-        self._until: OrderedDict[str, float] = OrderedDict()
+        self._until: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._of_owner: Counter[str] = Counter()
 
-    def refuse_again(self, name: str) -> None:
+    def refuse_again(self, name: str, owner: str) -> None:
         """Raises Refusal for a request that came before, or when more come than can be remembered."""
         now = self._clock()
-        while self._until and next(iter(self._until.values())) < now:
-            self._until.popitem(last=False)
+        while self._until and next(iter(self._until.values()))[0] < now:
+            _, (_, whose) = self._until.popitem(last=False)
+            self._of_owner[whose] -= 1
+            if not self._of_owner[whose]:
+                del self._of_owner[whose]
         if name in self._until:
             raise Refusal("encrypted-unfit", "The encrypted request came before: make it anew.", reason="replayed")
-        if len(self._until) >= self._most:
+        if len(self._until) >= self._most or self._of_owner[owner] >= max(self._most // _SHARE, 1):
             raise Refusal("overloaded", "Too many encrypted requests; try again.", reason="queue-full")
-        self._until[name] = now + 2 * MAX_AGE
+
+    def add(self, name: str, owner: str) -> None:
+        """It is being scored from now on."""
+        self._until[name] = (self._clock() + 2 * MAX_AGE, owner)
+        self._of_owner[owner] += 1
 
 
 class Budget:
@@ -227,6 +252,21 @@ class Budget:
 
 def _owner(caller: Caller | None) -> str:
     return f"{caller.issuer} {caller.name}" if caller is not None else ""
+
+
+def _is_encrypted(head: bytes) -> bool:
+    """Whether the request says so; the word may as well be a value, or an input's name, of a plain one."""
+    if _MARK not in head:
+        return False
+    try:
+        parameters = msgspec.json.decode(head, type=_Marks).parameters
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False  # the schema says what is wrong with it
+    return not isinstance(parameters, UnsetType) and parameters.encryption is not UNSET
+
+
+def _answer(reply: Reply, model: str, request_id: str, as_bytes: bool, outcome: bytes | Refusal) -> None:  # noqa: FBT001
+    reply(outcome if isinstance(outcome, Refusal) else _response(model, request_id, outcome, as_bytes))
 
 
 def _decoded(head: bytes) -> _Request:

@@ -111,10 +111,9 @@ class Gateway:
         try:
             work = exchange.state
             assert isinstance(work, Work)  # noqa: S101 - set by admit
-            if work.chain.encrypted is not None and work.route.has_body:
-                abandon = work.chain.encrypted.take(exchange, rest.body_of(exchange), reply)
-                if abandon is not None:
-                    return abandon
+            abandon = self.encrypted(exchange, work, reply)
+            if abandon is not None:
+                return abandon
             payload = self._payload(exchange, work)
         except Refusal:
             raise
@@ -155,6 +154,13 @@ class Gateway:
         return leave
 
     # --- what differs with the protocol: `sidecar.grpc.gateway` has the same chain with other ends
+
+    def encrypted(self, exchange: Exchange, work: Work, reply: Reply) -> Callable[[], None] | None:
+        """Have an encrypted request scored; None: it is a plain one. A score is given to who may `Infer` alone."""
+        path = work.chain.encrypted
+        if path is None or work.route.operation != "Infer" or work.route.streams:
+            return None
+        return path.take(exchange, rest.body_of(exchange), reply)
 
     def route(self, chain: Chain, exchange: Exchange) -> Route:
         """What is asked for; raises Refusal."""

@@ -9,6 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -81,6 +82,14 @@ class Workers:
         Raises:
             Refusal: 503, too many wait already.
         """
+        self.refuse_if_full()
+        job = _Job(request, keys, done, asyncio.get_running_loop().time() + self._limits.seconds)
+        self._waiting.append(job)
+        self._wake.set()
+        return partial(self._abandon, job)
+
+    def refuse_if_full(self) -> None:
+        """Raise Refusal (503) when too many wait already."""
         if len(self._waiting) >= _QUEUE_A_WORKER * self._limits.workers:
             raise Refusal(
                 "overloaded",
@@ -88,10 +97,11 @@ class Workers:
                 reason="queue-full",
                 headers=b"retry-after: 1\r\n",
             )
-        job = _Job(request, keys, done, asyncio.get_running_loop().time() + self._limits.seconds)
-        self._waiting.append(job)
-        self._wake.set()
-        return lambda: _abandon(job)
+
+    def _abandon(self, job: _Job) -> None:
+        job.done = None
+        with contextlib.suppress(ValueError):  # it is under way
+            self._waiting.remove(job)
 
     async def close(self) -> None:
         """End the processes; what waits is refused."""
@@ -221,10 +231,6 @@ async def _ask(
         raise
     except (OSError, EOFError, RuntimeError) as error:  # IncompleteReadError, and uvloop's way to say «closed»
         raise _FailedError("it died, of a fault or of its limits") from error
-
-
-def _abandon(job: _Job) -> None:
-    job.done = None
 
 
 def _environment() -> dict[str, str]:

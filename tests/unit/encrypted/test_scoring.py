@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,6 +95,24 @@ def test_every_slot_of_a_row_holds_the_score_and_no_part_of_it(keys: ClientKeys)
     header, parts = envelope.opened(server.answer(request, server.guest(keys.public)), envelope.Answer)
     slots = client._decryptor.decrypt(parts[0], header.level.primes, header.level.scale)
     assert np.abs(slots - (rows @ WEIGHTS + 0.25)).max() < 1e-6
+
+
+def resealed(client: Client, request: bytes, **changes: object) -> bytes:
+    """What a client would send that says other things of its ciphertexts."""
+    header, parts = envelope.opened(request, envelope.Request)
+    return envelope.sealed(msgspec.structs.replace(header, **changes), parts, client._signing)
+
+
+def test_rows_beyond_those_that_a_request_names_are_not_scored(keys: ClientKeys) -> None:
+    """Who is counted by rows could have 4,096 of them scored as one, and with them the weights."""
+    client = Client(keys)
+    server = Server(LINEAR, "wdbc", client.parameters)
+    rows = RNG.normal(size=(4, 30))
+    request = resealed(client, client.encrypt(rows, COLUMNS, model="wdbc", now=1, layout="columns"), rows=2)
+    header, parts = envelope.opened(server.answer(request, server.guest(keys.public)), envelope.Answer)
+    slots = client._decryptor.decrypt(parts[0], header.level.primes, header.level.scale)
+    assert np.abs(slots[:2] - (rows[:2] @ WEIGHTS + 0.25)).max() < 1e-6
+    assert np.abs(slots[2:]).max() < 1e-6
 
 
 @pytest.mark.parametrize(

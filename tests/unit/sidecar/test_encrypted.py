@@ -9,12 +9,14 @@ import signal
 import struct
 import subprocess
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from modelward.encrypted import envelope
 from modelward.encrypted.client import Client, ClientKeys, v2_answer, v2_body
+from modelward.sidecar import workers
 from modelward.sidecar.encrypted import Budget, KeyStore, Seen
 from modelward.sidecar.problems import Refusal
 from tests.unit.sidecar.harness import NORMAL, WEIGHTS, Running, infer, settings, token
@@ -201,11 +203,71 @@ def test_a_process_that_takes_too_long_is_ended(run, keys: ClientKeys, client: C
 
 
 def test_the_hourly_budget_is_each_callers_own(run, keys: ClientKeys, client: Client) -> None:
-    served = ready(run(inUse=IN_USE | {"rowsPerHour": 3}, limits=LIMITS))
-    read(client, served.ask(body(encrypted(client, [NORMAL] * 3), keys.public)))
+    served = ready(run(inUse=IN_USE | {"rowsPerHour": 4}, limits=LIMITS))
+    read(client, served.ask(body(encrypted(client, [NORMAL] * 4), keys.public)))
     answer = served.ask(body(encrypted(client), keys.public))
     assert (answer.status, answer.problem) == (429, "rate-limited")
     assert int(answer.header["retry-after"]) > 3000
+
+
+def test_a_budget_that_guards_the_weights_takes_rows_that_can_be_counted(run, keys: ClientKeys, client: Client) -> None:
+    served = ready(run(inUse=IN_USE | {"rowsPerHour": 3}, limits=LIMITS))
+    one = {"model": "m", "now": int(time.time())}
+    by_row = served.ask(body(client.encrypt(np.array([NORMAL]), COLUMNS, layout="row", **one), keys.public))
+    assert (by_row.status, "`columns`" in by_row.json["detail"]) == (422, True)
+    read(client, served.ask(body(client.encrypt(np.array([NORMAL]), COLUMNS, layout="columns", **one), keys.public)))
+
+
+def test_who_is_told_to_try_again_may(run, keys: ClientKeys, client: Client) -> None:
+    """A request that found the queue full was taken for a repetition when it came again, and its rows were spent."""
+    served = ready(run(inUse=IN_USE | {"rowsPerHour": 4}, limits=LIMITS))
+    asked = body(encrypted(client, [NORMAL] * 4), keys.public)
+    with mock.patch.object(workers, "_QUEUE_A_WORKER", 0):
+        answer = served.ask(asked)
+        assert (answer.status, answer.header["retry-after"]) == (503, "1")
+    read(client, served.ask(asked))
+
+
+def test_who_may_not_infer_gets_no_score(run, keys: ClientKeys, client: Client) -> None:
+    rules = [{"subjects": ["user:alice"], "operations": ["Explain", "Metadata"]}]
+    served = ready(run(inUse=IN_USE, limits=LIMITS, access=settings()["access"] | {"rules": rules}))
+    answer = served.ask(body(encrypted(client), keys.public), target="/v2/models/m/explain")
+    assert (answer.status, answer.problem) == (422, "schema-violation")
+    assert served.ask(body(encrypted(client), keys.public)).problem == "forbidden"
+
+
+def test_a_plain_request_may_have_the_word_in_it(served: Running) -> None:
+    for asked in (infer() | {"id": "encryption"}, infer() | {"parameters": {"a": "encryption"}}):
+        assert served.ask(asked).status == 200, asked
+    assert b'"encryption"' in served.model.asked[-1].body
+
+
+def test_an_encrypted_body_is_none_over_grpc(tmp_path, keys: ClientKeys, client: Client) -> None:
+    """A body that is JSON, and no message, was scored there: for who may read metadata alone, by any method."""
+    oip = pytest.importorskip("tests.unit.sidecar.oip")
+    trouble = pytest.importorskip("tests.unit.sidecar.test_grpc_trouble")
+    model = oip.GrpcModel()
+    rules = [{"subjects": ["user:alice"], "operations": ["Metadata"]}]
+    access = settings()["access"] | {"rules": rules}
+    running = ready(Running(oip.with_grpc(model, inUse=IN_USE, limits=LIMITS, access=access), tmp_path))
+    content = v2_body(encrypted(client), keys.public)
+    try:
+        with trouble.Raw(oip.port_of(running)) as raw:
+            raw.ask(1, **{":path": "/inference.GRPCInferenceService/ServerLive"})
+            while content:
+                size = min(raw.h2.local_flow_control_window(1), 16384, len(content))
+                if not size:
+                    raw.flush()
+                    raw.read(lambda event: type(event).__name__ == "WindowUpdated", acknowledge=False)
+                    continue
+                raw.h2.send_data(1, content[:size], end_stream=size == len(content))
+                content = content[size:]
+                raw.flush()
+            told = raw.read(lambda event: type(event).__name__ in ("ResponseReceived", "TrailersReceived"))
+            assert dict(told.headers).get("grpc-status") == "3", told
+    finally:
+        running.stop()
+        model.server.stop(None)
 
 
 def refused(work, *arguments: object) -> str:
@@ -240,9 +302,30 @@ def test_keys_are_kept_within_bytes_and_time() -> None:
 def test_what_was_seen_is_forgotten_in_time_and_never_more_than_is_bounded() -> None:
     now = [0.0]
     seen = Seen(lambda: now[0], most=2)
-    assert [refused(seen.refuse_again, name) for name in ("a", "a", "b", "c")] == ["", "replayed", "", "queue-full"]
+
+    def ask(name: str, owner: str) -> str:
+        why = refused(seen.refuse_again, name, owner)
+        if not why:
+            seen.add(name, owner)
+        return why
+
+    asked = (("a", "x"), ("a", "y"), ("b", "y"), ("c", "z"))
+    assert [ask(*each) for each in asked] == ["", "replayed", "", "queue-full"]
     now[0] = 601
-    assert [refused(seen.refuse_again, name) for name in ("c", "a", "c")] == ["", "", "replayed"]
+    assert [ask(*each) for each in (("c", "x"), ("a", "y"), ("c", "z"))] == ["", "", "replayed"]
+
+
+def test_one_caller_does_not_use_up_what_is_remembered_of_all() -> None:
+    now = [0.0]
+    seen = Seen(lambda: now[0], most=80)
+    for n in range(10):
+        seen.refuse_again(str(n), "mallory")
+        seen.add(str(n), "mallory")
+    assert refused(seen.refuse_again, "more", "mallory") == "queue-full"
+    assert refused(seen.refuse_again, "more", "alice") == ""
+    now[0] = 601
+    assert refused(seen.refuse_again, "more", "mallory") == ""
+    assert not seen._of_owner
 
 
 def test_the_budget_is_bounded_and_renewed() -> None:

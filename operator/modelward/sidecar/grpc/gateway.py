@@ -40,6 +40,10 @@ class GrpcGateway(Gateway):
         self.upstream = upstream
         self._router = routes.Router(chain.settings.upstream.model)
 
+    def encrypted(self, exchange: Exchange, work: Work, reply: Reply) -> None:  # noqa: ARG002
+        """Nothing: encrypted requests come by HTTP alone. A body is a message here, whatever else it looks like."""
+        return
+
     def route(self, chain: Chain, exchange: Exchange) -> Route:  # noqa: ARG002
         """What is asked for; raises Refusal."""
         return self._router.route(exchange.method, exchange.target)
