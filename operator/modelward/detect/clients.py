@@ -3,11 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
+from random import SystemRandom
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 Scope = Literal["client", "network", "issuer"]
 State = TypeVar("State")
 
+_CHANCE = SystemRandom()
 _PREFIX = {4: 24, 6: 48}  # what one party is given, as a rule
 
 
@@ -45,6 +47,14 @@ def network_of(address: str) -> str:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
         parsed = parsed.ipv4_mapped
     return str(ip_network((parsed, _PREFIX[parsed.version]), strict=False))
+
+
+def some(count: int, most: int) -> list[int]:
+    """Which of `count` rows are looked at, in order, where that is more than `most`: chosen by chance.
+
+    Were it every second one, whoever knows it would hide what they ask in between.
+    """
+    return list(range(count)) if count <= most else sorted(_CHANCE.sample(range(count), most))
 
 
 class Remembered(Generic[State]):

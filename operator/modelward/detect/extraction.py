@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from modelward.detect.clients import Caller, Remembered, Scope
+from modelward.detect.clients import Caller, Remembered, Scope, some
 from modelward.detect.critical import normal_upper
 from modelward.detect.cusum import Cusum
 from modelward.detect.encoding import Array
@@ -50,7 +50,7 @@ TESTS = 10  # strange, blended and close in three scopes, distances in one
 HISTORY = 128  # queries remembered of a party
 SAMPLE = 100  # distances that are tested together
 EVERY = 10  # new distances between two such tests
-MAX_ROWS = 64  # of one request are compared with earlier ones; all count as covering
+MAX_ROWS = 64  # of one request, chosen by chance, are compared with earlier ones; all count as covering
 PERIOD = 86_400.0  # seconds, of the budget
 _SESSIONS = 200  # simulated
 _SCOPES: tuple[Scope, ...] = ("client", "network", "issuer")
@@ -137,8 +137,8 @@ class Extraction:
         places = self._space.place(rows)
         apart = self._space.to_landmarks(places)
         covers: npt.NDArray[np.bool_] = np.logical_or.reduce(apart <= self._space.typical + SAME, axis=0)
-        step = max(1, -(-len(places) // MAX_ROWS))
-        sample, apart = places[::step], apart[::step]
+        looked_at = some(len(places), MAX_ROWS)
+        sample, apart = places[looked_at], apart[looked_at]
         strange = (apart.min(axis=1) > self._space.strange).tolist()
         blended = (self._space.outwardness(sample, apart) < self._space.inward).tolist()
         found: list[Finding] = []

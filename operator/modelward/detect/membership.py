@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modelward.detect.clients import Caller, Remembered
+from modelward.detect.clients import Caller, Remembered, some
 from modelward.detect.critical import at_least
 from modelward.detect.encoding import Array
 from modelward.detect.space import SAME, Space, distances
@@ -68,7 +68,7 @@ class Membership:
         asked = self._clients.of(caller.key("client"))
         places = self._space.place(rows)
         most = 0
-        for place in places[:: max(1, -(-len(places) // MAX_ROWS))]:
+        for place in places[some(len(places), MAX_ROWS)]:
             lately = (asked.times <= now) & (asked.times >= now - self._seconds)
             apart = distances(asked.places[lately], place)
             if len(apart) and float(apart.min()) <= SAME:

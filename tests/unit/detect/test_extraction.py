@@ -184,6 +184,17 @@ def test_a_request_of_many_rows_counts_as_many(space):
     assert Extraction(space).add(caller(), noise[:0], 0.0) == ()
 
 
+def test_nobody_can_tell_which_rows_of_a_large_request_are_looked_at(space):
+    """Were it every second one of 128, the strange ones would go in between."""
+    rows = np.empty((128, WIDTH))
+    rows[::2], rows[1::2] = ordinary(64, 41), np.random.default_rng(42).uniform(-5, 5, size=(64, WIDTH))
+    extraction = Extraction(space)
+    assert any(each.test == "strange" for each in extraction.add(caller(), rows, 0.0))
+    row = ordinary(1, 43)
+    rows[1::2] = row + 0.05 * np.random.default_rng(44).normal(size=(64, WIDTH))
+    assert Membership(space).add(caller(), rows, 0.0)
+
+
 def test_memory_is_bounded_whatever_is_asked(space):
     """8 parties at the most stay of each kind, and nothing of a request but what is remembered."""
     extraction, membership = Extraction(space, clients=8), Membership(space, clients=8)
