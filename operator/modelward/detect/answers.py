@@ -182,8 +182,19 @@ def _width(output: Output, rows: int) -> int | None:
     return width if 1 <= width <= MAX_CLASSES and len(output.data) == rows * width else None
 
 
+def comparable(output: Output, rows: int) -> Output:
+    """The output, without its data where they are none of so many rows: whoever holds answers need not hold those."""
+    return output if _width(output, rows) is not None else output._replace(data=())
+
+
 def _labels(output: Output, rows: int, width: int) -> npt.NDArray[Any]:
     if width == 1 and output.datatype != "BYTES":
-        return np.asarray(output.data).reshape(rows)
+        try:
+            labels = np.asarray(output.data).reshape(rows)
+        except ValueError as error:
+            raise AnswerError("the model's answer has labels that are none") from error
+        if labels.dtype.kind not in "biufU":
+            raise AnswerError("the model's answer has labels that are neither numbers nor texts")
+        return labels
     texts = [str(element) for element in output.data]
     return np.array([_APART.join(texts[start : start + width]) for start in range(0, rows * width, width)])

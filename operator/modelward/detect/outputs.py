@@ -205,8 +205,8 @@ class Outputs:
             self._given[client] = given + 1
         self._answers.append(answer)
         if len(self._answers) >= self._learn:
-            self._begin(Ordinary.of(self._kind, self._answers, self._rate))
-            self._answers, self._given = [], {}
+            learnt, self._answers, self._given = self._answers, [], {}  # first: what cannot be learnt from is not kept
+            self._begin(Ordinary.of(self._kind, learnt, self._rate))
 
 
 def _flood_tests(shares: Array, odds: float, trials: float) -> list[Cusum]:

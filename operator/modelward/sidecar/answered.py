@@ -50,6 +50,8 @@ def _output(tensor: _Tensor, trailer: binary.Trailer | None) -> Output:
     if size is None or trailer is None:
         return Output(tensor.datatype, tensor.shape, _flat(tensor.data, count), tensor.name)
     raw = trailer.take(size)
+    if tensor.datatype != "BYTES" and tensor.datatype not in binary.DTYPES:
+        raise ValueError("no datatype of the protocol")
     if tensor.datatype == "BYTES":
         return Output("BYTES", tensor.shape, binary.Texts(raw, count).tolist(), tensor.name)
     return Output(tensor.datatype, tensor.shape, binary.numbers(tensor.datatype, raw, count), tensor.name)

@@ -27,6 +27,8 @@ from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.verdict import Verdict
 
+_REDIRECTS = 300  # and errors: they hold no answer to check
+
 
 class Gateway:
     """The data plane, as `exchange.Application`."""
@@ -257,6 +259,15 @@ class Gateway:
 
 def answer(work: Work, body: Body) -> Body:
     """An answer that fits the declared outputs, its fields treated; raises Refusal."""
+    try:
+        return _answer(work, body)
+    except Refusal:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer must not pass, and the caller be told
+        raise fault(error) from None
+
+
+def _answer(work: Work, body: Body) -> Body:
     chain = work.chain
     answers = chain.answers
     if work.route.operation == "Infer":
@@ -276,7 +287,7 @@ def _event(work: Work, data: bytes) -> bytes:
 def _checked(response: Response, work: Work) -> Outcome:
     """The model's answer as the caller may have it."""
     headers, content = response.headers, response.body
-    if work.route.has_body and response.status == 200:
+    if work.route.has_body and response.status < _REDIRECTS:  # no success goes past the checks, whatever its number
         body = Body(content, binary.header_value(headers))
         try:
             passed = answer(work, body)

@@ -15,7 +15,7 @@ import httptools
 from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import Outcome, Response, Stream
 from modelward.sidecar.heads import Heads
-from modelward.sidecar.problems import Refusal
+from modelward.sidecar.problems import STATUS_LINES, Refusal
 
 # Not passed on: what concerns this connection alone, what the sidecar sets itself, cookies, and the model's address.
 _KEPT_BACK = frozenset(
@@ -292,6 +292,8 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The header is whole."""
         self._status = self._parser.get_status_code()
+        if self._status not in STATUS_LINES:  # there is no way to pass it on
+            raise _bad("garbage", "The model server's answer has a status that HTTP does not know.")
         # Asked now: once the message is over, the parser has forgotten how its end was told.
         self._reusable = self._parser.should_keep_alive()
         if self._events and self._status == 200 and self.call is not None and self.call.streams:

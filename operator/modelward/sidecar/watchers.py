@@ -6,7 +6,7 @@ What is found is told in words that hold no value: the test, whose it is, and th
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from modelward.detect.answers import Answers, Form, Output
+from modelward.detect.answers import AnswerError, Answers, Form, Output, comparable
 from modelward.detect.baseline import Baseline
 from modelward.detect.clients import Caller, Facts
 from modelward.detect.drift import Drift
@@ -135,8 +135,10 @@ class OutputWatcher(_Base):
 
     def after(self, facts: Facts, outputs: Sequence[Output], rows: int) -> Found | None:
         """What is odd about the answers to `rows` rows."""
+        if rows < 1:  # they would be held for ever
+            raise AnswerError("the model's answer has no rows")
         if self._form is None or self._outputs is None:
-            self._held.append((facts, outputs, rows))
+            self._held.append((facts, [comparable(each, rows) for each in outputs], rows))
             if sum(each[2] for each in self._held) >= _FORM_ROWS:
                 self._begin()
             return None

@@ -62,6 +62,12 @@ def test_an_answer_without_something_for_each_row_has_no_form(output):
         Form.of([output], 2)
 
 
+@pytest.mark.parametrize("label", [{"a": 1}, None, 10**70])
+def test_what_is_no_label_is_none(label):
+    with pytest.raises(AnswerError, match="labels"):
+        Form("Labels", 0, 1).read([of("INT64", [2], [label, 1])], 2)
+
+
 def test_answers_of_v1():
     assert Form.of(from_v1([[0.1, 0.9], [0.5, 0.5]]), 2).kind == "Probabilities"
     assert Form.of(from_v1(["a", "b"]), 2).kind == "Labels"

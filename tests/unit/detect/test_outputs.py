@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,6 +86,15 @@ def test_it_learns_from_the_first_answers_and_from_no_client_alone():
         outputs.add(caller(1 + index % 9), "ab"[index % 2])
     assert outputs.reference is not None
     assert dict(zip(outputs.reference.labels, outputs.reference.shares, strict=False))["flood"] < 0.12
+
+
+def test_answers_that_cannot_be_learnt_from_are_not_kept():
+    outputs = Outputs("labels", learn=20)
+    with mock.patch.object(Ordinary, "of", side_effect=TypeError):
+        for number in range(1, 401):
+            with pytest.raises(TypeError) if number % 20 == 0 else contextlib.nullcontext():
+                outputs.add(caller(number), "a")
+    assert outputs._answers == []
 
 
 def test_a_model_with_one_client_learns_in_the_end():

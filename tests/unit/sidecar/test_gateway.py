@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.unit.sidecar.harness import NORMAL, STRANGE, Client, infer, request, settings, token
+from tests.unit.sidecar.harness import ANSWER, NORMAL, STRANGE, Client, answers, infer, request, settings, token
 
 
 def test_an_allowed_request_is_answered_by_the_model(running):
@@ -285,3 +285,23 @@ def test_too_many_values_are_not_recorded_and_the_line_stays_short(run):
     assert running.ask(infer([0.123456789] * 3000, shape=[1000, 3])).status == 200
     (line,) = running.log(1)
     assert line["values"] == "too large"
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"201 Created", b"203 Non-Authoritative Information"])
+def test_no_success_goes_past_the_checks_whatever_its_number(run, status):
+    running = run(outputs=[{"name": "y", "datatype": "INT64", "shape": [-1]}])
+    other = ANSWER | {"outputs": [{"name": "z", "shape": [1], "datatype": "BYTES", "data": ["Alice"]}]}
+    running.model.behaviour = lambda connection, _: connection.answer(json.dumps(other).encode(), status=status)
+    answer = running.ask(infer())
+    assert (answer.status, answer.problem) == (502, "bad-upstream")
+    assert b"Alice" not in answer.body
+
+
+@pytest.mark.parametrize("status", [b"299 Odd", b"499 Odd", b"999 Odd"])
+def test_a_status_that_nobody_knows_keeps_nobody_waiting(run, status):
+    running = run()
+    running.model.behaviour = lambda connection, _: connection.answer(b"{}", status=status)
+    answer = running.ask(infer())
+    assert (answer.status, answer.problem) == (502, "bad-upstream")
+    running.model.behaviour = answers
+    assert running.ask(infer()).status == 200

@@ -10,8 +10,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from modelward.detect import clients
+from modelward.detect.answers import AnswerError, Form, Output
+from modelward.detect.clients import Facts
 from modelward.incidents import RELEASE
-from modelward.sidecar import config, watchers
+from modelward.sidecar import config, watch, watchers
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.detection import Detection
 from modelward.sidecar.exchange import Exchange
@@ -207,6 +210,39 @@ def test_an_answer_that_cannot_be_read_is_a_detectors_failure(run):
     assert (answer.status, answer.header["x-modelward-verdict"]) == (200, "unscreened")
     assert blocking.metric('modelward_anomalies_total{detector="Output",action="failed"}') == 1
     assert passing.metric('modelward_anomalies_total{detector="Output",action="passed"}') == 1
+
+
+def test_a_model_that_answers_in_a_type_of_its_own_keeps_nobody_waiting(run):
+    """With a datatype that nobody knows the caller never got an answer."""
+    running = run(**watching({"type": "Output"}))
+    output = {"name": "y", "shape": [1], "datatype": "FP8", "parameters": {"binary_data_size": 1}}
+    head = json.dumps(ANSWER | {"outputs": [output]}).encode()
+    field = b"inference-header-content-length: %d\r\n" % len(head)
+    running.model.behaviour = lambda connection, _: connection.answer(head + b"x", header=field)
+    assert running.ask(infer()).problem == "detector-failed"
+
+
+def test_a_fault_while_an_answer_is_checked_is_told(run, capfd):
+    running = run(**watching({"type": "Output"}))
+    with mock.patch.object(watch, "outputs_of", side_effect=ZeroDivisionError("secret 42")):
+        answer = running.ask(infer())
+    assert (answer.status, answer.problem) == (500, "internal-error")
+    assert "secret" not in capfd.readouterr().err
+    assert running.ask(infer()).status == 200
+
+
+def test_answers_without_rows_and_outputs_that_are_too_wide_are_not_held():
+    watcher = watchers.OutputWatcher(0.01)
+    facts = Facts(clients.Caller("a", "b", "c"), 0.0)
+    for _ in range(50):
+        with pytest.raises(AnswerError):
+            watcher.after(facts, [Output("FP64", [0], [])], 0)
+    assert watcher._held == []
+    wide = Output("FP64", [1, 100_000], [0.5] * 100_000)
+    for number in range(watchers._FORM_ROWS):
+        assert sum(len(each.data) for _, outputs, _ in watcher._held for each in outputs) == number
+        watcher.after(facts, [wide, Output("FP64", [1], [0.5])], 1)
+    assert watcher._form == Form("Probability", 1, 1)
 
 
 @pytest.mark.parametrize("policy", ["Block", "Pass"])
