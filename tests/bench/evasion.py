@@ -109,11 +109,19 @@ def target(name: str, kind: str, answering: Callable[[Predict], Model]) -> Targe
     return Target(data, predict, model, evasion, Space.of(baseline.summary, baseline.encoding.features), low, span)
 
 
+class _EndedError(Exception):
+    """The attacker is refused everything, or has asked enough; ART's loops would go on for ever."""
+
+
 @dataclass
 class Oracle:
-    """What an attacker asks about one row whose class is `origin`: ART's classifier, before it the detectors."""
+    """What an attacker asks about one `row` whose class is `origin`: ART's classifier, before it the detectors.
+
+    `best`: the nearest to `row` of what was asked, answered wrongly and not refused.
+    """
 
     target: Target
+    row: Array
     origin: int
     evasion: bool
     membership: Membership | None
@@ -121,11 +129,12 @@ class Oracle:
     queries: list[Array] = field(default_factory=list)
     asked: int = 0
     found: int | None = None
+    best: Array | None = None
+    least: float = np.inf
 
     def __call__(self, unit: Array) -> Array:
         if self.asked > MAX_QUERIES or (self.evasion and self.found is not None):
-            self.asked += len(unit)
-            return np.eye(int(self.target.data.test_labels.max()) + 1)[[self.origin] * len(unit)]
+            raise _EndedError
         rows = self.target.rows(unit)
         shares = self.target.predict(rows)
         if self.labels_only:
@@ -140,6 +149,10 @@ class Oracle:
             if self.membership and self.found is None and self.membership.add(THIEF, row[np.newaxis], 0.0):
                 self.found = self.asked
             refused[index] |= self.evasion and self.found is not None
+        for row in rows[~refused & (shares.argmax(axis=1) != self.origin)]:
+            far = float(np.linalg.norm((row - self.row) / self.target.span))
+            if far < self.least:
+                self.best, self.least = row, far
         shares[refused] = np.eye(shares.shape[1])[self.origin]
         return shares
 
@@ -164,13 +177,15 @@ def attempts(
         others = goal.data.test[goal.data.test_labels != origin]
         others = others[goal.predict(others).argmax(axis=1) != origin]
         apart = np.linalg.norm(goal.unit(others) - goal.unit(row[np.newaxis]), axis=1)
-        oracle = Oracle(goal, origin, evasion, Membership(goal.space, RATE) if member else None, labels_only)
-        adversarial = _attacked(goal, attack, oracle, row, others[apart.argmin()])
+        oracle = Oracle(goal, row, origin, evasion, Membership(goal.space, RATE) if member else None, labels_only)
+        try:
+            adversarial = _attacked(goal, attack, oracle, row, others[apart.argmin()])
+        except _EndedError:
+            adversarial = (row if oracle.best is None else oracle.best)[np.newaxis]
         distance = float(np.linalg.norm(goal.unit(adversarial) - goal.unit(row[np.newaxis])) / apart.min())
         wrong = int(goal.predict(adversarial).argmax(axis=1)[0]) != origin
         flagged = bool(attacked.flagged(goal.evasion, adversarial, goal.model)[0])
-        quarantined = oracle.found is not None and oracle.found < oracle.asked
-        refused = evasion and (flagged or quarantined)
+        refused = evasion and (flagged or oracle.found is not None)
         success = wrong and distance <= NEAR and not refused
         decoys = _with_decoys(goal, oracle.queries) if member and not evasion else False
         yield Attempt(success, distance, flagged, oracle.asked, oracle.found, decoys)
