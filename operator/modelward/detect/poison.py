@@ -119,8 +119,12 @@ def repeated(rows: Array) -> tuple[tuple[int, ...], ...]:
     return tuple(groups[:MAX_SUSPECTS])
 
 
-def nearly_repeated(features: Array, seed: int = 0) -> Suspects:
+def nearly_repeated(
+    features: Array, seed: int = 0, named: Callable[[int], str] = lambda index: f"row {index}"
+) -> Suspects:
     """Rows far nearer to another one than rows usually are to their nearest: copies with a little noise.
+
+    `named` says which row it is that one is near to.
 
     Raises:
         PoisonError: too many rows, or something is not finite.
@@ -133,7 +137,7 @@ def nearly_repeated(features: Array, seed: int = 0) -> Suspects:
     scores = np.where(apart > 0, limit / np.maximum(apart, np.finfo(np.float64).tiny), 0.0)  # the same: `repeated`
 
     def reason(row: int) -> str:
-        return f"at {apart[row] / usual:.1%} of the usual distance from row {near[row, 0]}"
+        return f"at {apart[row] / usual:.1%} of the usual distance from {named(int(near[row, 0]))}"
 
     return _suspects(scores, reason)
 

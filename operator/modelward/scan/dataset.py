@@ -1,13 +1,14 @@
 """A data set as columns of codes: what a table of text, numbers and gaps has in common.
 
-A column is held as its distinct values and, row by row, which of them stands there: four bytes a cell, however long the
-text. Everything is computed on codes; a value is looked at once, and none is ever shown.
+A column is held as its distinct values and, row by row, which of them stands there: eight bytes a cell, however long
+the text. Everything is computed on codes; a value is looked at once, and none is ever shown.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from modelward.privacy.values import number_in
 Codes = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
 
+EXACT = float(1 << 53)  # below it floats hold every whole number
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 
 
@@ -28,12 +30,36 @@ class DataError(Exception):
         self.line = line
 
 
+class Written(Sequence[str]):
+    """Numbers as text that reads back as the same, made when it is asked for; whole ones without a point."""
+
+    def __init__(self, numbers: Array) -> None:
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Written(self.numbers[index])
+        return written(float(self.numbers[index]))
+
+
+def written(value: object) -> str:
+    """A value as text; nothing and NaN as a gap."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        return str(int(value))
+    return str(value)
+
+
 @dataclass(frozen=True)
 class Column:
     """A column: `values` are its distinct values as they are written, `codes` (n,) which of them each row has."""
 
     name: str
-    values: tuple[str, ...]
+    values: Sequence[str]
     codes: Codes
 
     @cached_property
@@ -44,6 +70,8 @@ class Column:
     @cached_property
     def missing(self) -> npt.NDArray[np.bool_]:
         """Which of the values say that there is none."""
+        if isinstance(self.values, Written):
+            return np.isnan(self.values.numbers)
         return np.array([value.lower() in MISSING for value in self.values], dtype=bool)
 
     @property
@@ -59,6 +87,8 @@ class Column:
     @cached_property
     def numbers(self) -> Array | None:
         """The number that each value writes, NaN for a gap; None where one writes none."""
+        if isinstance(self.values, Written):
+            return self.values.numbers if self.distinct else None
         found = np.full(len(self.values), math.nan)
         for index, value in enumerate(self.values):
             if self.missing[index]:

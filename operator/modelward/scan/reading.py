@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from modelward.detect.archive import ArchiveError, read_arrays
 from modelward.privacy.values import number_in
-from modelward.scan.dataset import MISSING, Codes, Column, DataError, DataSet, column
+from modelward.scan.dataset import EXACT, MISSING, Codes, Column, DataError, DataSet, Written, column, written
 
 MAX_ROWS: Final = 2_000_000
 MAX_COLUMNS: Final = 2_000
 MAX_CELLS: Final = 50_000_000
 MAX_BYTES: Final = 1 << 30
-MAX_TEXT: Final = 512 << 20  # characters of distinct values
+MAX_TEXT: Final = 256 << 20  # characters of distinct values
+MAX_DISTINCT: Final = 10_000_000  # values of text, in all columns: some 150 bytes each while they are read
 LABELS: Final = "y"  # as the array of an npz is called
 _SAMPLE = 1 << 16
 
@@ -52,8 +53,18 @@ def _csv(path: Path) -> DataSet:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _table(file)
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[:MAX_BYTES].count(b"\n", 0, error.start) + 1
-        raise DataError("it is not UTF-8 text. Fix: save it as UTF-8", line) from error
+        raise DataError("it is not UTF-8 text. Fix: save it as UTF-8", _undecodable(path)) from error
+
+
+def _undecodable(path: Path) -> int:
+    """The first line that is no UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
 
 
 def _table(file: TextIO) -> DataSet:
@@ -69,7 +80,7 @@ def _table(file: TextIO) -> DataSet:
     places: list[dict[str, int]] = [{} for _ in range(width)]
     codes = [array("i") for _ in range(width)]
     starts = array("q")
-    text = 0
+    text = distinct = 0
     for line, cells in lines:
         if len(cells) != width:
             raise DataError(_uneven(len(cells), width, delimiter), line)
@@ -79,8 +90,9 @@ def _table(file: TextIO) -> DataSet:
             if code is None:
                 code = known[cell] = len(known)
                 text += len(cell)
+                distinct += 1
             column_codes.append(code)
-        _bounded(len(starts), width, text, line)
+        _bounded(len(starts), width, text, distinct, line)
     header = _is_header(first, places, len(starts))
     if not header:  # the first line is a row like the others
         starts.insert(0, began)
@@ -125,10 +137,12 @@ def _uneven(found: int, width: int, delimiter: str) -> str:
     )
 
 
-def _bounded(rows: int, width: int, text: int, line: int) -> None:
+def _bounded(rows: int, width: int, text: int, distinct: int, line: int) -> None:
     if rows > MAX_ROWS or rows * width > MAX_CELLS:
         limit = min(MAX_ROWS, MAX_CELLS // width)
         raise DataError(f"it has more than {limit:,} rows of {width:,} columns. Fix: give a sample of its rows", line)
+    if distinct > MAX_DISTINCT:
+        raise DataError(f"it has more than {MAX_DISTINCT:,} different values. Fix: give a sample of its rows", line)
     if text > MAX_TEXT:
         raise DataError(
             f"its distinct values have more than {MAX_TEXT:,} characters. Fix: give a sample of its rows", line
@@ -188,16 +202,13 @@ def _npz(content: bytes) -> DataSet:
 
 def _of_array(name: str, values: npt.NDArray[Any]) -> Column:
     found, codes = np.unique(values, return_inverse=True)
-    return column(name, [_written(value) for value in found.tolist()], codes.astype(np.int64).ravel())
-
-
-def _written(value: object) -> str:
-    """As text that reads back as the same; whole numbers without a point."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
+    codes = codes.astype(np.int64).ravel()
+    if found.dtype.kind == "U":
+        return column(name, found.tolist(), codes)
+    if found.dtype.kind in "iu" and len(found) and max(-float(found[0]), float(found[-1])) >= EXACT:
+        return column(name, [written(value) for value in found.tolist()], codes)
+    numbers = found.astype(np.float64)
+    return Column(name, Written(np.where(np.isfinite(numbers), numbers, np.nan)), codes)  # an infinity is a gap
 
 
 def _parquet(path: Path) -> DataSet:
@@ -209,6 +220,10 @@ def _parquet(path: Path) -> DataSet:
         count, width = file.metadata.num_rows, file.metadata.num_columns
         if width > MAX_COLUMNS or count > MAX_ROWS or count * width > MAX_CELLS:
             raise DataError(f"it has {count:,} rows and {width:,} columns, too many. Fix: give a sample of its rows")
+        groups = range(file.metadata.num_row_groups)
+        size = sum(file.metadata.row_group(index).total_byte_size for index in groups)
+        if size > MAX_BYTES:
+            raise DataError(f"it unpacks to {size:,} bytes, at most {MAX_BYTES:,}. Fix: give a sample of its rows")
         table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError("it is not readable as parquet. Fix: write it anew, or give csv") from error
@@ -217,15 +232,20 @@ def _parquet(path: Path) -> DataSet:
 
 def _of_arrow(name: str, values: Any) -> Column:
     """Nested values are told apart by how they are written."""
+    import pyarrow  # noqa: ICN001, PLC0415
+
+    kind = values.type
+    if pyarrow.types.is_floating(kind) or (pyarrow.types.is_integer(kind) and not values.null_count):
+        return _of_array(name, values.to_numpy())
     try:
         encoded = values.combine_chunks().dictionary_encode(null_encoding="encode")
     except NotImplementedError:
         return _of_list(name, values.to_pylist())
     codes: Codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return column(name, [_written(value) for value in encoded.dictionary.to_pylist()], codes)
+    return column(name, [written(value) for value in encoded.dictionary.to_pylist()], codes)
 
 
 def _of_list(name: str, values: list[Any]) -> Column:
     places: dict[str, int] = {}
-    codes = np.array([places.setdefault(_written(value), len(places)) for value in values], dtype=np.int64)
+    codes = np.array([places.setdefault(written(value), len(places)) for value in values], dtype=np.int64)
     return column(name, tuple(places), codes)

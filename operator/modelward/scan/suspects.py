@@ -105,7 +105,7 @@ def compared(data: DataSet, label: str | None, seed: int = 0) -> Compared | None
         return None
     whole = np.column_stack([_encoded(column) for column in used])
     rows = np.flatnonzero(np.isfinite(whole).all(axis=1))
-    kinds = tuple(encoding.Column(one.name, None if one.numbers is not None else one.values or ("",)) for one in used)
+    kinds = tuple(encoding.Column(one.name, None if one.numbers is not None else tuple(one.values)) for one in used)
     most = min(MAX_COMPARED, max(2, _MAX_CELLS // encoding.expanded_width(kinds)))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
@@ -118,7 +118,7 @@ def compared(data: DataSet, label: str | None, seed: int = 0) -> Compared | None
 
 def copies(data: DataSet, points: Compared) -> Finding | None:
     """Rows far nearer to another than rows usually are."""
-    found = poison.nearly_repeated(points.features)
+    found = poison.nearly_repeated(points.features, named=lambda index: data.place(int(points.rows[index])))
     count = int((found.scores > 1).sum())
     if not count:
         return None
@@ -242,7 +242,7 @@ def _encoded(column: Column) -> Array:
 
 def _labels(data: DataSet, label: str) -> np.ndarray[Any, Any]:
     found = data.column(label)
-    return np.array(found.values)[found.codes]
+    return np.array(list(found.values))[found.codes]
 
 
 def numbers_of(data: DataSet) -> Array:

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from modelward.scan import reading
 from modelward.scan.dataset import DataError
@@ -109,3 +111,34 @@ def test_too_much_is_refused_before_it_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MAX_TEXT", 3)
     with pytest.raises(DataError, match="more than 3 characters"):
         read(written(tmp_path, "a\n1\n22\n333\n"))
+
+
+def test_numbers_of_arrays_are_kept_as_numbers_and_large_whole_ones_exactly(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, X=np.array([[9007199254740993, 1], [9007199254740992, 2], [7, 2]]))
+    data = read(path)
+    assert cells(data, "x0") == ["9007199254740993", "9007199254740992", "7"]
+    assert cells(data, "x1") == ["1", "2", "2"]
+    assert data.column("x1").values[0:1][0] == "1"
+    assert data.column("x1").whole
+
+
+@given(st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_holds_it_is_read_or_refused_with_a_fix(tmp_path, content):
+    path = tmp_path / "data.csv"
+    path.write_bytes(content)
+    try:
+        data = read(path)
+    except DataError as error:
+        assert "Fix: " in str(error)  # noqa: PT017
+    else:
+        assert all(len(column.codes) == data.rows > 0 for column in data.columns)
+
+
+def test_the_line_of_a_byte_that_is_no_text_far_down(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 9000 + b"\xff,1\n")
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert error.value.line == 9002
