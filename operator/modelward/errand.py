@@ -29,8 +29,12 @@ USER_ERROR = 2
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where the data is: a file of the mounted volume, by its path there, or an https address."""
+    """Where the data is: a file of the mounted volume, by its path there, or an https address.
 
+    `claim` names the volume: the same path on another is other data, and another request.
+    """
+
+    claim: str = ""
     file: str = ""
     url: str = ""
 

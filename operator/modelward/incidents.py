@@ -33,6 +33,9 @@ TOKEN_SECONDS = 60
 SKEW_SECONDS = 30  # between the clocks of two nodes
 MAX_TOKEN_BYTES = 2048
 MAX_QUARANTINED = 10_000
+MAX_INCIDENTS = 1000
+MAX_RATES = 64
+MAX_DRIFTED = 8192
 
 Text = Annotated[str, Meta(max_length=1024)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -95,10 +98,10 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baseline: Text
     fitted: Text
     since: Text
-    incidents: tuple[Incident, ...]
-    quarantined: tuple[Quarantined, ...]
-    rates: tuple[Rate, ...]
-    drift: tuple[Drifted, ...]
+    incidents: Annotated[tuple[Incident, ...], Meta(max_length=MAX_INCIDENTS)]
+    quarantined: Annotated[tuple[Quarantined, ...], Meta(max_length=MAX_QUARANTINED)]
+    rates: Annotated[tuple[Rate, ...], Meta(max_length=MAX_RATES)]
+    drift: Annotated[tuple[Drifted, ...], Meta(max_length=MAX_DRIFTED)]
     dropped: int
 
 

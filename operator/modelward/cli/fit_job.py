@@ -11,6 +11,7 @@ import base64
 import hashlib
 import http.client
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -32,6 +33,9 @@ _CHUNK = 1 << 20
 _FETCH_SECONDS = 60.0
 _FIT_SECONDS = 720.0
 _AGAIN = 1
+_SPEAKS = "modelward: "
+_OWN_COLUMNS = re.compile(r"; there are .*")
+_ANY_COLUMN = re.compile(r"(?<=\bcolumn ).+?(?=: | is of type |; |$)|(?<=a number in ).+(?=: leave)")
 
 
 class FitJobError(Exception):
@@ -109,9 +113,9 @@ def fit(request: FitRequest, data: Path, scratch: Path) -> bytes:
     out = scratch / "baseline.npz"
     command = [sys.executable, "-m", "modelward.cli.main", "fit", str(data), "--out", str(out)]
     command += ["--false-positive-rate", repr(request.false_positive_rate), "--seed", str(request.seed)]
-    command += ["--lineage", request.lineage, "--fitted", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
+    command += [f"--lineage={request.lineage}", "--fitted", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
     if request.columns:
-        command += ["--columns", ",".join(request.columns)]
+        command += [f"--columns={','.join(request.columns)}"]
     if request.fields:
         policy = scratch / "policy.json"
         policy.write_text(to_json(_policy(request)), encoding="utf-8")
@@ -121,10 +125,22 @@ def fit(request: FitRequest, data: Path, scratch: Path) -> bytes:
     except subprocess.TimeoutExpired:
         raise FitJobError(f"fitting took longer than {_FIT_SECONDS:.0f} s: fit on a sample of the data") from None
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"modelward fit ended with {done.returncode}"]
+        said = _without_data((done.stderr.strip().splitlines() or [""])[-1], request).replace(f"{data}: ", "")
         memory = "; its memory did not suffice" if done.returncode == -9 else ""
-        raise FitJobError(said[-1].removeprefix("modelward: ").replace(f"{data}: ", "") + memory)
+        raise FitJobError((said or f"modelward fit ended with {done.returncode}") + memory)
     return out.read_bytes()
+
+
+def _without_data(line: str, request: FitRequest) -> str:
+    """What `modelward fit` said, without what it read: it becomes a condition, which more people see than the data.
+
+    A file without a header has a row of people where another has its columns' names, so those that nobody asked for
+    are not repeated; and what is no sentence of its own (the end of a traceback) may hold anything.
+    """
+    if not line.startswith(_SPEAKS):
+        return ""
+    told = _OWN_COLUMNS.sub("; name those that the file has in spec.schema.inputs[].columns", line[len(_SPEAKS) :])
+    return told if request.columns else _ANY_COLUMN.sub("(named by the file)", told)
 
 
 def _policy(request: FitRequest) -> dict[str, object]:

@@ -78,7 +78,7 @@ class Incidents:
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
         told, released = await self._release(raw, pods, told)
         await self._spread(pods, told)
-        seen = replace(gathered(told), released=released)
+        seen = replace(await asyncio.to_thread(gathered, told), released=released)
         await self._tell(raw, seen)
         before = self._seen.get((namespace, name))
         self._seen[namespace, name] = seen

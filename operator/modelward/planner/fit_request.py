@@ -62,7 +62,7 @@ def fit_request(md: ModelDeployment, policies: Sequence[dict[str, Any]], referen
     detectors = md.spec.monitoring.detectors if md.spec.monitoring else ()
     return FitRequest(
         model=f"{namespace_of(md)}/{md.metadata.name}",
-        source=Source(url=dataset.url) if dataset.url else Source(file=dataset.path),
+        source=Source(url=dataset.url) if dataset.url else Source(claim=dataset.claim, file=dataset.path),
         sha256=dataset.sha256,
         lineage=lineage(md.metadata.annotations).get("dataset", ""),
         columns=columns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Sequence
@@ -22,7 +23,9 @@ from modelward.planner.secret import ServingCertificate, secret
 from modelward.planner.service import service
 from modelward.planner.service_account import service_account
 from modelward.planner.sidecar import sidecar_container, sidecar_volumes
-from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config
+
+_MAX_CONTENT_BYTES = 1 << 20  # of a ConfigMap or Secret: Kubernetes' own bound
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def plan(
         replicas: how many pods that workload has.
 
     Raises:
-        SidecarConfigError: the sidecar's configuration cannot be made.
+        SidecarConfigError: the sidecar's configuration cannot be made, or is too large for what it lies in.
     """
     config = sidecar_config(
         md, policies, references, port, replicas=replicas, access=settings.access, keys=material.keys
@@ -104,6 +107,7 @@ def plan(
         config_map(md, config, _baseline(md, references, "ConfigMap"), material.sign, weights_of(md, references)),
         service(md, withheld=withheld),
     )
+    _fit_in(*beside[:2])
     if md.spec.model is None:  # what else a workload needs it has already
         return Plan((closed, *beside))
     budget = disruption_budget(md)
@@ -122,6 +126,25 @@ def runtime(md: ModelDeployment, settings: Settings) -> str:
     container = sidecar_container(md.metadata.name, settings.sidecar_image, settings.config_key)
     parts = [container, sidecar_volumes(md.metadata.name)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fit_in(*items: KubeObject) -> None:
+    """Refuse what the API server would, before anything of the plan is made.
+
+    Raises:
+        SidecarConfigError: an object holds more than Kubernetes keeps in one.
+    """
+    for item in items:
+        plain, encoded = ("data", "binaryData") if item["kind"] == "ConfigMap" else ("stringData", "data")
+        size = sum(len(text.encode()) for text in item.get(plain, {}).values())
+        size += sum(len(base64.b64decode(text)) for text in item.get(encoded, {}).values())
+        if size > _MAX_CONTENT_BYTES:
+            raise SidecarConfigError(
+                f"the {item['kind']} {item['metadata']['name']} would hold {size:,} bytes, and Kubernetes keeps"
+                f" {_MAX_CONTENT_BYTES:,}: a sidecar's configuration, baseline and weights lie in one ConfigMap, its"
+                " certificate and a baseline of a Secret in one Secret. Fit on fewer columns, export a smaller model,"
+                " or keep the baseline in a Secret (spec.monitoring.baseline.secretName)"
+            )
 
 
 def _baseline(md: ModelDeployment, references: References, kind: Literal["ConfigMap", "Secret"]) -> bytes | None:

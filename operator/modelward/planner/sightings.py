@@ -6,10 +6,13 @@ lines are kept than a person would read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
+
+import msgspec
 
 from modelward.api.printable import printable
 from modelward.incidents import Drifted, Incident, Quarantined, Rate, Report
@@ -18,8 +21,10 @@ MAX_TOLD = 20
 """Clients and detectors of a model that have an Event of their own: the ones with most anomalies."""
 MAX_LISTED = 32
 MAX_SPREAD = 1000
+_MAX_SPREAD_BYTES = 512 << 10
 _MAX_TEXT = 253
 _MAX_COUNT = 10**12
+_FIRST_YEAR = 1970  # years of fewer digits would not be read again
 _MIN_ROWS = 1000  # fewer tell nothing of a rate
 
 
@@ -104,11 +109,16 @@ def gathered(told: Mapping[str, Report | str]) -> Seen:
 def to_spread(told: Mapping[str, Report | str]) -> dict[str, tuple[Quarantined, ...]]:
     """Return, for each pod that lacks any, the clients that other replicas of the model hold in quarantine."""
     reports = {pod: one for pod, one in told.items() if isinstance(one, Report)}
-    everywhere = {(one.issuer, one.client): one for report in reports.values() for one in report.quarantined}
+    everywhere = {
+        (one.issuer, one.client): one
+        for report in reports.values()
+        for one in report.quarantined
+        if _time(one.since) and _time(one.until)  # one that is none would have the others refused with it
+    }
     lacking = {}
     for pod, report in reports.items():
         has = {(one.issuer, one.client) for one in report.quarantined}
-        lacks = tuple(one for who, one in everywhere.items() if who not in has)[:MAX_SPREAD]
+        lacks = _fitting(one for who, one in everywhere.items() if who not in has)
         if lacks:
             lacking[pod] = lacks
     return lacking
@@ -165,7 +175,7 @@ def shown(text: str) -> str:
 
 
 def _sightings(incidents: Iterable[Incident]) -> tuple[Sighting, ...]:
-    found: dict[tuple[str, str, str], Sighting] = {}
+    found: dict[tuple[str, str, str], list[Sighting]] = {}
     for one in incidents:
         first, last = _time(one.first), _time(one.last)
         if not first or not last:
@@ -181,20 +191,30 @@ def _sightings(incidents: Iterable[Incident]) -> tuple[Sighting, ...]:
             last,
             shown(one.reference),
         )
-        there = found.get(new.key)
-        found[new.key] = _joined(there, new) if there else new
-    return tuple(sorted(found.values(), key=lambda one: (-one.count, one.key)))
+        found.setdefault(new.key, []).append(new)
+    return tuple(sorted(map(_joined, found.values()), key=lambda one: (-one.count, one.key)))
 
 
-def _joined(one: Sighting, other: Sighting) -> Sighting:
-    latest = max(one, other, key=lambda each: each.last)
+def _joined(parts: Sequence[Sighting]) -> Sighting:
+    """One sighting of all with the same key: at once, for two by two would take the square of what a pod may tell."""
     return replace(
-        latest,
-        actions=tuple(sorted({*one.actions, *other.actions})),
-        networks=tuple(sorted({*one.networks, *other.networks})),
-        count=min(one.count + other.count, _MAX_COUNT),
-        first=min(one.first, other.first),
+        max(parts, key=lambda each: each.last),
+        actions=tuple(sorted({action for each in parts for action in each.actions})),
+        networks=tuple(sorted({network for each in parts for network in each.networks})),
+        count=min(sum(each.count for each in parts), _MAX_COUNT),
+        first=min(each.first for each in parts),
     )
+
+
+def _fitting(lacks: Iterable[Quarantined]) -> tuple[Quarantined, ...]:
+    """Those that go into one request; the rest have their turn at the next look."""
+    chosen, size = [], 0
+    for one in islice(lacks, MAX_SPREAD):
+        size += len(msgspec.json.encode(one))
+        if size > _MAX_SPREAD_BYTES:
+            break
+        chosen.append(one)
+    return tuple(chosen)
 
 
 def _held(quarantined: Iterable[Quarantined]) -> tuple[Quarantined, ...]:
@@ -249,10 +269,10 @@ def _without(report: Report, client: str) -> Report:
 def _time(text: str) -> str:
     """Return a time in one way of writing, so that times compare as texts; nothing where it is none."""
     try:
-        moment = _moment(text)
-    except ValueError:
+        moment = _moment(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last day of the calendar, in another zone
         return ""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment.year >= _FIRST_YEAR else ""
 
 
 def _moment(text: str) -> datetime:

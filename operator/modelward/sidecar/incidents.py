@@ -6,9 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from modelward.incidents import Incident
+from modelward.incidents import MAX_INCIDENTS, Incident
 
-MAX_ROWS = 1000
 _KEPT_SECONDS = 86_400.0
 _REFERENCE = 64
 
@@ -39,7 +38,7 @@ class Incidents:
     `dropped` counts the anomalies of rows that were dropped because the table was full.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, max_rows: int = MAX_INCIDENTS) -> None:
         self._clock = clock
         self._max_rows = max_rows
         self._rows: OrderedDict[Key, _Row] = OrderedDict()

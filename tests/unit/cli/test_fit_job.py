@@ -112,3 +112,25 @@ def test_an_errand_for_another_model_is_not_done(tmp_path: Path) -> None:
     errand.write_bytes(msgspec.json.encode(Errand(asked())))
     with pytest.raises(FitJobError, match="for another model"):
         fit_job.run(Namespace(errand=errand, model="clinic/other"))
+
+
+PERSON = "Jane Doe,HIV positive,Mill Lane 3"
+
+
+@pytest.mark.parametrize(("columns", "row"), [(("a", "c"), "{0},name{0},x"), ((), "{0},name{0},x"), ((), "{0},,{0}")])
+def test_what_the_data_holds_is_in_no_message(tmp_path: Path, columns: tuple[str, ...], row: str) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("\n".join([PERSON, *map(row.format, range(100))]))  # no header: the first person is taken for one
+    with pytest.raises(FitJobError) as no:
+        fit_job.fit(asked(columns=columns), data, tmp_path)
+    assert not [text for text in PERSON.split(",") if text in str(no.value)]
+    assert ("spec.schema.inputs[].columns" in str(no.value)) == bool(columns)
+
+
+def test_the_end_of_a_traceback_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho \"KeyError: 'Jane Doe'\" >&2\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(fit_job.sys, "executable", str(program))
+    with pytest.raises(FitJobError, match=r"^modelward fit ended with 1$"):
+        fit_job.fit(asked(), tmp_path / "data.csv", tmp_path)

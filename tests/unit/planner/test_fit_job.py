@@ -165,7 +165,8 @@ def test_another_data_set_policy_or_column_is_another_job_and_nothing_else_is() 
     rounded = policy({"name": "age", "treatment": "Round", "digits": 1})
     three = [{"name": "features", "datatype": "FP64", "shape": [-1, 2], "columns": ["age", "size"]}]
     others = [name(model(ADDRESS + f"@sha256:{SHA}")), name(one, rounded), name(model(inputs=three))]
-    assert len({name(one), *others}) == 4
+    others.append(name(model(ADDRESS.replace("reference", "another"))))  # the same path on another volume
+    assert len({name(one), *others}) == 5
     assert all(len(found) <= 63 for found in others)
 
 

@@ -28,6 +28,7 @@ from modelward.planner.plan import Material, Plan, Settings, plan
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.service import WITHHELD_LABEL
+from modelward.planner.sidecar_config import SidecarConfigError
 from tests.unit.planner.test_sidecar_config import parsed, supported
 
 CASES = sorted((Path(__file__).parents[2] / "data" / "plan").iterdir())
@@ -191,3 +192,19 @@ def test_a_baseline_is_copied_into_an_object_of_the_kind_it_comes_from(kind: str
     )
     named = json.loads(config["data"]["config.json"])["screening"]["baseline"]
     assert named.get("secret", False) == (kind == "Secret")
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+def test_what_kubernetes_would_not_keep_is_refused_before_anything_is_made(kind: str) -> None:
+    """A baseline that has its object to itself where it comes from shares one with the rest here."""
+    manifest = supported()
+    field, key = ("configMapName", "binaryData") if kind == "ConfigMap" else ("secretName", "data")
+    manifest["spec"]["monitoring"]["baseline"] = {field: "wdbc-baseline"}
+    content = base64.b64encode(bytes((1 << 20) - 10)).decode()
+    objects = [
+        {"kind": "ConfigMap", "metadata": {"name": "clinic-jwks", "namespace": "clinic"}, "data": {"jwks.json": "{}"}},
+        {"kind": kind, "metadata": {"name": "wdbc-baseline", "namespace": "clinic"}, key: {"baseline.npz": content}},
+    ]
+    references = replace(References.among(objects, "clinic"), client_authorities="authorities")
+    with pytest.raises(SidecarConfigError, match=rf"the {kind} .* Kubernetes keeps 1,048,576"):
+        plan(parsed(manifest), [], references, MATERIAL, SETTINGS)

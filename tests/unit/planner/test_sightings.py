@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward.api.modeldeployment import ModelDeployment, MonitoringStatus
 from modelward.detect.origin import Known, known_of
-from modelward.incidents import Drifted, Incident, Quarantined, Rate, Report
+from modelward.incidents import MAX_INCIDENTS, Drifted, Incident, Quarantined, Rate, Report
 from modelward.planner.monitored import Watch, max_age_days, monitored
 from modelward.planner.sightings import (
     MAX_LISTED,
@@ -225,3 +227,48 @@ def test_an_hour_later_the_condition_is_quiet_again() -> None:
     seen = gathered({"a": report(incident(last=at(30)))})
     assert monitored(md(), Watch(seen), NOW)[1] == "AnomaliesSeen"
     assert monitored(md(), Watch(seen), NOW + timedelta(hours=1))[1] == "DetectorsWatching"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "0999-01-01T00:00:00Z",
+        "2026-03-01T11:00:00",
+        "soon",
+    ],
+)
+def test_a_time_that_is_none_of_ours_costs_its_own_line_alone(moment: str) -> None:
+    lying = report(incident(last=moment), incident(first=moment), quarantined=(held(until=moment), held(since=moment)))
+    told = {"a": lying, "b": report(incident("user:lee"), quarantined=(held("user:mallory"),)), "c": report()}
+    seen = gathered(told)
+    assert [one.client for one in seen.sightings] == ["user:lee"]
+    assert seen.recent(NOW, 3600) == seen.sightings
+    assert [one.client for one in seen.quarantined] == ["user:mallory"]
+    assert [one.client for one in to_spread(told)["c"]] == [
+        "user:mallory"
+    ]  # one bad time has a sidecar refuse them all
+
+
+def test_reports_of_many_networks_are_gathered_in_no_time() -> None:
+    many = report(*(incident(network=str(number)) for number in range(MAX_INCIDENTS)))
+    began = time.process_time()
+    seen = gathered({str(pod): many for pod in range(10)})
+    assert time.process_time() - began < 5  # two by two it took 25
+    assert (seen.anomalies, len(seen.sightings[0].networks)) == (30 * MAX_INCIDENTS, MAX_INCIDENTS)
+
+
+def test_a_report_of_more_lines_than_a_sidecar_keeps_is_none() -> None:
+    most = report(*[incident()] * MAX_INCIDENTS)
+    assert msgspec.json.decode(msgspec.json.encode(most), type=Report) == most
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode(report(*[incident()] * (MAX_INCIDENTS + 1))), type=Report)
+
+
+def test_clients_of_long_names_are_spread_in_requests_that_a_sidecar_takes() -> None:
+    longest = tuple(held(f"{number:04}" + "\x00" * 1020, issuer="\x00" * 1024) for number in range(300))
+    spread = to_spread({"a": report(quarantined=longest), "b": report()})["b"]
+    assert 10 < len(spread) < 300
+    assert len(msgspec.json.encode(spread)) < 1 << 20
