@@ -1,10 +1,11 @@
 """What a request costs in Python alone: the real connection, chain, upstream and access log, and no sockets.
 
-    python -m tests.bench.hot_path [--requests 20000] [--rounds 7] [--profile]
+    python -m tests.bench.hot_path [--requests 20000] [--rounds 7] [--traced] [--profile]
 
 CPU time of the event loop's thread and of the whole process, the least and the median of several rounds; the difference
 is what the access log's thread takes. Also what requests leave to the cycle collector, which is to be nothing.
-`--profile`: where the time goes, by function. Everything is on that `make bench-sidecar` has on.
+`--traced`: each request has a `traceparent` of its own. `--profile`: where the time goes, by function. Everything is on
+that `make bench-sidecar` has on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import cProfile
 import gc
+import itertools
 import os
 import pstats
 import statistics
@@ -56,8 +58,13 @@ class _Transport:
 class Bench:
     """A sidecar's parts, put together as `Sidecar` does."""
 
-    def __init__(self, folder: Path, descriptor: int) -> None:
+    def __init__(self, folder: Path, descriptor: int, *, traced: bool) -> None:
         arguments, self.request, _ = prepare(folder, MODEL)
+        self.traced = traced
+        self.traces = itertools.count(1)
+        if traced:
+            trace = b"traceparent: 00-%032x-00f067aa0ba902b7-01\r\n"
+            self.request = self.request.replace(b"content-type:", trace + b"content-type:", 1)
         config_dir, tls_dir, key = (each.partition("=")[2] for each in arguments[:3])
         public = __import__("base64").b64decode(key)
         loaded = setup.SignedFiles(Path(config_dir), Path(tls_dir), public, "bench", "m").load(0)
@@ -77,7 +84,7 @@ class Bench:
     def run(self, requests: int) -> None:
         ask, answer = self.client.data_received, self.model.data_received
         for index in range(requests):
-            ask(self.request)
+            ask(self.request if not self.traced else self.request % next(self.traces))
             answer(_ANSWER)
             if index % _FLUSH_EACH == 0:
                 self.log.flush()
@@ -90,10 +97,10 @@ class Bench:
             self.log.flush()
 
 
-async def measure(requests: int, rounds: int, *, profile: bool) -> None:
+async def measure(requests: int, rounds: int, *, traced: bool, profile: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         descriptor = os.open("/dev/null", os.O_WRONLY)
-        bench = Bench(Path(name), descriptor)
+        bench = Bench(Path(name), descriptor, traced=traced)
         bench.run(2000)
         gc.collect()
         gc.freeze()
@@ -126,9 +133,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--traced", action="store_true")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
-    uvloop.run(measure(args.requests, args.rounds, profile=args.profile))
+    uvloop.run(measure(args.requests, args.rounds, traced=args.traced, profile=args.profile))
 
 
 if __name__ == "__main__":

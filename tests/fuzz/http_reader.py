@@ -67,7 +67,8 @@ def one(content: bytes) -> None:
     """
     heads: Heads = Heads()
     whole, slug = _read([content], heads=heads)
-    assert _read([content], heads=heads) == (whole, slug), "it reads otherwise when its head is known"
+    for _ in range(2):  # known from the second time on
+        assert _read([content], heads=heads) == (whole, slug), "it reads otherwise when its head is known"
     chance = random.Random(content)
     cuts = sorted(chance.randrange(len(content) + 1) for _ in range(chance.randrange(1, 6)))
     pieces = [content[start:end] for start, end in zip([0, *cuts], [*cuts, len(content)], strict=True)]

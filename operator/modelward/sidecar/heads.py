@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 _MAX_HEADS = 256
 _MAX_BYTES = 4096
+_MAX_ONCE = 4096
 _SECONDS = 10.0
 _END = b"\r\n\r\n"
 
@@ -26,10 +27,15 @@ class Known(NamedTuple, Generic[T]):
 
 
 class Heads(Generic[T]):
-    """Remembers the heads of messages whose length is told (Content-Length). Nothing is pushed out to make room."""
+    """Remembers the heads of messages whose length is told (Content-Length), once they come a second time.
+
+    Who traces sends a new `traceparent` with each request: heads that never come again take no room from those that do.
+    Nothing is pushed out to make any.
+    """
 
     def __init__(self) -> None:
         self._known: dict[bytes, Known[T]] = {}
+        self._once: set[int] = set()  # hashes of heads that came once
         self._forget_at = 0.0
 
     def find(self, data: bytes) -> Known[T] | None:
@@ -40,12 +46,21 @@ class Heads(Generic[T]):
     def remember(self, data: bytes, body: int, says: T) -> None:
         """`data`, one whole message with `body` bytes after the head, has a head that says this."""
         end = len(data) - body
-        if end <= _MAX_BYTES and data.find(_END) + 4 == end and len(self._known) < _MAX_HEADS:
-            self._known[data[:end]] = Known(says, end, len(data))
+        if end > _MAX_BYTES or data.find(_END) + 4 != end or len(self._known) >= _MAX_HEADS:
+            return
+        head = data[:end]
+        came = hash(head)
+        if came in self._once:
+            self._known[head] = Known(says, end, len(data))
+            return
+        if len(self._once) >= _MAX_ONCE:
+            self._once.clear()
+        self._once.add(came)
 
     def forget(self) -> None:
         """Know nothing any more."""
         self._known.clear()
+        self._once.clear()
 
     def sweep(self, now: float) -> None:
         """Forget what has been known for a while; to be called about once a second with a monotonic clock."""

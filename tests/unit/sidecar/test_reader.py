@@ -92,7 +92,7 @@ ORDINARY = HEAD + b"Content-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\n"
 def known(*messages: bytes) -> Heads:
     """Heads as they are once these messages were read."""
     heads: Heads = Heads()
-    for message in messages:
+    for message in messages * 2:  # once is not enough
         read(message, heads=heads)
     return heads
 
@@ -128,6 +128,17 @@ def test_heads_that_are_out_of_the_ordinary_are_not_remembered(message):
     assert known(message).find(message) is None
 
 
+def test_heads_that_come_once_take_no_room():
+    once = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % index for index in range(5000)]
+    heads: Heads = Heads()
+    for message in once:
+        read(message, heads=heads)
+    assert not any(heads.find(message) for message in once)
+    assert len(heads._once) <= 4096
+    read(once[-1], heads=heads)
+    assert heads.find(once[-1])
+
+
 def test_heads_are_few_and_forgotten():
     many = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % index for index in range(300)]
     heads = known(*many)
@@ -135,6 +146,7 @@ def test_heads_are_few_and_forgotten():
     assert heads.find(many[-1]) is None
     heads.sweep(1.0)
     assert heads.find(many[0]) is None
+    read(many[0], heads=heads)
     read(many[0], heads=heads)
     heads.sweep(10.9)
     assert heads.find(many[0])
@@ -148,7 +160,8 @@ def test_a_head_that_is_refused_is_not_remembered():
             exchange.refusal = Refusal("unauthenticated", "")
 
     heads: Heads = Heads()
-    RequestReader(Limits(), Strict(), heads).feed(ORDINARY + b"hello", 1.0)
+    for _ in range(3):
+        RequestReader(Limits(), Strict(), heads).feed(ORDINARY + b"hello", 1.0)
     assert heads.find(ORDINARY + b"hello") is None
 
 
