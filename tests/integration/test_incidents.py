@@ -290,6 +290,22 @@ async def test_what_does_not_tell_is_told_of(replicas: Replicas) -> None:
     assert told(await replicas.look("mute"))[:2] == ("Unknown", "SidecarsSilent")
 
 
+async def test_a_release_that_one_replica_cannot_do_lets_a_client_go_once(replicas: Replicas) -> None:
+    holds = {"anomalies": 3, "seconds": 60, "durationSeconds": 3600}
+    apply(replicas.server, policy("holds", quarantine=holds), watched("lame"))
+    await replicas.start("lame", count=1)
+    replicas.pod("lame", "lame-1", ADDRESSES[1])  # whose sidecar is dead
+    assert [replicas.ask("lame", "thief", STRANGE) for _ in range(3)] == [403] * 3
+    replicas.annotate("lame", release="user:thief", release_at="2026-01-01T00:00:00Z")
+    status = await replicas.look("lame")
+    assert "released" not in status["monitoring"]  # not by all
+    assert replicas.ask("lame", "thief", ORDINARY) == 502
+    assert [replicas.ask("lame", "thief", STRANGE) for _ in range(3)] == [403] * 3
+    await replicas.look("lame")
+    assert replicas.ask("lame", "thief", ORDINARY) == 403  # held anew, for as long as the policy says
+    assert replicas.controller.events("ClientReleased") == []
+
+
 async def test_a_sidecar_by_another_authority_is_not_believed(replicas: Replicas, tmp_path: Path) -> None:
     apply(replicas.server, watched("posed"))
     await replicas.reconcile("posed")

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from modelward import incidents
+from modelward.api.modeldeployment import DetectorType
 from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.certificates import Pair, due, issue_client
 from modelward.controller.cluster import Cluster
@@ -34,6 +35,8 @@ _MAX_REPORT = 4 << 20
 _AT_ONCE = 8  # pods of one model
 CLIENT_NAME = "controller.modelward.internal"
 """In the certificate that the controller shows to sidecars with mutual TLS; no access rule names it."""
+
+_DETECTORS = get_args(DetectorType)
 
 Place = tuple[str, str]
 
@@ -56,6 +59,7 @@ class Incidents:
         self._shown: Pair | None = None
         self._asker = Asker(lambda: installed().signing_key.sign, port, client=self._client)
         self._seen: dict[Place, Seen] = {}
+        self._let_go: dict[Place, tuple[tuple[str, str], set[str]]] = {}  # a release under way: which pods did it
 
     def of(self, namespace: str, name: str) -> Seen | None:
         """Return what was seen of a model last; None: it has not been looked at."""
@@ -73,6 +77,7 @@ class Incidents:
         raw = await self._cluster.get("ModelDeployment", namespace, name)
         monitoring = ((raw or {}).get("spec") or {}).get("monitoring") or {}
         if raw is None or "deletionTimestamp" in raw["metadata"] or not monitoring.get("detectors"):
+            self._let_go.pop((namespace, name), None)
             return self._seen.pop((namespace, name), None) is not None, None
         pods = await self._pods(raw)
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
@@ -92,7 +97,8 @@ class Incidents:
         for (namespace, name), seen in self._seen.items():
             place = f'namespace="{namespace}",model="{name}"'
             for one in seen.sightings:
-                label = f'{{{place},detector="{_label(one.detector)}"}}'
+                # What a sidecar makes up must not become as many series.
+                label = f'{{{place},detector="{one.detector if one.detector in _DETECTORS else "other"}"}}'
                 anomalies[label] = anomalies.get(label, 0) + one.count
             held[f"{{{place}}}"] = len(seen.quarantined)
             silent[f"{{{place}}}"] = len(seen.silent)
@@ -167,12 +173,26 @@ class Incidents:
         before = ((raw.get("status") or {}).get("monitoring") or {}).get("released") or {}
         if (before.get("client"), before.get("at")) == done:
             return told, done
-        body = msgspec.json.encode(Release(client))
-        answers = await self._ask_all(pods.values(), "POST", incidents.RELEASE, [body] * len(pods))
-        if not pods or any(answers):
+        place = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        if not await self._let_go_by(pods, Release(client), place, done):
             return told, (before["client"], before["at"]) if before else None  # tried again at the next look
+        self._let_go.pop(place, None)
         await self._recorder.record(raw, "Normal", "ClientReleased", f"{done[0]} was let out of quarantine", topic=at)
         return without(told, client), done
+
+    async def _let_go_by(
+        self, pods: Mapping[str, Asked], release: Release, place: Place, asked: tuple[str, str]
+    ) -> bool:
+        """Whether all pods have let a client go. Each does it once: while one is silent, others may hold it anew."""
+        under_way, did = self._let_go.get(place, (asked, set()))
+        if under_way != asked:
+            did = set()
+        self._let_go[place] = asked, did
+        lacking = [pod for pod in pods if pod not in did]
+        body = msgspec.json.encode(release)
+        answers = await self._ask_all([pods[pod] for pod in lacking], "POST", incidents.RELEASE, [body] * len(lacking))
+        did.update(pod for pod, failure in zip(lacking, answers, strict=True) if not failure)
+        return bool(pods) and did >= set(pods)
 
     async def _spread(self, pods: Mapping[str, Asked], told: Mapping[str, Report | str]) -> None:
         """Have every replica hold whom one of them holds; what fails is tried again at the next look."""
@@ -209,7 +229,3 @@ def _ready(pod: KubeObject) -> bool:
     status = pod.get("status", {})
     ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
     return bool(ready and status.get("podIP"))
-
-
-def _label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
