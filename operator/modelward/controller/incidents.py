@@ -33,6 +33,7 @@ SECONDS = 15.0
 MAX_PODS = 50
 _MAX_REPORT = 4 << 20
 _AT_ONCE = 8  # pods of one model
+_ROUND_SECONDS = 12.0  # for all of them: whose pods are slow must not keep other models waiting
 CLIENT_NAME = "controller.modelward.internal"
 """In the certificate that the controller shows to sidecars with mutual TLS; no access rule names it."""
 
@@ -136,12 +137,16 @@ class Incidents:
     async def _ask_all(
         self, whom: Any, method: str, path: str, bodies: Sequence[bytes] | None = None
     ) -> list[Report | str]:
-        """Ask pods side by side, some at a time; a text says why one gave no answer."""
+        """Ask pods side by side, some at a time, within a bound for all; a text says why one gave no answer."""
         slots = asyncio.Semaphore(_AT_ONCE)
+        end = asyncio.get_running_loop().time() + _ROUND_SECONDS
 
         async def one(each: Asked, body: bytes) -> Report | str:
-            async with slots:
-                return await self._ask(each, method, path, body)
+            try:
+                async with asyncio.timeout_at(end), slots:
+                    return await self._ask(each, method, path, body)
+            except TimeoutError:
+                return f"not asked, or no answer: {_ROUND_SECONDS:.0f} s are for all pods of a model"
 
         asked = list(whom)
         return list(await asyncio.gather(*map(one, asked, bodies or [b""] * len(asked))))

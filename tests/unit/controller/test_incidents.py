@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any, cast
 
+import pytest
+
+from modelward.controller import incidents
+from modelward.controller.asking import Asked, Asker
 from modelward.controller.incidents import Incidents
 from modelward.planner.sightings import Seen, Sighting
 
@@ -17,3 +23,21 @@ def test_detectors_that_a_sidecar_makes_up_are_one_series() -> None:
         '{namespace="clinic",model="wdbc",detector="Ensemble"}': 2,
         '{namespace="clinic",model="wdbc",detector="other"}': 2000,
     }
+
+
+async def test_pods_that_keep_still_keep_no_other_model_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incidents, "_ROUND_SECONDS", 0.5)
+
+    async def still(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the other gives up
+        writer.close()
+
+    async with await asyncio.start_server(still, "127.0.0.1", 0) as server:
+        made = Incidents(cast("Any", None), cast("Any", None), cast("Any", None))
+        made._asker = Asker(lambda: lambda _: bytes(64), server.sockets[0].getsockname()[1], seconds=5.0)
+        began = time.monotonic()
+        pods = [Asked("127.0.0.1", "clinic/wdbc", "wdbc.clinic.svc", b"")] * incidents.MAX_PODS
+        told = await made._ask_all(pods, "GET", "/.modelward/incidents")
+    assert time.monotonic() - began < 4
+    assert len(told) == incidents.MAX_PODS
+    assert all("no answer" in cast("str", one) for one in told)
