@@ -1,12 +1,15 @@
 """Any bytes as a baseline file: a baseline that scores whatever it is given, or a BaselineError.
 
 A mutation changes bytes of the archive, or, as the checksums of the archive would stop that at the door, one of the
-arrays in it: its values, its type, its shape, its name, or the header's JSON.
+arrays in it: its values, its type, its shape, its name, or the header's JSON. An encoder is changed under its own
+digest, which would else stop it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import random
 import warnings
 import zipfile
@@ -47,6 +50,8 @@ def one(content: bytes) -> None:
             assert together.shape == (1, len(rows))
             assert len(scorer.one(rows[0])) == 1
             assert not (together < 0).any(), "a score below nothing passes always"
+            if read.encoding.encoder is not None:
+                assert 1 <= len(scorer.explain(rows[2])) <= 3
 
 
 def mutate(content: bytes, chance: random.Random) -> bytes:
@@ -59,7 +64,9 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
         place = chance.randrange(len(content) + 1)
         middle = bytes(chance.randrange(256) for _ in range(chance.randrange(4)))
         return content[:place] + middle + content[place + chance.randrange(8) :]
-    for _ in range(chance.choice((1, 1, 2, 4))):
+    if "encoding.encoder" in arrays and chance.random() < 0.5:
+        arrays |= _other_encoder(arrays, chance)
+    for _ in range(chance.choice((0, 1, 2, 4) if "encoding.encoder" in arrays else (1, 1, 2, 4))):
         name = chance.choice(sorted(arrays))
         arrays[name] = _changed(name, arrays[name], chance)
         if chance.random() < 0.1:
@@ -74,6 +81,19 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
 def _arrays(content: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return dict(archive)
+
+
+def _other_encoder(arrays: dict[str, np.ndarray], chance: random.Random) -> dict[str, np.ndarray]:
+    content = mutate(arrays["encoding.encoder"].tobytes(), chance)
+    try:
+        header = json.loads(arrays["header"].tobytes())
+        header["origin"]["encoderSha256"] = hashlib.sha256(content).hexdigest()
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {
+        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "encoding.encoder": np.frombuffer(content, dtype=np.uint8),
+    }
 
 
 def _changed(name: str, array: np.ndarray, chance: random.Random) -> np.ndarray:

@@ -18,6 +18,7 @@ from modelward.privacy.spec import Treatment
 
 if TYPE_CHECKING:
     from modelward.detect.baseline import Baseline
+    from modelward.detect.encoder import Encoder
     from modelward.detect.feedback import Feedback
 
 
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where to write it.")
 @click.option("--columns", help="Columns to use, separated by commas: those that the model takes, in its order.")
+@click.option(
+    "--encoder",
+    "encoder_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A small network (npz of weights0, bias0, ... and a header) whose embeddings of the rows are compared in their"
+    " place; the baseline holds it.",
+)
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
@@ -56,6 +64,7 @@ def command(
     data: Path,
     out: Path,
     columns: str | None,
+    encoder_file: Path | None,
     policy: Path | None,
     rate: float | None,
     lineage: str,
@@ -65,10 +74,11 @@ def command(
     output: str,
 ) -> None:
     """Fit and write a baseline: exit 2 when the data cannot be read or tell too little."""
-    from modelward.detect import baseline, fitting, table  # noqa: PLC0415 - numpy is slow to import
+    from modelward.detect import baseline, encoder, fitting, table  # noqa: PLC0415 - numpy is slow to import
 
     wanted = [name.strip() for name in columns.split(",")] if columns else []
     fields = _fields(policy) if policy else {}
+    given = _read_encoder(encoder_file) if encoder_file else None
     reported = _read_feedback(feedback) if feedback else None
     try:
         content = data.read_bytes()
@@ -89,6 +99,7 @@ def command(
                 seed=seed,
                 data=content,
                 origin=told,
+                encoder=given,
                 tell=bar.tell,
             )
         before = found
@@ -97,6 +108,9 @@ def command(
         out.write_bytes(found.to_bytes())
     except OSError as error:
         click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
+        sys.exit(2)
+    except encoder.EncoderError as error:
+        click.echo(f"modelward: {encoder_file}: {error}", err=True)
         sys.exit(2)
     except (table.TableError, baseline.BaselineError, PolicyError) as error:
         click.echo(f"modelward: {data}: {error}", err=True)
@@ -114,6 +128,7 @@ def command(
         "thresholdsBeforeFeedback": {name: before.threshold(name) for name in before.types},
         "gaveUp": list(found.origin.gave_up),
         "dataSha256": found.origin.data_sha256,
+        "encoderSha256": found.origin.encoder_sha256,
     }
     click.echo(to_json(summary) if output == "json" else _in_words(out, found, before), nl=False)
 
@@ -130,7 +145,21 @@ def _in_words(out: Path, found: Baseline, before: Baseline) -> str:
             f"threshold of {name}: {before.threshold(name):.4g}, with feedback {found.threshold(name):.4g}"
             for name in found.types
         ]
+    if found.encoding.encoder is not None:
+        lines.append(f"embedded in {found.encoding.encoder.outputs} parts by sha256:{origin.encoder_sha256}")
     return "\n".join([*lines, f"fitted on sha256:{origin.data_sha256}", ""])
+
+
+def _read_encoder(path: Path) -> Encoder:
+    from modelward.detect.encoder import EncoderError, from_bytes  # noqa: PLC0415
+
+    try:
+        return from_bytes(path.read_bytes())
+    except OSError as error:
+        click.echo(f"modelward: {path}: {error.strerror}", err=True)
+    except EncoderError as error:
+        click.echo(f"modelward: {path}: {error}", err=True)
+    sys.exit(2)
 
 
 def _read_feedback(path: Path) -> Feedback:

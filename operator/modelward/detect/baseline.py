@@ -39,13 +39,14 @@ Text = Annotated[str, Meta(max_length=4096)]
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
     """Where a baseline comes from.
 
-    `data_sha256`: the digest of the data file. `lineage`: what is said of where that came from. `treatments`: of the
-    columns that were treated before the fit, how. `fitted`: when, if it was to be told (RFC 3339). `rows` were given,
-    `rows_dropped` of them had a missing value. `gave_up`: in words, what the data did not allow. `benign`: flagged
-    requests that were counted as ordinary afterwards.
+    `data_sha256`: the digest of the data file; `encoder_sha256`: of the encoder's, if there is one. `lineage`: what
+    is said of where the data came from. `treatments`: of the columns that were treated before the fit, how. `fitted`:
+    when, if it was to be told (RFC 3339). `rows` were given, `rows_dropped` of them had a missing value. `gave_up`: in
+    words, what the data did not allow. `benign`: flagged requests that were counted as ordinary afterwards.
     """
 
     data_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] = hashlib.sha256().hexdigest()
+    encoder_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
     lineage: Text = ""
     treatments: dict[Text, Text] = {}
     fitted: Text = ""
@@ -137,13 +138,13 @@ class Baseline:
         The score of a row (d,), 1.0 the threshold, is the length of `row @ matrix - offset`.
 
         Raises:
-            BaselineError: the baseline has no such detector, cannot tell that rate, or its columns are not all numbers
-                or are reduced.
+            BaselineError: the baseline has no such detector, cannot tell that rate, or its columns are not all numbers,
+                are reduced or are embedded.
         """
         threshold = self.threshold("Mahalanobis", rate)
         detector = self.distance
         if detector is None or not self.encoding.linear:
-            raise BaselineError("its columns are not all numbers, or are reduced: they are no matter of one matrix")
+            raise BaselineError("its columns are not all numbers, or are reduced or embedded: no matter of one matrix")
         matrix = np.linalg.cholesky(detector.precision) / detector.scale[:, np.newaxis] / threshold
         offset = detector.centre @ matrix
         scaled = matrix / self.encoding.scale[:, np.newaxis]
@@ -215,7 +216,7 @@ def _assembled(header: _Header, arrays: dict[str, npt.NDArray[Any]], asked: set[
     made = asked | {"Mahalanobis"} | (set(parts) if ENSEMBLE in asked else set())
     part = "encoding"
     try:
-        encoded = encoding.read(prefixed(arrays, part), header.columns)
+        encoded = encoding.read(prefixed(arrays, part), header.columns, header.origin.encoder_sha256)
         part = "summary"
         summarised = summary.read(prefixed(arrays, part), header.columns)
         detectors = {}

@@ -14,6 +14,7 @@ from modelward.detect import encoding, ensemble
 from modelward.detect.baseline import MAX_COLUMNS, Baseline, BaselineError, Origin
 from modelward.detect.calibration import calibrate, rows_needed
 from modelward.detect.detectors import ENSEMBLE, KINDS
+from modelward.detect.encoder import Encoder, EncoderError
 from modelward.detect.encoding import Array, Column
 from modelward.detect.summary import summarise
 
@@ -37,36 +38,41 @@ def fit(
     seed: int = 0,
     data: bytes = b"",
     origin: Origin | None = None,
+    encoder: Encoder | None = None,
     tell: Tell = lambda _what, _share: None,
 ) -> Baseline:
     """Fit a baseline on encoded `rows` (n, d); rows with a missing or infinite value are left out.
 
     `named`: whether the names are the data's own (None: when any are given). `data` are the bytes of the file that the
-    rows came from, for its digest; `origin` has what else is to be told of it. `false_positive_rate` None: 1 %, or the
-    lowest that the rows can tell. `tell` is called with what is being done and the share of the whole that is done.
+    rows came from, for its digest; `origin` has what else is to be told of it. `encoder`: its embeddings of rows are
+    compared in their place. `false_positive_rate` None: 1 %, or the lowest that the rows can tell. `tell` is called
+    with what is being done and the share of the whole that is done.
     The same arguments give the same baseline.
 
     Raises:
         BaselineError: too few rows, a column without values, scores that do not vary.
+        EncoderError: the encoder takes other rows, or tells none of these from another.
     """
     known = _columns(columns, rows)
     usable = _usable_rows(rows, known)
+    if encoder is not None:
+        _check_encoder(encoder, known, usable)
     rate = false_positive_rate or max(USUAL_RATE, 1 / (len(usable) + 1))
-    gave_up = _given_up(len(usable), known, rate)
+    gave_up = _given_up(len(usable), known, encoder, rate)
     rng = np.random.default_rng(seed)
     if len(usable) > MAX_FIT_ROWS:
         gave_up.append(f"{len(usable)} rows: {MAX_FIT_ROWS} of them, by chance, were fitted on")
         usable = usable[np.sort(rng.choice(len(usable), MAX_FIT_ROWS, replace=False))]
-    views, held_back = _held_back(usable, known, detectors, seed, tell)
+    views, held_back = _held_back(usable, known, encoder, detectors, seed, tell)
     together = ensemble.fit(views)
     held_back[ENSEMBLE] = together.scores(views)
     for name, scores in held_back.items():
         _refuse_constant(name, scores)
     tell("all rows", FOLDS / (FOLDS + 1))
-    encoded = encoding.fit(known, usable)
+    encoded = encoding.fit(known, usable, encoder)
     if encoded.components is not None:
         gave_up.append(
-            f"{encoding.expanded_width(known)} values a row: reduced to {encoded.width - 1} principal components and "
+            f"{len(encoded.centre)} values a row: reduced to {encoded.width - 1} principal components and "
             "the distance from them"
         )
     features = encoded.features(usable)
@@ -82,6 +88,7 @@ def fit(
         origin=msgspec.structs.replace(
             origin,
             data_sha256=hashlib.sha256(data).hexdigest(),
+            encoder_sha256="" if encoder is None else encoder.sha256,
             seed=seed,
             rows=len(rows),
             rows_dropped=int(len(rows) - np.isfinite(rows).all(axis=1).sum()),
@@ -121,23 +128,36 @@ def _usable_rows(rows: Array, columns: Sequence[Column]) -> Array:
     return usable
 
 
-def _given_up(count: int, columns: Sequence[Column], rate: float) -> list[str]:
+def _check_encoder(encoder: Encoder, columns: Sequence[Column], rows: Array) -> None:
+    encoding.check_fits(encoder, columns)
+    embedded = encoder.embed(rows)
+    if not (embedded != embedded[0]).any():
+        raise EncoderError("its embedding of all rows is the same, so none could be called unusual")
+
+
+def _given_up(count: int, columns: Sequence[Column], encoder: Encoder | None, rate: float) -> list[str]:
     gave_up = []
     if rate > USUAL_RATE and count < rows_needed(USUAL_RATE):
         gave_up.append(
             f"{count} rows tell no false positive rate below {1 / (count + 1):.1%}; {USUAL_RATE:.0%} takes "
             f"{rows_needed(USUAL_RATE)} rows"
         )
-    if count < _FEW * len(columns):
+    width, parts = (len(columns), "columns") if encoder is None else (encoder.outputs, "parts of the embedding")
+    if count < _FEW * width:
         gave_up.append(
-            f"{count} rows for {len(columns)} columns: how the columns go together is mostly unknown, so each counts "
+            f"{count} rows for {width} {parts}: how the {parts} go together is mostly unknown, so each counts "
             "almost by itself"
         )
     return gave_up
 
 
 def _held_back(
-    rows: Array, columns: tuple[Column, ...], detectors: Sequence[str], seed: int, tell: Tell
+    rows: Array,
+    columns: tuple[Column, ...],
+    encoder: Encoder | None,
+    detectors: Sequence[str],
+    seed: int,
+    tell: Tell,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The views (v, n) and the scores (n,) of all rows by detectors fitted without the fold that the row is in."""
     fold = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
@@ -146,7 +166,7 @@ def _held_back(
     scores: dict[str, list[Array]] = {name: [] for name in detectors}
     for held_back in range(FOLDS):
         out = fold == held_back
-        encoded = encoding.fit(columns, rows[~out])
+        encoded = encoding.fit(columns, rows[~out], encoder)
         known, unseen = encoded.features(rows[~out]), encoded.features(rows[out])
         for index, name in enumerate(detectors):
             tell(f"fold {held_back + 1} of {FOLDS}, {name}", (held_back + index / len(detectors)) / (FOLDS + 1))

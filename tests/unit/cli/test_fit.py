@@ -113,6 +113,29 @@ def test_feedback_moves_the_threshold_and_says_so(data: Path, tmp_path: Path) ->
     assert (refused.exit_code, "no feedback" in refused.output) == (2, True)
 
 
+def test_rows_are_compared_as_an_encoder_embeds_them(data: Path, tmp_path: Path) -> None:
+    out, network, rows = tmp_path / "baseline.npz", tmp_path / "encoder.npz", tmp_path / "rows.csv"
+    header = np.frombuffer(json.dumps({"activations": ["identity"]}).encode(), dtype=np.uint8)
+    np.savez(network, header=header, weights0=np.array([[1.0, 0], [0, 1], [0, 0]]), bias0=np.zeros(2))
+    given = ("fit", data, "--out", out, "--columns", "a,b,c", "--encoder", network)
+    digest = hashlib.sha256(network.read_bytes()).hexdigest()
+    assert f"embedded in 2 parts by sha256:{digest}" in modelward(*given).output
+    assert json.loads(modelward(*given, "-o", "json").output)["encoderSha256"] == digest
+    rows.write_text("a,b,c\n0,0,0\n0,1000,0\n0,0,1e9\n")
+    ordinary, strange, unseen = (json.loads(line) for line in modelward("score", out, rows).output.splitlines())
+    assert (ordinary["anomalous"], strange["anomalous"], unseen["anomalous"]) == (False, True, False)
+    assert strange["reasons"][0].startswith("part 1 of the embedding is ")
+    assert strange["reasons"][0].endswith("nearer with a lower b")
+    refused = modelward("fit", data, "--out", tmp_path / "no.npz", "--columns", "a,b", "--encoder", network)
+    told = f"modelward: {network}: the encoder takes 3 numbers a row, and the rows have 2"
+    assert (refused.exit_code, refused.output.strip()) == (2, told)
+    network.write_bytes(network.read_bytes()[:-20])
+    refused = modelward(*given)
+    assert (refused.exit_code, f"{network}: the file is not an encoder" in refused.output) == (2, True)
+    refused = modelward("fit", data, "--out", out, "--encoder", tmp_path / "none.npz")
+    assert (refused.exit_code, "none.npz: No such file" in refused.output) == (2, True)
+
+
 def test_npz_without_names(tmp_path: Path) -> None:
     source, out = tmp_path / "data.npz", tmp_path / "baseline.npz"
     np.savez(source, X=ROWS, y=np.zeros(200))

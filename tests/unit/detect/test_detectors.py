@@ -127,7 +127,8 @@ def test_tails_are_the_shares_of_rows_farther_out():
 
 
 def test_normal_scores_are_normal_and_uncorrelated():
-    rows = np.exp(RNG.normal(size=(2000, 2)) @ np.array([[1.0, 0.9], [0.0, 0.4]]))
+    rng = np.random.default_rng(0)
+    rows = np.exp(rng.normal(size=(2000, 2)) @ np.array([[1.0, 0.9], [0.0, 0.4]]))
     scores = normal.fit(rows).of_rows(rows)
     assert np.cov(scores.T) == pytest.approx(np.eye(2), abs=0.05)
     assert np.sort(scores[:, 0]) == pytest.approx(norm.ppf((np.arange(2000) + 0.5) / 2000), abs=0.4)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelward.detect import baseline, fitting
+from modelward.detect import baseline, encoder, fitting
 from modelward.detect.encoding import Column
 from modelward.detect.verdict import score_rows
 from modelward.sidecar import config
@@ -12,6 +12,7 @@ from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.screening import MAX_SANITISED, Screen
 from modelward.sidecar.tensors import Tensor, TensorSpec
+from tests.unit.detect.test_encoder import packed
 from tests.unit.sidecar.harness import NORMAL, STRANGE, fitted
 
 UNNAMED = fitting.fit(np.random.default_rng(3).normal(size=(200, 3))).to_bytes()
@@ -70,6 +71,22 @@ def test_huge_numbers_are_anomalous_and_overflow_nothing(value):
         verdict = screen().judge([tensor(data)])
         assert verdict is not None
         assert verdict.refusal is not None
+
+
+def test_a_baseline_with_an_encoder_screens_embeddings_and_sanitises_rows():
+    """Mahalanobis alone, too, which else goes the way of one matrix over the columns."""
+    turned = packed(["identity"], (np.array([[1.0, 0], [0, 1], [0, -2]]), np.zeros(2)))
+    rows = np.random.default_rng(3).normal(size=(200, 3))
+    content = fitting.fit(rows, ["a", "b", "c"], encoder=encoder.from_bytes(turned)).to_bytes()
+    for asked in ("Mahalanobis", "Ensemble"):
+        judge = screen(content=content, detectors=[config.Detector(type=asked)], on_anomaly="Sanitise")
+        assert judge.judge([tensor([0.0, 2.0, 1.0])]) is None
+        strange = tensor([0.0, 0.5, 30.0])
+        verdict = judge.judge([strange])
+        assert verdict is not None
+        assert verdict.action == "sanitised"
+        assert rows.min() <= min(strange.data) <= max(strange.data) <= rows.max()
+        assert score(judge, [strange]) <= 1.0
 
 
 def test_columns_are_found_by_name_wherever_they_are():
