@@ -79,6 +79,8 @@ class Asker:
         Raises:
             AskingError: there is none, not by whom it should be, or it is too long.
         """
+        if not whom.authorities:  # OpenSSL would take the system's, whom nobody named
+            raise AskingError("no authority is named that vouches for its certificate: the Secret has no ca.crt")
         token = incidents.token(self._sign(), whom.model, method, path, time.time(), body)
         headers = {
             "authorization": f"Bearer {token}",

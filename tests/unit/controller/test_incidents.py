@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from cryptography import x509
 
 from modelward.controller import incidents
-from modelward.controller.asking import Asked, Asker
+from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.incidents import Incidents
 from modelward.planner.sightings import Seen, Sighting
+from tests.unit.sidecar.pki import Authority
 
 
 def test_detectors_that_a_sidecar_makes_up_are_one_series() -> None:
@@ -36,8 +40,29 @@ async def test_pods_that_keep_still_keep_no_other_model_waiting(monkeypatch: pyt
         made = Incidents(cast("Any", None), cast("Any", None), cast("Any", None))
         made._asker = Asker(lambda: lambda _: bytes(64), server.sockets[0].getsockname()[1], seconds=5.0)
         began = time.monotonic()
-        pods = [Asked("127.0.0.1", "clinic/wdbc", "wdbc.clinic.svc", b"")] * incidents.MAX_PODS
+        pods = [Asked("127.0.0.1", "clinic/wdbc", "wdbc.clinic.svc", Authority().pem.encode())] * incidents.MAX_PODS
         told = await made._ask_all(pods, "GET", "/.modelward/incidents")
     assert time.monotonic() - began < 4
     assert len(told) == incidents.MAX_PODS
     assert all("no answer" in cast("str", one) for one in told)
+
+
+async def test_without_an_authority_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authorities of the machine vouch for nobody here."""
+    authority = Authority()
+    chain, key = authority.issue(tmp_path, x509.DNSName("wdbc.clinic.svc"))
+    (tmp_path / "system.pem").write_text(authority.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+        asker = Asker(lambda: lambda _: bytes(64), server.sockets[0].getsockname()[1])
+        with pytest.raises(AskingError, match=r"no ca\.crt"):
+            await asker.ask(Asked("127.0.0.1", "clinic/wdbc", "wdbc.clinic.svc", b""), "GET", "/.modelward/incidents")
+    assert asked == []
