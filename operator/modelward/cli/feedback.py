@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 import msgspec
 
-from modelward.detect.feedback import Benign, Feedback
+from modelward.detect.feedback import Benign, Feedback, FeedbackError, from_bytes
 from modelward.logchain import split, verify
 
 _CHUNK = 1 << 20
+_SHARE = re.compile(r"\d(\.\d{1,20})?(e-\d{1,3})?")
 
 
 @click.command("feedback", help="Take the scores of flagged requests that were ordinary from an access log, for `fit`.")
@@ -76,14 +78,13 @@ class _Wanted:
         if isinstance(told, dict):
             self._baseline = str(told.get("baseline", ""))
             self._rates = _rates(str(told.get("detectors", "")))
-        elif document.get("request") in self._missing:
-            self._take(document)
+        elif isinstance(request := document.get("request"), str) and request in self._missing:
+            self._take(request, document)
 
-    def _take(self, record: dict[str, Any]) -> None:
-        request = record["request"]
+    def _take(self, request: str, record: dict[str, Any]) -> None:
         self._missing.discard(request)
         scores = record.get("scores")
-        if not scores or not self._baseline:
+        if not isinstance(scores, dict) or not scores or not self._baseline:
             self._unscored.append(request)
             return
         self._baselines[self._baseline] = request
@@ -101,13 +102,17 @@ class _Wanted:
         if len(self._baselines) > 1:
             examples = ", ".join(f"{request} by {digest[:19]}" for digest, request in self._baselines.items())
             _fail(f"they were scored by different baselines ({examples}): make one file for each")
-        return Feedback(next(iter(self._baselines)), tuple(self._found))
+        feedback = Feedback(next(iter(self._baselines)), tuple(self._found))
+        try:
+            return from_bytes(feedback.to_bytes())
+        except FeedbackError as error:  # the chain holds, and yet no sidecar wrote this
+            _fail(f"the log holds something that no score, rate or digest can be: {error}")
 
 
 def _rates(text: str) -> dict[str, float]:
     """From `Ensemble=0.01 Tails=0.05`."""
     pairs = (each.partition("=") for each in text.split())
-    return {name: float(rate) for name, _, rate in pairs if rate}
+    return {name: float(rate) for name, _, rate in pairs if _SHARE.fullmatch(rate)}
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -115,6 +120,6 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     click.echo(f"modelward: {message}", err=True)
     sys.exit(2)

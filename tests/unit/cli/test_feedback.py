@@ -74,6 +74,24 @@ def test_what_cannot_be_counted_is_said(tmp_path: Path, benign: list[str], told:
     assert not (tmp_path / "benign.json").exists()
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        record("r", scores=5),
+        record("r", scores={"Ensemble": "much"}),
+        record("r", scores={"Ensemble": -1}),
+        record("r", scores={"Ensemble": 1.5}, time=7),
+        record([], scores={"Ensemble": 1.5}),  # type: ignore[arg-type]
+    ],
+)
+def test_a_log_that_no_sidecar_wrote_is_said_and_nothing_written(tmp_path: Path, odd: dict[str, Any]) -> None:
+    """Anybody can link lines: what is in them is not trusted for that."""
+    start = {"time": "t", "start": {"baseline": BASELINE, "detectors": "Ensemble=1e Tails=0.05", "random": "x"}}
+    result = run(tmp_path, "r", path=log(tmp_path, [start, odd, LINES[-1]]))
+    assert (result.exit_code, result.output.startswith("modelward: ")) == (2, True), result.output
+    assert not (tmp_path / "benign.json").exists()
+
+
 def test_a_changed_log_counts_for_nothing(tmp_path: Path) -> None:
     path = log(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"1.5", b"1.1"))
