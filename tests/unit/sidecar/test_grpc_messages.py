@@ -257,7 +257,9 @@ def test_frames_are_counted_however_they_are_cut(told: list[tuple[int, int, byte
     meter = frames.Meter(24, 1 << 20)
     counted = sum(meter.idle(sent[start : start + size]) for start in range(0, len(sent), size))
     wanted = [
-        kind for kind, flags, payload in told if (len(payload) < 32 and not flags & 1 if kind == 0 else kind != 1)
+        kind
+        for kind, flags, payload in told
+        if ((len(payload) < frames.SMALL and not flags & 1) or flags & 8 if kind == 0 else kind != 1)
     ]
     assert counted == len(wanted)
 

@@ -184,6 +184,8 @@ def test_what_is_not_http_2_ends_its_connection_and_no_other(serve, model, what)
         "resets",
         "empty data",
         "tiny data",
+        "padded data",
+        "data of a call that was refused",
         "windows",
         "windows of a stream that is over",
         "priorities",
@@ -201,6 +203,8 @@ def test_who_makes_work_and_asks_for_nothing_is_cut_off(serve, model, flood):
         "unknown frames": b"\0\0\0\xee\0\0\0\0\0",
         "empty data": b"\0\0\0\0\0\0\0\0\1",
         "tiny data": b"\0\0\1\0\0\0\0\0\1\0",
+        "padded data": b"\0\0\x80\0\x08\0\0\0\1\x7f" + bytes(127),
+        "data of a call that was refused": b"\0\x04\0\0\0\0\0\0\1" + bytes(1024),
     }
     with Raw(port_of(running)) as client:
         if flood == "resets":
@@ -209,7 +213,10 @@ def test_who_makes_work_and_asks_for_nothing_is_cut_off(serve, model, flood):
                 client.h2.reset_stream(stream)
             sent = client.h2.data_to_send()
         else:
-            client.ask(1)
+            client.ask(1, bearer="none" if "refused" in flood else "")
+            if "refused" in flood:
+                client.flush()
+                assert client.status(1) == "16"
             if "over" in flood:
                 client.message(1)
                 client.flush()

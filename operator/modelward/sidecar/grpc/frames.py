@@ -7,8 +7,8 @@ nothing, so that nobody can count them.
 
 _HEAD = 9  # bytes before the payload
 _DATA, _HEADERS, _CONTINUATION = 0, 1, 9
-_END_STREAM = 1
-_SMALL = 32  # a piece of a body that is not its last should have more bytes
+_END_STREAM, _PADDED = 1, 8
+SMALL = 1024  # a piece of a body that is not its last should have more bytes: each costs as much as a large one
 MAX_FRAME_BYTES = 16 << 10  # as the standard has it, unless more is agreed on
 
 
@@ -17,18 +17,23 @@ class FramesError(Exception):
 
 
 class Meter:
-    """Follows the frames of one direction of a connection. `preface`: bytes before the first frame."""
+    """Follows the frames of one direction of a connection. `preface`: bytes before the first frame.
 
-    __slots__ = ("_block", "_head", "_left", "_max_block")
+    `data` counts the frames of bodies that have begun.
+    """
+
+    __slots__ = ("_block", "_head", "_left", "_max_block", "data")
 
     def __init__(self, preface: int, max_block: int) -> None:
         self._left = preface
         self._head = b""
         self._block = 0
         self._max_block = max_block
+        self.data = 0
 
     def idle(self, data: bytes) -> int:
-        """How many frames begin in `data`, the next bytes, that ask for nothing: neither headers nor a piece of a body.
+        """How many frames begin in `data`, the next bytes, that ask for nothing: neither headers nor a piece of a body
+        worth its frame. A padded one is none: what is small looks large.
 
         Raises:
             FramesError: one is too large.
@@ -55,7 +60,8 @@ class Meter:
             if size > MAX_FRAME_BYTES or self._block > self._max_block:
                 raise FramesError
             if kind == _DATA:
-                count += size < _SMALL and not head[4] & _END_STREAM
+                self.data += 1
+                count += (size < SMALL and not head[4] & _END_STREAM) or head[4] & _PADDED != 0
             else:
                 count += kind != _HEADERS
         return count

@@ -90,6 +90,7 @@ class Peer(asyncio.Protocol):
         self.h2.decoder.max_header_list_size = 4 * header_bytes
         self._meter = Meter(0 if client else _PREFACE_BYTES, 4 * header_bytes)
         self._unsent: dict[int, _Unsent] = {}
+        self._wanted = 0  # pieces of bodies that were for somebody, of those that the meter has counted
         self._blocked = False  # the other end does not read
         self.over = False  # nothing is read or written any more
         self._budget = _BUDGET
@@ -113,7 +114,12 @@ class Peer(asyncio.Protocol):
             try:
                 self._budget -= self._meter.idle(piece)
                 for event in self.h2.receive_data(piece):
+                    self._wanted += isinstance(event, events.DataReceived)
                     self._take(event)
+                # What h2 tells nothing of was for a stream that is over; the last one may not have come as a whole.
+                unwanted = max(self._meter.data - self._wanted - 1, 0)
+                self._wanted += unwanted
+                self._budget -= unwanted
             except (ProtocolError, FramesError):
                 self._end("it does not speak HTTP/2 as the standard has it")
                 return
