@@ -321,7 +321,7 @@ class _Connection(Peer):
 
     def _reset(self, stream: int) -> None:
         self.forget(stream)
-        self.answered()  # what still comes of it is not the model server's fault: who cancels must not end its connection
+        self.answered()  # what still comes of it is not the model server's fault
         try:
             self.h2.reset_stream(stream, ErrorCodes.CANCEL)
         except ProtocolError:  # it is over already
