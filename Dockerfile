@@ -26,7 +26,7 @@ RUN mkdir /wheels && if [ "${PROCESS}${HOMOMORPHIC}" = sidecar1 ]; then \
       apt-get update -qq \
    && apt-get install -y -qq --no-install-recommends cmake g++ make python3-dev \
    && python3 -m venv /opt/pip && MODELWARD_CACHE=/tmp/cache /opt/pip/bin/python /src/pyfhel_wheel.py \
-   && cp /tmp/cache/wheels/*/*.whl /wheels; fi
+   && cp -L /tmp/cache/wheels/*/*.whl /usr/lib/*-linux-gnu/libgomp.so.1 /wheels; fi
 
 FROM ${BASE} AS packages
 # pip has a home of its own, so that the environment that is shipped holds none.
@@ -39,7 +39,9 @@ RUN /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir -
       --require-hashes -r /src/${PROCESS}.txt
 COPY --from=homomorphic /wheels /wheels
 RUN if ls /wheels/*.whl >/dev/null 2>&1; then /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir \
-      --no-compile --no-index --no-deps /wheels/*.whl; fi \
+      --no-compile --no-index --no-deps /wheels/*.whl \
+   && cp /wheels/libgomp.so.1 /opt/modelward/lib \
+   && LD_LIBRARY_PATH=/opt/modelward/lib /opt/modelward/bin/python -c "import Pyfhel"; fi \
  && find /opt/modelward/lib -type d -name tests -prune -exec rm -r {} + \
  && /opt/modelward/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/modelward/lib
 
@@ -56,7 +58,7 @@ RUN /opt/pip/bin/pip --python /opt/modelward/bin/python install --no-cache-dir -
 FROM ${BASE}
 COPY --from=packages /opt/modelward /opt/modelward
 COPY --from=program /opt/program /opt/modelward
-ENV PATH=/opt/modelward/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/opt/modelward/bin:$PATH LD_LIBRARY_PATH=/opt/modelward/lib PYTHONUNBUFFERED=1
 # Imports what the process imports: tries the image, and leaves the bytecode of the standard library's modules that it takes.
 RUN ["python3", "-c", "import runpy; runpy.run_path('/opt/modelward/bin/entrypoint', run_name='imported')"]
 ENV PYTHONDONTWRITEBYTECODE=1

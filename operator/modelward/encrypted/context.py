@@ -45,11 +45,13 @@ def _pyfhel() -> Any:
     """A new Pyfhel object, or the way to get Pyfhel."""
     try:
         from Pyfhel import Pyfhel  # noqa: PLC0415 - optional, and slow to import
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise EncryptedError(
             "Pyfhel is not installed, and the homomorphic path needs it: pip install 'modelward[he]'"
             " (it is built from source: a C++ compiler and CMake)"
         ) from error
+    except ImportError as error:
+        raise EncryptedError(f"Pyfhel is installed and cannot be loaded: {error}") from error
     return Pyfhel()
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from modelward.encrypted import envelope, model
+from modelward.encrypted.context import Context
 from modelward.encrypted.parameters import EncryptedError, Parameters, SecurityBits
 from modelward.encrypted.serve import Guests, Server
 
@@ -61,6 +62,7 @@ def _server(settings: Settings, weights: bytes) -> Server:
         raise EncryptedError(f"the weights have the digest sha256:{exported.sha256}, another is configured")
     server = Server(exported, settings.model, settings.parameters, settings.security_bits)
     server.check()
+    Context(settings.parameters, settings.security_bits)  # ready is who has Pyfhel, and parameters that it takes
     return server
 
 

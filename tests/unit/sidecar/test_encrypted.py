@@ -8,6 +8,7 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 import time
 from unittest import mock
 
@@ -186,6 +187,20 @@ def test_a_process_that_dies_is_replaced_and_plain_requests_do_not_notice(
         assert time.monotonic() < until
         time.sleep(0.2)
     read(client, answer)
+
+
+def test_without_pyfhel_the_sidecar_is_not_ready_and_says_why(run, tmp_path, monkeypatch, capfd) -> None:
+    absent = tmp_path / "absent" / "Pyfhel"
+    absent.mkdir(parents=True)
+    (absent / "__init__.py").write_text("raise ModuleNotFoundError('Pyfhel')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(absent.parent), *sys.path]))
+    served = run(inUse=IN_USE, limits=LIMITS)
+    until = time.monotonic() + 20
+    while "pip install 'modelward[he]'" not in (told := capfd.readouterr().err):
+        assert time.monotonic() < until, told
+        time.sleep(0.1)
+    answer = served.monitor("/readyz")
+    assert (answer.status, b"no process is ready" in answer.body) == (503, True)
 
 
 def test_a_process_that_takes_too_long_is_ended(run, keys: ClientKeys, client: Client) -> None:
