@@ -383,3 +383,14 @@ def test_the_controller_needs_no_further_right_for_it(place: ApiServer) -> None:
     role = place.get("clusterrole", "modelward-controller")
     resources = {resource for rule in role["rules"] for resource in rule.get("resources", ())}
     assert not resources & {"pods/proxy", "pods/log", "pods/exec", "services/proxy", "roles", "rolebindings"}
+
+
+async def test_what_no_config_map_holds_is_told_before_anything_is_made(replicas: Replicas) -> None:
+    full = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "full", "namespace": PLACE}}
+    full["binaryData"] = {"baseline.npz": base64.b64encode(bytes(1 << 20)).decode()}
+    manifest = watched("full")
+    manifest["spec"]["monitoring"]["baseline"] = {"configMapName": "full"}
+    apply(replicas.server, full, manifest)
+    conditions = await replicas.reconcile("full")
+    assert conditions["Ready"] == ("False", "ReferenceUnusable"), conditions
+    assert not replicas.server.kubectl("get", "networkpolicy", "full", "-n", PLACE).ok
