@@ -38,6 +38,7 @@ _MAX_SEEN: Final = 100_000
 _SHARE: Final = 8
 _MAX_CALLERS: Final = 10_000
 _HOUR: Final = 3600
+_KEYS_A_CALLER: Final = 2  # those in use, and those that replace them
 _MARK: Final = b'"encryption"'
 _LENGTH: Final = struct.Struct("<I")
 
@@ -147,7 +148,10 @@ class EncryptedPath:
 
 
 class KeyStore:
-    """Public keys by digest, each for the caller who sent them, for an hour after their last use; bounded in bytes."""
+    """Public keys by digest, each for the caller who sent them, for an hour after their last use.
+
+    Bounded in bytes, and in keys of one caller: nobody pushes out those of all others.
+    """
 
     def __init__(self, most_bytes: int, clock: Clock) -> None:
         self._most = most_bytes
@@ -167,6 +171,9 @@ class KeyStore:
             if envelope.digest(sent) != digest:
                 raise Refusal("encrypted-unfit", "The encrypted request names other keys than came with it.")
             self._drop(name)
+            own = [each for each in self._kept if each[0] == owner]
+            for oldest in own[: max(len(own) - _KEYS_A_CALLER + 1, 0)]:
+                self._drop(oldest)
             if len(sent) <= self._most:
                 self._kept[name] = (self._clock() + _HOUR, sent)
                 self._bytes += len(sent)

@@ -298,7 +298,7 @@ def test_keys_are_kept_within_bytes_and_time() -> None:
     store = KeyStore(250, lambda: now[0])
     sent = {envelope.digest(bytes([n]) * 100): bytes([n]) * 100 for n in range(3)}
     for digest, content in sent.items():
-        assert store.resolve(digest, content, "a") == content
+        assert store.resolve(digest, content, "a") == content  # more than two, or than 250 bytes, are not kept
     first, second, third = sent
     with pytest.raises(Refusal):
         store.resolve(first, b"", "a")
@@ -312,6 +312,18 @@ def test_keys_are_kept_within_bytes_and_time() -> None:
     big = b"x" * 300
     assert store.resolve(envelope.digest(big), big, "a") == big
     assert store._bytes == 0
+
+
+def test_nobody_pushes_out_the_keys_of_others() -> None:
+    store = KeyStore(1000, lambda: 0.0)
+    kept = b"k" * 100
+    store.resolve(envelope.digest(kept), kept, "a")
+    for n in range(50):
+        content = bytes([n]) * 150
+        store.resolve(envelope.digest(content), content, "b")
+    assert store.resolve(envelope.digest(kept), b"", "a") == kept
+    assert store.resolve(envelope.digest(content), b"", "b") == content
+    assert store._bytes == 400
 
 
 def test_what_was_seen_is_forgotten_in_time_and_never_more_than_is_bounded() -> None:
