@@ -416,8 +416,8 @@ print("loaded", *sys.modules, file=sys.stderr)
 """
 OF_ONE_DETECTOR = {
     f"modelward.detect.{name}"
-    for name in ("archive", "baseline", "calibration", "clients", "critical", "detectors", "encoding", "ensemble",
-                 "mahalanobis", "observed", "piecewise", "scorer", "reasons", "summary")
+    for name in ("archive", "baseline", "calibration", "clients", "critical", "detectors", "encoder", "encoding",
+                 "ensemble", "mahalanobis", "observed", "piecewise", "scorer", "reasons", "summary")
 }  # fmt: skip
 
 
