@@ -34,6 +34,7 @@ from modelward.detect.baseline import from_bytes
 from modelward.errand import BASELINE, USER_ERROR, Errand, FitRequest, Source
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL
+from tests.integration.admission import free_port
 from tests.integration.apiserver import ApiServer
 from tests.integration.backstop import ALICE, bare_pod, create, in_force, refused
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
@@ -62,13 +63,6 @@ def watched(name: str, address: str = "pvc://reference/train.csv", **monitoring:
     detectors = [{"type": "Mahalanobis", "falsePositiveRate": 0.05}]
     monitoring = {"baseline": {"dataset": address}, "detectors": detectors, **monitoring}
     return model(name, schema={"inputs": INPUTS}, monitoring=monitoring)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Fitting:

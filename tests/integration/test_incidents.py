@@ -32,6 +32,7 @@ from modelward.controller.models import Models
 from modelward.detect import fitting
 from modelward.planner.injection import inject
 from modelward.planner.names import KubeObject
+from tests.integration.admission import free_port
 from tests.integration.apiserver import ApiServer
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
     IMAGE,
@@ -52,13 +53,6 @@ ADDRESSES = ("127.0.0.1", "127.0.0.2")
 COLUMNS = ["a", "b", "c"]
 ISSUER = Ed25519PrivateKey.generate()
 ORDINARY, STRANGE = [0.0, 0.0, 0.0], [90.0, -90.0, 90.0]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def what_it_refers_to() -> list[KubeObject]:

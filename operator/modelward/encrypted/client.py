@@ -57,12 +57,8 @@ class ClientKeys:
         parameters = parameters or Parameters()
         made = generate(parameters, needed_rotations(columns), squares=squares, security_bits=security_bits)
         signing = Ed25519PrivateKey.generate()
-        names: dict[str, Literal["public", "rotation", "relin"]] = {
-            "public": "public",
-            "rotation": "rotation",
-            "relin": "relin",
-        }
-        parts = tuple(kind for name, kind in names.items() if name in made)
+        kinds: tuple[Literal["public", "rotation", "relin"], ...] = ("public", "rotation", "relin")
+        parts = tuple(kind for kind in kinds if kind in made)
         header = Keys(parameters, signing.public_key().public_bytes_raw().hex(), parts, ())
         public = envelope.sealed(header, [made[part] for part in parts], signing)
         return cls(made["secret"], signing.private_bytes_raw(), public)
