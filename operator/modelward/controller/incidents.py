@@ -1,4 +1,4 @@
-"""Asks the sidecars of models with detectors what they found: Events, the condition Monitored, metrics, quarantines.
+"""Asks models' sidecars what they have to tell: Events, the condition Monitored, metrics, quarantines.
 
 What was told of is written in the model's status, so that a controller that starts anew, or another that takes over,
 does not tell it again.
@@ -29,7 +29,9 @@ from modelward.planner.sidecar import HTTPS_PORT, RELEASE_ANNOTATION, RELEASE_AT
 from modelward.planner.sightings import MAX_TOLD, Seen, gathered, monitoring_status, news, shown, to_spread, without
 
 SECONDS = 15.0
-"""Between two looks at a model."""
+"""Between two looks at a model with detectors."""
+QUIET_SECONDS = 60.0
+"""Between two looks at another: nobody is held, and nothing is found that could not wait."""
 MAX_PODS = 50
 _MAX_REPORT = 4 << 20
 _AT_ONCE = 8  # pods of one model
@@ -70,14 +72,13 @@ class Incidents:
         """Ask a model's sidecars.
 
         Returns:
-            Whether there is something new for its status, and in how many seconds to look again (None: not at all).
+            Whether there is something new for its status, and in how many seconds to look again (None: it is gone).
 
         Raises:
             ApiError: the API server refused or did not answer.
         """
         raw = await self._cluster.get("ModelDeployment", namespace, name)
-        monitoring = ((raw or {}).get("spec") or {}).get("monitoring") or {}
-        if raw is None or "deletionTimestamp" in raw["metadata"] or not monitoring.get("detectors"):
+        if raw is None or "deletionTimestamp" in raw["metadata"]:
             self._let_go.pop((namespace, name), None)
             return self._seen.pop((namespace, name), None) is not None, None
         pods = await self._pods(raw)
@@ -88,7 +89,7 @@ class Incidents:
         await self._tell(raw, seen)
         before = self._seen.get((namespace, name))
         self._seen[namespace, name] = seen
-        return seen != before, SECONDS
+        return seen != before, SECONDS if _has_detectors(raw) else QUIET_SECONDS
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`. No client's name is a label."""
@@ -228,6 +229,10 @@ class Incidents:
         if self._shown is None or due(self._shown.certificate, now):
             self._shown = issue_client(self._installed().authority, CLIENT_NAME, now, timedelta(days=1))
         return self._shown
+
+
+def _has_detectors(raw: KubeObject) -> bool:
+    return bool((raw["spec"].get("monitoring") or {}).get("detectors"))
 
 
 def _ready(pod: KubeObject) -> bool:

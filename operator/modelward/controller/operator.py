@@ -245,7 +245,7 @@ class Operator:
         ]
 
     async def _look(self, key: Key) -> None:
-        """Ask a model's sidecars what they found, and go on asking for as long as there are detectors."""
+        """Ask a model's sidecars what they have to tell, and go on asking for as long as it is there."""
         changed, again = await self._incidents.look(key.namespace, key.name)
         if changed:
             self._queue.add(key)

@@ -151,10 +151,9 @@ def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:
                 f"spec.encryption.inTransit: no client authorities in {name or 'the CA of modelward'}"
             )
         tls["clientCA"] = authorities.decode("utf-8", "replace")
-        watched = md.spec.monitoring is not None and md.spec.monitoring.detectors
-        if name and watched and references.client_authorities.startswith("-----BEGIN"):  # in a cluster
-            # The controller asks what was found, and has a certificate by modelward's own authority, which gives
-            # nobody else one that a client could use.
+        if name and references.client_authorities.startswith("-----BEGIN"):  # in a cluster
+            # The controller asks what there is to tell, and has a certificate by modelward's own authority, which
+            # gives nobody else one that a client could use.
             tls["clientCA"] = f"{tls['clientCA'].rstrip()}\n{references.client_authorities}"
     return tls
 

@@ -126,8 +126,8 @@ def _changed(change: Callable[[Manifest], Any]) -> ModelDeployment:
     return parsed(manifest)
 
 
-def test_a_watched_model_with_mutual_tls_lets_the_controller_ask() -> None:
-    """Where its owner names client authorities, modelward's own is one more; where nothing is watched, it is not."""
+def test_a_model_with_mutual_tls_lets_the_controller_ask() -> None:
+    """Where its owner names client authorities, modelward's own is one more, whether there are detectors or not."""
     manifest = supported()
     manifest["spec"]["encryption"]["inTransit"] = {"mode": "MutualTLS", "clientCASecretName": "clients"}
     given = {"clients": {"data": {"ca.crt": base64.b64encode(b"theirs\n").decode()}}}
@@ -135,7 +135,7 @@ def test_a_watched_model_with_mutual_tls_lets_the_controller_ask() -> None:
     ours = REFERENCES.client_authorities
     assert sidecar_config(parsed(manifest), [], references)["tls"]["clientCA"] == f"theirs\n{ours}"
     manifest["spec"]["monitoring"]["detectors"] = []
-    assert sidecar_config(parsed(manifest), [], references)["tls"]["clientCA"] == "theirs\n"
+    assert sidecar_config(parsed(manifest), [], references)["tls"]["clientCA"] == f"theirs\n{ours}"
 
 
 UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
