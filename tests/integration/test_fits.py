@@ -222,6 +222,13 @@ async def test_a_baseline_is_fitted_fetched_kept_and_used(fitting: Fitting) -> N
     assert other["metadata"]["name"] != job["metadata"]["name"]
     assert fitting.secret("fits-serving")["baseline.npz"] == kept  # what runs is kept as it is
 
+    # But it does not round yet, and the policy asks for it: callers are kept away until it does.
+    assert "modelward.io/withheld" in fitting.controller.made("fits")["Service"]["spec"]["selector"]
+    assert "callers are kept away" in fitting.conditions("fits")["Ready"]["message"]
+    fitting.server.kubectl("delete", "datapolicy", "rounds", "-n", PLACE)
+    await fitting.reconcile("fits")
+    assert "modelward.io/withheld" not in fitting.controller.made("fits")["Service"]["spec"]["selector"]
+
 
 async def test_other_data_than_the_lineage_names_fail_the_fit_and_why_is_told(fitting: Fitting) -> None:
     fitting.data()

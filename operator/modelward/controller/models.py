@@ -11,7 +11,7 @@ from typing import Any
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import baseline_reference, references_of
 from modelward.api.validate import SchemaError, canonical, parse
-from modelward.controller.apply import NameTakenError, carry_out, controls
+from modelward.controller.apply import NameTakenError, carry_out, controls, ensure
 from modelward.controller.certificates import CertificateError
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
@@ -31,11 +31,13 @@ from modelward.planner.plan import Material, plan
 from modelward.planner.readiness import observations
 from modelward.planner.references import References
 from modelward.planner.report import UNREADABLE, judged
-from modelward.planner.sidecar import SYSTEM_NAMESPACE
+from modelward.planner.service import service
+from modelward.planner.sidecar import SYSTEM_NAMESPACE, config_map_name
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.sightings import Seen
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.planner.target import pods_of
+from modelward.planner.treatment import treats_otherwise
 from modelward.planner.upstream import ports_of
 from modelward.privacy.keys import derive
 from modelward.rules.judge import Review, Verdict, judge, judge_readiness, policy_name
@@ -226,11 +228,28 @@ class Models:
             observation = replace(observation, obstacle=Obstacle("ApplyFailed", str(error)))
         except SidecarConfigError as error:
             observation = replace(observation, obstacle=Obstacle(error.reason, str(error)))
+        observation = await self._kept_away(case, observation)
         if serving.renews:
             await self._recorder.record(raw, "Normal", "CertificateRotated", f"serving certificate {serving.told}")
         observation = replace(observation, watch=self._watch(case))
         kept = observation.obstacle is None or serving.there
         return await self._seen(case, replace(observation, certificate=serving.told if kept else ""))
+
+    async def _kept_away(self, case: _Case, observation: Observation) -> Observation:
+        """Keep callers away from what runs behind an obstacle and treats fields otherwise than policies ask by now.
+
+        Else whoever can keep an obstacle in place, by deleting what a model refers to, puts a tightened policy off. A
+        policy that is violated says itself what becomes of what runs (`onViolation`).
+        """
+        md, obstacle = case.md, observation.obstacle
+        if obstacle is None or obstacle.reason == "PolicyViolation":
+            return observation
+        running = await self._cluster.get("ConfigMap", namespace_of(md), config_map_name(md.metadata.name))
+        if not treats_otherwise(running, md, case.policies, case.references):
+            return observation
+        await ensure(self._cluster, service(md, withheld=True))
+        why = "callers are kept away, since what runs treats fields otherwise than its policies ask by now"
+        return replace(observation, obstacle=replace(obstacle, message=f"{why}: {obstacle.message}"))
 
     async def _seen(self, case: _Case, observation: Observation) -> Observation:
         md, namespace = case.md, namespace_of(case.md)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import HIERARCHY_KEY
+from modelward.planner.names import KubeObject
 from modelward.planner.references import References
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.privacy.effective import NEED_KEYS, Mistake, choices, mistakes
@@ -34,6 +36,34 @@ def fields(md: ModelDeployment, policies: Sequence[Policy], references: Referenc
 
     chosen = choices(policies, _inputs(md), hierarchy)
     return {name: msgspec.to_builtins(choice.treatment) for name, choice in sorted(chosen.items())}
+
+
+def treats_otherwise(
+    running: KubeObject | None, md: ModelDeployment, policies: Sequence[Policy], references: References
+) -> bool:
+    """Tell whether what runs treats fields otherwise than its policies ask by now.
+
+    Args:
+        running: the ConfigMap that the sidecar reads, as it is in the cluster; None: there is none, and nothing runs.
+        md: the ModelDeployment.
+        policies: those that govern it.
+        references: what they name. Where a hierarchy is not to be had, nobody can tell, and what runs holds its own.
+    """
+    if running is None:
+        return False
+    try:
+        wanted = fields(md, policies, references)
+        document = json.loads(running["data"]["config.json"])
+        return bool(wanted != document.get("fields", {}))
+    except HierarchyError:
+        return False
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+    ):  # somebody made it something else: it is written anew later
+        return True
 
 
 def needs_keys(treated: dict[str, Any]) -> bool:
