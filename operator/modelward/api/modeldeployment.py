@@ -731,6 +731,23 @@ class ReleaseStatus(Part):
     )
 
 
+class DriftStatus(Part):
+    """A feature whose values are no longer those of the baseline."""
+
+    feature: Annotated[str, Field(max_length=253)] = Field(
+        default="", description="The input or column; empty for all of them together."
+    )
+    test: Annotated[str, Field(max_length=253)] = Field(description="The test that found it.")
+    score: float = Field(ge=0, description="How far it has gone, in two decimals; 1 is the threshold.")
+
+
+class CertificateStatus(Part):
+    """The certificate that the model's sidecars show."""
+
+    source: LongText = Field(description="Who issued it, or the Secret that it comes from.")
+    expires: Timestamp = Field(description="When it ends (RFC 3339); one of modelward's own is renewed before.")
+
+
 class MonitoringStatus(Part):
     """What the sidecars found, as they told last."""
 
@@ -743,6 +760,9 @@ class MonitoringStatus(Part):
     )
     released: ReleaseStatus | None = Field(
         default=None, description="The last release from quarantine that was carried out."
+    )
+    drift: Annotated[list[DriftStatus], Field(max_length=32)] = Field(
+        default=[], description="Features that are no longer like the baseline, the worst first."
     )
 
 
@@ -761,6 +781,9 @@ class ModelDeploymentStatus(Part):
     )
     endpoint: LongText | None = Field(
         default=None, description="Address at which the model is called, inside the cluster."
+    )
+    certificate: CertificateStatus | None = Field(
+        default=None, description="The certificate that its sidecars show. Not given: there is none."
     )
     replicas: int | None = Field(default=None, ge=0, description="How many pods of the model there are.")
     ready_replicas: int | None = Field(default=None, ge=0, description="How many of its pods are ready to answer.")

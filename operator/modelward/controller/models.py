@@ -230,10 +230,12 @@ class Models:
             observation = replace(observation, obstacle=Obstacle(error.reason, str(error)))
         observation = await self._kept_away(case, observation)
         if serving.renews:
-            await self._recorder.record(raw, "Normal", "CertificateRotated", f"serving certificate {serving.told}")
+            told = f"serving certificate {serving.source}, valid until {serving.ends}"
+            await self._recorder.record(raw, "Normal", "CertificateRotated", told)
         observation = replace(observation, watch=self._watch(case))
         kept = observation.obstacle is None or serving.there
-        return await self._seen(case, replace(observation, certificate=serving.told if kept else ""))
+        source, ends = (serving.source, serving.ends) if kept else ("", "")
+        return await self._seen(case, replace(observation, certificate=source, certificate_ends=ends))
 
     async def _kept_away(self, case: _Case, observation: Observation) -> Observation:
         """Keep callers away from what runs behind an obstacle and treats fields otherwise than policies ask by now.

@@ -30,7 +30,8 @@ class Serving:
         certificate: what is to serve.
         there: whether one is in place already.
         renews: whether it takes the place of another.
-        told: issuer and end, for people.
+        source: who issued it, for people.
+        ends: until when it holds (RFC 3339).
         keys: the keys of pseudonyms that are in place.
         baseline: the one that is in place, where it came from a Secret.
     """
@@ -38,7 +39,8 @@ class Serving:
     certificate: ServingCertificate
     there: bool
     renews: bool
-    told: str
+    source: str
+    ends: str
     keys: bytes = field(repr=False)
     baseline: bytes | None = field(repr=False)
 
@@ -76,18 +78,19 @@ async def serving_certificate(
     in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
     if in_transit and in_transit.secret_name:
         pair, authorities = _given(in_transit.secret_name, references, now)
-        told = f"from Secret {in_transit.secret_name}"
+        source = f"from Secret {in_transit.secret_name}"
     else:
         names = [host for service in (name, *services) for host in host_names(namespace, service)]
         keeps = serves(in_place, installed.authority, names, now)
         pair = in_place if keeps else issue(installed.authority, names, now)
-        authorities, told = installed.authority.bundle, "issued by modelward's own authority"
+        authorities, source = installed.authority.bundle, "issued by modelward's own authority"
     password = installed.limits_password if counts_together(md, installed.settings.access) else b""
     return Serving(
         certificate=ServingCertificate(pair.chain, pair.key, authorities, password),
         there=there is not None,
         renews=there is not None and pair.chain != in_place.chain,
-        told=f"{told}, valid until {rfc3339(pair.expires)}",
+        source=source,
+        ends=rfc3339(pair.expires),
         keys=_decoded(data.get(KEYS_FILE, "")),
         baseline=_decoded(data[BASELINE_KEY]) if BASELINE_KEY in data else None,
     )

@@ -164,6 +164,11 @@ def monitoring_status(seen: Seen) -> dict[str, Any]:
         for one in seen.quarantined[:MAX_LISTED]
     ]
     out: dict[str, Any] = {"anomalies": min(seen.anomalies, _MAX_COUNT), "incidents": incidents, "quarantined": held}
+    if seen.drifted:
+        out["drift"] = [
+            {"feature": shown(one.feature), "test": shown(one.test), "score": round(min(one.score, _MAX_COUNT), 2)}
+            for one in seen.drifted[:MAX_LISTED]
+        ]
     if seen.released:
         out["released"] = {"client": seen.released[0], "at": seen.released[1]}
     return out

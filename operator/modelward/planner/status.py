@@ -61,7 +61,8 @@ class Observation:
         target_name: kind and name of that workload.
         selector: label selector of its pods, which chooses those of them as well that have no label of modelward's.
         past: Services that lead past the sidecar, a sentence each.
-        certificate: who issued the serving certificate and until when, for people; empty where there is none.
+        certificate: who issued the serving certificate, for people; empty where there is none.
+        certificate_ends: until when it holds (RFC 3339).
         waiting: why pods are not running, a sentence each.
         unwatched: pods that run without their sidecar.
         probed: pods whose model port was tried from outside.
@@ -80,6 +81,7 @@ class Observation:
     selector: str = ""
     past: tuple[str, ...] = ()
     certificate: str = ""
+    certificate_ends: str = ""
     waiting: tuple[str, ...] = ()
     unwatched: tuple[str, ...] = ()
     probed: int = 0
@@ -192,6 +194,8 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     }
     if rollout is not None and not withheld(md, observation):
         out["endpoint"] = endpoint(md)
+    if observation.certificate:
+        out["certificate"] = {"source": observation.certificate, "expires": observation.certificate_ends}
     if observation.target_name:
         out["target"] = observation.target_name
     told = monitoring_status(observation.watch.seen) if observation.watch.seen else _before(raw, "monitoring")
@@ -295,7 +299,11 @@ def _encrypted(md: ModelDeployment, observation: Observation) -> Told:
     if not observation.certificate:
         return "False", "NoCertificate", "there is no serving certificate"
     mode = f"{in_transit.mode}, version {in_transit.min_version} or newer" if in_transit else "TLS 1.3 (not declared)"
-    return "True", in_transit.mode if in_transit else "TLS", f"{mode}; {observation.certificate}"
+    return (
+        "True",
+        in_transit.mode if in_transit else "TLS",
+        f"{mode}; {observation.certificate}, valid until {observation.certificate_ends}",
+    )
 
 
 def _access_controlled(md: ModelDeployment, observation: Observation) -> Told:

@@ -114,6 +114,16 @@ def test_whatever_a_sidecar_says_fits_a_status(incidents: list[Incident]) -> Non
             MonitoringStatus.model_validate({"incidents": [one]})
 
 
+@given(st.lists(st.builds(Drifted, st.text(max_size=300), st.text(max_size=300), st.floats()), max_size=80))
+def test_drift_that_a_sidecar_tells_of_fits_a_status_the_worst_first(drift: list[Drifted]) -> None:
+    told = monitoring_status(gathered({"a": report(drift=tuple(drift))})).get("drift", [])
+    MonitoringStatus.model_validate({"drift": told})
+    assert len(told) <= MAX_LISTED
+    scores = [one["score"] for one in told]
+    assert scores == sorted(scores, reverse=True)
+    assert all(one["feature"].isprintable() and 1 <= one["score"] <= 10**12 for one in told)
+
+
 def md(lineage: str = "") -> ModelDeployment:
     annotations = {"lineage.modelward.io/dataset": lineage} if lineage else {}
     item = {"apiVersion": "modelward.io/v1alpha1", "kind": "ModelDeployment"}

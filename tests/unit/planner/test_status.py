@@ -44,7 +44,8 @@ def deployment(ready: int = 2, **changes: Any) -> dict[str, Any]:
 SERVING = Observation(
     verdict=Verdict(policies=("ClusterDataPolicy/baseline",)),
     deployment=deployment(),
-    certificate="issued by modelward's own authority, valid until 2026-03-08T12:00:00Z",
+    certificate="issued by modelward's own authority",
+    certificate_ends="2026-03-08T12:00:00Z",
     probed=2,
 )
 
@@ -54,6 +55,14 @@ def told(observation: Observation, item: dict[str, Any] | None = None, now: date
     found = status(ModelDeployment.model_validate({**item, "status": None}), item, observation, now)
     ModelDeploymentStatus.model_validate(found)  # the shape that the CRD has
     return found
+
+
+def test_the_certificate_is_told_with_its_end_where_there_is_one() -> None:
+    source = "issued by modelward's own authority"
+    assert told(SERVING)["certificate"] == {"source": source, "expires": "2026-03-08T12:00:00Z"}
+    (encrypted,) = (one for one in told(SERVING)["conditions"] if one["type"] == "Encrypted")
+    assert encrypted["message"].endswith(f"{source}, valid until 2026-03-08T12:00:00Z")
+    assert "certificate" not in told(replace(SERVING, certificate="", certificate_ends=""))
 
 
 def conditions(found: dict[str, Any]) -> dict[str, tuple[str, str]]:
