@@ -46,6 +46,9 @@ conformance-oip: setup build/conformance/.ready build/kserve/.ready ## The infer
 conformance-anonymity: setup build/anonymity/.ready ## k, l and t of the Adult census beside pycanon's; a minute or two
 	$(PY) -m tests.conformance.anonymity --pycanon build/anonymity/bin/python
 
+conformance-pii: setup ## The recognisers on Presidio's labelled sentences: recall, precision, time, and every miss
+	$(PY) -m tests.bench.recognisers --misses
+
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 	$(PY) -m tests.stages integration
 
@@ -163,4 +166,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group anonymity -o requirements/anonymity.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-pii test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

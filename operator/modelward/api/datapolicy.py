@@ -235,8 +235,9 @@ class FieldTreatment(Part):
     )
     identifiers: bool = Field(
         default=False,
-        description="For Mask: of free text, mask only what is recognised as an identifier (cards, IBANs, addresses,"
-        " national and telephone numbers), each by its kind, as in [e-mail]; the rest stays.",
+        description="For Mask: of free text, mask only what is recognised as an identifier (cards, IBANs, e-mail"
+        " and IP addresses, national and telephone numbers), or as an age or a postcode by the words beside it, each by"
+        " its kind, as in [e-mail]; the rest stays.",
     )
     edges: Annotated[list[float], Field(max_length=128)] = Field(
         default=[], description="For Bucket: the edges between buckets, rising. Example: [18, 40, 65]."

@@ -2,7 +2,8 @@
 
 In linear time: patterns look for runs of bounded length and never nest a repetition in another; everything else is
 arithmetic on what they found. Numbers whose check digit is weak (one in ten passes by chance) count only where a word
-that names them stands before them. Names, addresses and other prose are not looked for: that takes a language model.
+that names them stands before them; ages and postcodes where the words beside them tell. Names, places and other prose
+are not looked for: that takes a language model.
 """
 
 import ipaddress
@@ -10,11 +11,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from modelward.privacy import checksums
+from modelward.privacy import checksums, mentions
 
 Identifier = Literal[
-    "card", "iban", "e-mail", "ip-address", "ssn", "nino", "steuer-id", "nir", "dni", "bsn", "pesel", "phone"
-]
+    "card", "iban", "e-mail", "ip-address", "ssn", "nino", "steuer-id", "nir", "dni", "bsn", "pesel", "phone", "age",
+    "postcode",
+]  # fmt: skip
+IN_PROSE: frozenset[Identifier] = frozenset({"age", "postcode"})
+"""Kinds that tell of a person only together with others: identifiers of text, quasi-identifiers of a table."""
 MAX_TEXT = 1 << 20
 _BEFORE = 48  # characters in which a word that names a number must stand
 
@@ -173,6 +177,14 @@ def _phones(text: str) -> Iterator[Found]:
             yield Found("phone", start, found.end())
 
 
+def _postcodes(text: str) -> Iterator[Found]:
+    return (Found("postcode", *span) for span in mentions.postcodes(text))
+
+
+def _ages(text: str) -> Iterator[Found]:
+    return (Found("age", *span) for span in mentions.ages(text))
+
+
 def _is_formed(written: str) -> bool:
     """Tell whether it can hardly be anything else: two bare groups may be a house number and a street's, or a ZIP."""
     return written[0] in "+(0" or "x" in written or sum(char in " .-" for char in written) >= 2
@@ -186,4 +198,4 @@ def _bare(text: str) -> str:
     return text.replace(" ", "").replace("-", "")
 
 
-_FINDERS = (_emails, _ibans, _addresses, _numbers, _phones)
+_FINDERS = (_emails, _ibans, _addresses, _numbers, _postcodes, _phones, _ages)

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from modelward.privacy.recognise import MAX_TEXT, find
+from modelward.privacy.recognise import IN_PROSE, MAX_TEXT, Found, find
 from modelward.scan.dataset import Column
 
 MAX_LOOKED_AT: Final = 100_000  # distinct values of a column
@@ -41,15 +41,21 @@ def recognised(column: Column) -> Recognised:
             break
         seen += 1
         cells += count
-        if sum(map(str.isdigit, value)) < _FEWEST_DIGITS and not ("@" in value or "." in value or ":" in value):
-            continue  # what has neither has no identifier in it
+        digits = sum(map(str.isdigit, value))
+        if digits < _FEWEST_DIGITS and not ("@" in value or "." in value or ":" in value or (digits and " " in value)):
+            continue  # what has none of these has no identifier in it
         text = (context + value)[:MAX_TEXT]
-        for kind in {found.kind for found in find(text) if found.start >= len(context)}:
+        for kind in {found.kind for found in find(text) if _told(found, len(context), len(text))}:
             counts[kind] += count
             values[kind] += 1
     if column.numbers is not None:
         counts = Counter({kind: count for kind, count in counts.items() if values[kind] >= _SHARE * seen})
     return Recognised(dict(counts.most_common()), cells, cells == column.present)
+
+
+def _told(found: Found, begin: int, end: int) -> bool:
+    """Whether it is one in the cell text[begin:end]: an age that is all of a cell is a quasi-identifier's value."""
+    return found.start >= begin and not (found.kind in IN_PROSE and found.end - found.start == end - begin)
 
 
 def unique(column: Column) -> bool:

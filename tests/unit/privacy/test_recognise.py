@@ -43,6 +43,17 @@ SPOKEN_OF = [
     ("pesel", "PESEL ", "44051401359"),
     ("phone", "call me at ", "467 3395"),
     ("card", "card number ", "060426070011"),
+    ("age", "she just turned ", "60"),
+    ("age", "at the age of ", "101"),
+    ("age", "Written when he was ", "78"),
+    ("age", "im Alter von ", "44"),
+    ("postcode", "ZIP: ", "94105-1234"),
+    ("postcode", "my zip code is ", "880"),
+    ("postcode", "PLZ ", "10115"),
+    ("postcode", "postcode ", "1012 AB"),
+    ("postcode", "Moved to San Francisco, CA ", "94105"),
+    ("postcode", "an office in Villeneuve d'Ascq ", "59650"),
+    ("postcode", "Ada L.\n12 Main Street\nSpringfield, Ohio ", "45501"),
 ]
 
 
@@ -62,9 +73,46 @@ def test_weak_numbers_need_a_word_that_names_them(kind: str, words: str, text: s
 
 
 @pytest.mark.parametrize(
+    ("text", "age"),
+    [
+        ("This 79 year old female", "79"),
+        ("a 24-year-old student", "24"),
+        ("I'm 26 y/o.", "26"),
+        ("My son is 6 months old", "6"),
+        ("I'm 31, and you?", "31"),
+        ("45 años de edad", "45"),
+        ("ein 52-jähriger Mann", "52"),
+    ],
+)
+def test_an_age_is_told_by_the_words_beside_it(text: str, age: str) -> None:
+    assert [(one.kind, text[one.start : one.end]) for one in find(text)] == [("age", age)]
+
+
+@pytest.mark.parametrize("text", ["SW1A 1AA", "K1A 0B1"])
+def test_a_postcode_of_letters_and_digits_in_turn_needs_no_word(text: str) -> None:
+    assert [one.kind for one in find(f"Send it to {text}.")] == ["postcode"]
+
+
+def test_redacting_leaves_no_age_and_no_postcode() -> None:
+    assert redact("I'm 31 y/o, zip 94105, call 467 3395") == "I'm [age] y/o, zip [postcode], call [phone]"
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
+        "I'm 31 minutes late",
+        "she is 90% sure",
+        "turned 180 degrees",
+        "page 31 of 40",
+        "130 years old",
+        "8 years of experience",
+        "a zip file of 2019",
+        "in Python 2019",
+        "in May 2026",
+        "reference 94105",
+        "zip code or phone: 46733",
+        "rows\n12345\n67890",
         "radius 17.99, texture 10.38",
         "4532 0151 1283 0367",  # Luhn
         "GB82WEST12345698765433",
@@ -145,6 +193,15 @@ HOSTILE = [
     "12:",
     "card 4",
     "9" * 40,
+    "zip ",
+    "zip 1",
+    "in " + "A" * 31 + " ",
+    "\n" + ("A" * 31 + " ") * 6,
+    "\nA A 1",
+    "I'm 3 ",
+    "age 1",
+    "CA 9410",
+    "A1A 1A",
 ]
 
 
