@@ -22,6 +22,8 @@ from typing import Annotated, Protocol
 import msgspec
 from msgspec import Meta
 
+from modelward.windows import Served
+
 AUDIENCE = "modelward-sidecar"
 ISSUER = "modelward-controller"
 PREFIX = "/.modelward/"
@@ -91,7 +93,7 @@ class Drifted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a sidecar has to tell since it began (`since`); `dropped` counts anomalies for which it had no room.
 
-    `baseline` is its digest, `fitted` when it was made, where it says so.
+    `baseline` is its digest, `fitted` when it was made, where it says so. `served` tells who got answers.
     """
 
     model: Text
@@ -103,6 +105,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rates: Annotated[tuple[Rate, ...], Meta(max_length=MAX_RATES)]
     drift: Annotated[tuple[Drifted, ...], Meta(max_length=MAX_DRIFTED)]
     dropped: int
+    served: Served = Served()
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -766,6 +766,37 @@ class MonitoringStatus(Part):
     )
 
 
+class ConsumerStatus(Part):
+    """Who got answers of the model, for a purpose."""
+
+    client: ShortText = Field(description="Who was asking. Example: user:dr-lee.")
+    issuer: Annotated[str, Field(max_length=253)] = Field(description="Name of who vouches for the client.")
+    purpose: Annotated[str, Field(max_length=253)] = Field(
+        description="What for, as the token or the request said; empty: neither did."
+    )
+    first: Timestamp = Field(description="When the first answer was given (RFC 3339).")
+    last: Timestamp = Field(description="When the last one was (RFC 3339).")
+    requests: int = Field(ge=0, description="How many requests were answered.")
+
+
+class WindowsStatus(Part):
+    """What became of the windows (minutes) of serving that the sidecars tell of."""
+
+    last: Timestamp | None = Field(default=None, description="When the last one ended (RFC 3339).")
+    emitted: int = Field(default=0, ge=0, description="How many the receiver of lineage events took.")
+    failed: int = Field(default=0, ge=0, description="How many it refused.")
+    dropped: int = Field(default=0, ge=0, description="How many were lost before they were counted or emitted.")
+
+
+class LineageStatus(Part):
+    """Where the model's answers went. The ConfigMap <name>.lineage tells of more consumers."""
+
+    consumers: Annotated[list[ConsumerStatus], Field(max_length=64)] = Field(
+        default=[], description="Who got answers, the most recent ones."
+    )
+    windows: WindowsStatus | None = Field(default=None, description="What became of the windows of serving.")
+
+
 class ModelDeploymentStatus(Part):
     """What modelward has seen and done. Written by the controller alone."""
 
@@ -807,6 +838,7 @@ class ModelDeploymentStatus(Part):
     monitoring: MonitoringStatus | None = Field(
         default=None, description="What the model's detectors found, as its sidecars told last."
     )
+    lineage: LineageStatus | None = Field(default=None, description="Where the model's answers went.")
 
 
 class ModelDeployment(Resource):

@@ -1,4 +1,4 @@
-"""Asks models' sidecars what they have to tell: Events, the condition Monitored, metrics, quarantines.
+"""Asks models' sidecars what they have to tell: Events, the condition Monitored, metrics, quarantines, consumers.
 
 What was told of is written in the model's status, so that a controller that starts anew, or another that takes over,
 does not tell it again.
@@ -21,6 +21,7 @@ from modelward.controller.certificates import Pair, due, issue_client
 from modelward.controller.cluster import Cluster
 from modelward.controller.events import Recorder
 from modelward.controller.installation import Installed
+from modelward.controller.lineage import Lineage
 from modelward.controller.observe import leaving, unwatched_because
 from modelward.incidents import Release, Report, Spread
 from modelward.planner.names import KubeObject, host_names
@@ -54,11 +55,13 @@ class Incidents:
         installed: Callable[[], Installed],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         port: int = HTTPS_PORT,
+        lineage: Lineage | None = None,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
         self._installed = installed
         self._clock = clock
+        self._lineage = lineage or Lineage(cluster)
         self._shown: Pair | None = None
         self._asker = Asker(lambda: installed().signing_key.sign, port, client=self._client)
         self._seen: dict[Place, Seen] = {}
@@ -80,6 +83,7 @@ class Incidents:
         raw = await self._cluster.get("ModelDeployment", namespace, name)
         if raw is None or "deletionTimestamp" in raw["metadata"]:
             self._let_go.pop((namespace, name), None)
+            self._lineage.forget(namespace, name)
             return self._seen.pop((namespace, name), None) is not None, None
         pods = await self._pods(raw)
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
@@ -89,7 +93,8 @@ class Incidents:
         await self._tell(raw, seen)
         before = self._seen.get((namespace, name))
         self._seen[namespace, name] = seen
-        return seen != before, SECONDS if _has_detectors(raw) else QUIET_SECONDS
+        news = await self._lineage.take(raw, told)
+        return news or seen != before, SECONDS if _has_detectors(raw) else QUIET_SECONDS
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`. No client's name is a label."""

@@ -23,6 +23,7 @@ from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Found, Targets
 from modelward.detect.origin import known_of
+from modelward.planner.consumers import Record
 from modelward.planner.deployment import pod_spec
 from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.monitored import Watch, max_age_days
@@ -128,6 +129,7 @@ class Models:
         ledger: Ledger | None = None,
         fits: Fits | None = None,
         seen: Callable[[str, str], Seen | None] = lambda *_: None,
+        served: Callable[[str, str], Record | None] = lambda *_: None,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
@@ -137,6 +139,7 @@ class Models:
         self._ledger = ledger or Ledger()
         self._targets = Targets(cluster)
         self._look_at = seen  # what the sidecars told last
+        self._served = served  # who got answers, as they told
         self._fits = fits or Fits(cluster, installed, clock)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
@@ -163,7 +166,7 @@ class Models:
             await self._tell(raw, invalid_status(raw, str(error), self._clock()))
             return None
         await self._give_back(md, raw)
-        observation = await self._bring_about(md, raw)
+        observation = replace(await self._bring_about(md, raw), served=self._served(namespace, name))
         await self._tell(raw, status(md, raw, observation, self._clock()))
         awaits = observation.obstacle is not None and observation.obstacle.reason in _AWAITED
         return _LOOK_AGAIN_SECONDS if awaits else None

@@ -14,6 +14,7 @@ from modelward.controller.events import Recorder
 from modelward.controller.incidents import Incidents
 from modelward.controller.installation import Installation, Installed
 from modelward.controller.ledger import Ledger
+from modelward.controller.lineage import Lineage
 from modelward.controller.models import Models
 from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError, WorkQueue
@@ -90,7 +91,8 @@ class Operator:
         self._installed: Installed | None = None
         self.unwatched = UnwatchedPods(cluster, recorder, self.installed, self._pods_changed)
         self._ledger = Ledger()
-        self._incidents = Incidents(cluster, recorder, self.installed)
+        self._lineage = Lineage(cluster)
+        self._incidents = Incidents(cluster, recorder, self.installed, lineage=self._lineage)
         self._models = Models(
             cluster,
             recorder,
@@ -98,6 +100,7 @@ class Operator:
             unwatched=self.unwatched.of,
             ledger=self._ledger,
             seen=self._incidents.of,
+            served=self._lineage.of,
         )
         self._policies = Policies(cluster, recorder, self._ledger.governed)
         self._reports = Reports(cluster)

@@ -29,7 +29,11 @@ def namespace_of(md: ModelDeployment) -> str:
 
 def labels(md: ModelDeployment) -> dict[str, str]:
     """Labels of every object that is made for a model; its pods carry them, and selectors use them all."""
-    return {NAME_LABEL: md.metadata.name, MANAGED_BY_LABEL: MANAGER, MODEL_LABEL: md.metadata.name}
+    return _labels(md.metadata.name)
+
+
+def _labels(model: str) -> dict[str, str]:
+    return {NAME_LABEL: model, MANAGED_BY_LABEL: MANAGER, MODEL_LABEL: model}
 
 
 def selector(md: ModelDeployment) -> dict[str, str]:
@@ -39,8 +43,13 @@ def selector(md: ModelDeployment) -> dict[str, str]:
 
 def metadata(md: ModelDeployment, name: str) -> dict[str, Any]:
     """Metadata of an object that lives and dies with its ModelDeployment."""
-    out: dict[str, Any] = {"name": name, "namespace": namespace_of(md), "labels": labels(md)}
-    if md.metadata.uid:  # a manifest in a file has none yet
-        owner = {"apiVersion": API_VERSION, "kind": md.kind, "name": md.metadata.name, "uid": md.metadata.uid}
+    return owned(namespace_of(md), md.metadata.name, md.metadata.uid, name)
+
+
+def owned(namespace: str, model: str, uid: str | None, name: str) -> dict[str, Any]:
+    """The same, of an object `name`, for who has no more of the ModelDeployment than this."""
+    out: dict[str, Any] = {"name": name, "namespace": namespace, "labels": _labels(model)}
+    if uid:  # a manifest in a file has none yet
+        owner = {"apiVersion": API_VERSION, "kind": "ModelDeployment", "name": model, "uid": uid}
         out["ownerReferences"] = [{**owner, "controller": True}]
     return out

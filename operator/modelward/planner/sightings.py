@@ -113,7 +113,7 @@ def to_spread(told: Mapping[str, Report | str]) -> dict[str, tuple[Quarantined, 
         (one.issuer, one.client): one
         for report in reports.values()
         for one in report.quarantined
-        if _time(one.since) and _time(one.until)  # one that is none would have the others refused with it
+        if utc(one.since) and utc(one.until)  # one that is none would have the others refused with it
     }
     lacking = {}
     for pod, report in reports.items():
@@ -179,10 +179,19 @@ def shown(text: str) -> str:
     return printable(" ".join(text.split()))[:_MAX_TEXT]
 
 
+def utc(text: str) -> str:
+    """Return a time of others in one way of writing, so that times compare as texts; nothing where it is none."""
+    try:
+        moment = _moment(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last day of the calendar, in another zone
+        return ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment.year >= _FIRST_YEAR else ""
+
+
 def _sightings(incidents: Iterable[Incident]) -> tuple[Sighting, ...]:
     found: dict[tuple[str, str, str], list[Sighting]] = {}
     for one in incidents:
-        first, last = _time(one.first), _time(one.last)
+        first, last = utc(one.first), utc(one.last)
         if not first or not last:
             continue
         new = Sighting(
@@ -226,7 +235,7 @@ def _held(quarantined: Iterable[Quarantined]) -> tuple[Quarantined, ...]:
     """One for each client: the one that holds it longest."""
     found: dict[tuple[str, str], Quarantined] = {}
     for one in quarantined:
-        since, until = _time(one.since), _time(one.until)
+        since, until = utc(one.since), utc(one.until)
         if since and until:
             new = Quarantined(shown(one.client), shown(one.issuer), since, until, shown(one.reason))
             there = found.get((new.issuer, new.client))
@@ -258,26 +267,7 @@ def _worst_drift(drift: Iterable[Drifted]) -> tuple[Drifted, ...]:
 
 def _without(report: Report, client: str) -> Report:
     kept = tuple(one for one in report.quarantined if one.client != client)
-    return Report(
-        report.model,
-        report.baseline,
-        report.fitted,
-        report.since,
-        report.incidents,
-        kept,
-        report.rates,
-        report.drift,
-        report.dropped,
-    )
-
-
-def _time(text: str) -> str:
-    """Return a time in one way of writing, so that times compare as texts; nothing where it is none."""
-    try:
-        moment = _moment(text).astimezone(UTC)
-    except (ValueError, OverflowError):  # the first and the last day of the calendar, in another zone
-        return ""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment.year >= _FIRST_YEAR else ""
+    return msgspec.structs.replace(report, quarantined=kept)
 
 
 def _moment(text: str) -> datetime:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from modelward.api.lineage import lineage, problems
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.consumers import Record, lineage_status
 from modelward.planner.monitored import Watch, monitored
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.rollout import Rollout, deployment_rollout
@@ -70,6 +71,7 @@ class Observation:
         security_test_gates: whether owner or policy keep it from being Ready before its security test.
         security_test_asked: whether owner or policy ask for a security test at all.
         watch: what is known of its monitoring.
+        served: who got its answers; None: its sidecars were not asked since the controller began.
     """
 
     verdict: Verdict | None = None
@@ -89,6 +91,7 @@ class Observation:
     security_test_gates: bool = False
     security_test_asked: bool = False
     watch: Watch = field(default_factory=Watch)
+    served: Record | None = None
 
     @property
     def judgement(self) -> Verdict | None:
@@ -201,6 +204,9 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     told = monitoring_status(observation.watch.seen) if observation.watch.seen else _before(raw, "monitoring")
     if told and md.spec.monitoring and md.spec.monitoring.detectors:
         out["monitoring"] = told
+    served = lineage_status(observation.served) if observation.served else _before(raw, "lineage")
+    if served:
+        out["lineage"] = served
     return out
 
 

@@ -11,6 +11,7 @@ from modelward.sidecar.incidents import Incidents, Key, rfc3339
 from modelward.sidecar.metrics import Counter
 from modelward.sidecar.quarantine import Quarantines
 from modelward.sidecar.verdict import Verdict, worst
+from modelward.sidecar.windows import Windows
 
 
 class Findings:
@@ -24,6 +25,7 @@ class Findings:
         self._note = note
         self.incidents = Incidents(clock)
         self.quarantines = Quarantines(clock)
+        self.windows = Windows(clock)
 
     def act(self, exchange: Exchange, verdicts: Sequence[Verdict]) -> bytes:
         """Take what was found of `exchange`; the worst acts. The header line that tells the caller.
@@ -64,4 +66,5 @@ class Findings:
             rates=rates,
             drift=drift,
             dropped=self.incidents.dropped,
+            served=self.windows.told(),
         )

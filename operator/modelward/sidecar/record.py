@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -160,13 +160,14 @@ class FileTarget:
 
 
 class AccessLog:
-    """Writes to `target`; `count` is `modelward_telemetry_total{sink,outcome}`.
+    """Writes to `target`; `count` is `modelward_telemetry_total{sink,outcome}`; `tally` is shown all records.
 
     `begin` once, before the first record; `flush` is to be called on the event loop, some ten times a second; `close`
     at the end.
     """
 
     def __init__(self, target: Target, count: Counter, max_pending: int = MAX_PENDING) -> None:
+        self.tally: Callable[[Sequence[Record]], None] = _nobody
         self._first = self._target = target
         self._count = count
         self._max_pending = max_pending
@@ -202,6 +203,7 @@ class AccessLog:
         if len(self._records) + self._handed >= self._max_pending:
             self._count.add(SINK, "dropped")
             self._dropped += 1
+            self.tally((record,))
             return
         self._records.append(record)
         if len(self._records) == _BATCH:
@@ -219,6 +221,7 @@ class AccessLog:
             self._handed += len(self._records)
             # Many at once cost half of what each would between other work, where the processor has forgotten the code.
             encoded = list(map(_ENCODER.encode, self._records))
+            self.tally(self._records)
             self._batches.put(_Batch(self._notes, encoded, self._dropped))
             self._records, self._notes, self._dropped = [], [], 0
 
@@ -300,6 +303,10 @@ class _ChainWriter:
         """Write the last line."""
         self.write(_Batch([_told("end", {})], [], 0))
         self._target.finish()
+
+
+def _nobody(records: Sequence[Record]) -> None:
+    """Nobody counts them."""
 
 
 def _told(what: str, facts: dict[str, str | int]) -> bytes:

@@ -90,6 +90,7 @@ class Sidecar:
         chain = self._chain(setup)
         self._gateway = Gateway(chain, self.instruments, self._access_log)
         self._gateway.watcher = self._watcher
+        self._access_log.tally = self._gateway.findings.windows.count
         bound = setup.settings.binding
         if setup.controller is not None:
             findings, model = self._gateway.findings, f"{bound.namespace}/{bound.name}"

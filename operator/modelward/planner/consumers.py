@@ -1,0 +1,188 @@
+"""Who got a model's answers: what its sidecars tell, brought together and kept in a ConfigMap of the model's.
+
+Reports are read as hostile, as in `planner.sightings`. Windows are counted once: for each sidecar it is kept up to
+which number that was done, and a number that was passed over is a window that nobody here has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from modelward.incidents import Report
+from modelward.planner.names import KubeObject, owned
+from modelward.planner.sightings import shown, utc
+from modelward.windows import Consumer, Served, Window
+
+MAX_CONSUMERS = 1000
+MAX_LISTED = 64
+RECORD_KEY = "lineage.json"
+_MAX_BYTES = 512 << 10  # a ConfigMap holds twice that
+_MAX_COUNT = 10**12
+
+
+class Consumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Who got answers, for a purpose, in how many requests; the first and the last time, RFC 3339 in UTC."""
+
+    client: str
+    issuer: str
+    purpose: str
+    first: str
+    last: str
+    requests: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What consumers are told apart by."""
+        return (self.client, self.issuer, self.purpose)
+
+
+class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Up to which window the process of a sidecar was counted."""
+
+    process: str
+    counted: int
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+    """What is kept of a model's serving.
+
+    Attributes:
+        consumers: the most recent ones first.
+        forgotten: consumers that made room for more recent ones.
+        others: answered requests of consumers that a sidecar had no room for.
+        marks: by pod.
+        last: when the last window ended.
+        emitted: windows of which the receiver of lineage events has been told.
+        failed: windows that it refused.
+        dropped: windows that were lost before they could be counted or emitted.
+    """
+
+    consumers: tuple[Consumed, ...] = ()
+    forgotten: int = 0
+    others: int = 0
+    marks: dict[str, Mark] = {}
+    last: str = ""
+    emitted: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+
+class Fresh(NamedTuple):
+    """A window that was not seen before, of one process of one pod's sidecar."""
+
+    pod: str
+    process: str
+    window: Window
+
+
+def gathered(record: Record, told: Mapping[str, Report | str]) -> tuple[Record, list[Fresh]]:
+    """Bring together what is kept and what the pods told, by their names; give the windows that are new as well.
+
+    A pod that is asked no more is forgotten; one that only kept silent is not.
+    """
+    marks = {pod: record.marks[pod] for pod in told if pod in record.marks}
+    fresh: list[Fresh] = []
+    missed = 0
+    for pod, report in sorted(told.items()):
+        if isinstance(report, str) or not report.served.process:
+            continue
+        process = report.served.process
+        mark = marks.get(pod)
+        counted = mark.counted if mark and mark.process == process else 0
+        for window in sorted(_sound(report.served), key=lambda one: one.sequence):
+            if window.sequence > counted:
+                missed += window.sequence - counted - 1
+                counted = window.sequence
+                fresh.append(Fresh(pod, process, window))
+        marks[pod] = Mark(process, counted)
+    if marks == record.marks and not fresh:
+        return record, []
+    consumers, forgotten = _most_recent(_consumed(record, fresh))
+    return msgspec.structs.replace(
+        record,
+        consumers=consumers,
+        forgotten=_bounded(record.forgotten + forgotten),
+        others=_bounded(record.others + sum(one.window.others for one in fresh)),
+        marks=marks,
+        last=max((record.last, *(one.window.end for one in fresh))),
+        dropped=_bounded(record.dropped + missed),
+    ), fresh
+
+
+def lineage_status(record: Record) -> dict[str, Any]:
+    """Return `status.lineage`, as far as it tells of serving."""
+    windows = {"emitted": record.emitted, "failed": record.failed, "dropped": record.dropped}
+    return {
+        "consumers": [msgspec.to_builtins(one) for one in record.consumers[:MAX_LISTED]],
+        "windows": {**({"last": record.last} if record.last else {}), **windows},
+    }
+
+
+def record_name(model: str) -> str:
+    """Return the name of the ConfigMap with what is kept of a model's serving."""
+    return f"{model}.lineage"
+
+
+def record_map(raw: KubeObject, record: Record) -> KubeObject:
+    """Return that ConfigMap, for a ModelDeployment as the API server has it."""
+    text = msgspec.json.encode(record, order="deterministic").decode()
+    namespace, model, uid = (raw["metadata"][key] for key in ("namespace", "name", "uid"))
+    place = owned(namespace, model, uid, record_name(model))
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": place, "data": {RECORD_KEY: text}}
+
+
+def read_record(item: KubeObject | None) -> Record:
+    """Return what a ConfigMap keeps; nothing where there is none, or what is there is not of this version."""
+    try:
+        return msgspec.json.decode(((item or {}).get("data") or {})[RECORD_KEY], type=Record)
+    except (KeyError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return Record()
+
+
+def _sound(served: Served) -> list[Window]:
+    """The windows as they may be shown; those whose times are none are left out, and count as missed."""
+    found = []
+    for window in served.windows:
+        start, end = utc(window.start), utc(window.end)
+        if start and end:
+            consumers = tuple(one for one in map(_shown, window.consumers) if one.client and one.first and one.last)
+            found.append(msgspec.structs.replace(window, start=start, end=end, consumers=consumers))
+    return found
+
+
+def _shown(one: Consumer) -> Consumer:
+    client, issuer, purpose = shown(one.client), shown(one.issuer), shown(one.purpose)
+    return Consumer(client, issuer, purpose, one.requests, one.rows, utc(one.first), utc(one.last))
+
+
+def _consumed(record: Record, fresh: list[Fresh]) -> list[Consumed]:
+    found = {one.key: one for one in record.consumers}
+    for one in (consumer for each in fresh for consumer in each.window.consumers):
+        there = found.get((one.client, one.issuer, one.purpose))
+        found[one.client, one.issuer, one.purpose] = Consumed(
+            one.client,
+            one.issuer,
+            one.purpose,
+            min(there.first, one.first) if there else one.first,
+            max(there.last, one.last) if there else one.last,
+            _bounded((there.requests if there else 0) + one.requests),
+        )
+    return sorted(found.values(), key=lambda one: (one.last, one.key), reverse=True)
+
+
+def _most_recent(consumers: list[Consumed]) -> tuple[tuple[Consumed, ...], int]:
+    """Those that there is room for, and how many are not among them."""
+    kept, size = [], 0
+    for one in consumers[:MAX_CONSUMERS]:
+        size += len(msgspec.json.encode(one))
+        if size > _MAX_BYTES:
+            break
+        kept.append(one)
+    return tuple(kept), len(consumers) - len(kept)
+
+
+def _bounded(count: int) -> int:
+    return min(count, _MAX_COUNT)
