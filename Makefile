@@ -9,7 +9,7 @@ RUNS := 20000
 MINUTES := 10
 REQUESTS := 1000000
 FUZZ := admission_review baseline encrypted http_reader tensors token configuration grpc_messages
-EXTRAS := controller admission sidecar otlp grpc jobs he
+EXTRAS := controller lineage admission sidecar otlp grpc jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"
 
@@ -154,7 +154,8 @@ generate: setup ## crds/, the chart's copy of them, its ValidatingAdmissionPolic
 
 lock: export CMAKE_TOOLCHAIN_FILE := $(CURDIR)/requirements/seal.cmake
 lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashes, no addresses
-	for extra in $(filter-out sidecar otlp grpc,$(EXTRAS)); do $(COMPILE) pyproject.toml --extra $$extra -o requirements/$$extra.txt; done
+	for extra in $(filter-out controller lineage sidecar otlp grpc,$(EXTRAS)); do $(COMPILE) pyproject.toml --extra $$extra -o requirements/$$extra.txt; done
+	$(COMPILE) pyproject.toml --extra controller --extra lineage -o requirements/controller.txt
 	$(COMPILE) pyproject.toml --extra sidecar --extra otlp --extra grpc -o requirements/sidecar.txt
 	$(COMPILE) pyproject.toml $(addprefix --extra ,$(EXTRAS)) --group dev -o requirements/dev.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
