@@ -324,6 +324,13 @@ class Decryptor(Context):
         values: Integers = self._he.decryptInt(self.load(content, primes).handle)
         return values
 
+    def noise_budget(self, content: bytes, primes: int) -> int:
+        """Bits that a ciphertext's noise may still grow by (BFV); with none left its numbers are not those encrypted.
+
+        For the key's holder alone: it tells of the noise, and with that of the key. Raises EncryptedError as `load`.
+        """
+        return int(self._he.noise_level(self.load(content, primes).handle))
+
 
 def generate(
     parameters: Parameters, steps: Iterable[int], *, squares: bool, security_bits: SecurityBits = 128

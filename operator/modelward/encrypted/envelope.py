@@ -98,10 +98,31 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     link_range: Annotated[float, Meta(ge=0)] = 0.0
 
 
+class Aggregate(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="kind", tag="aggregate"
+):
+    """A sum of many sidecars' counters under an auditor's key, signed by the controller. Parts: layout, ciphertext.
+
+    `keys` names the auditor's key, `layout` (a digest) what the cells mean. The sum is of `windows` windows of `pods`
+    pods from `begun` to `ended` (seconds since the epoch). Counts below `minimum` are not to be shown.
+    """
+
+    keys: Digest
+    layout: Digest
+    model: Name
+    policy: Name
+    begun: Annotated[int, Meta(ge=0, le=1 << 40)]
+    ended: Annotated[int, Meta(ge=0, le=1 << 40)]
+    windows: Annotated[int, Meta(ge=1, le=1 << 16)]
+    pods: Annotated[int, Meta(ge=1, le=1 << 16)]
+    minimum: Annotated[int, Meta(ge=1, le=1_000_000)]
+    sizes: Sizes
+
+
 _BUNDLE: Final = struct.Struct("<4sBI")
 _BUNDLE_MAGIC: Final = b"MWHB"
 
-Header = TypeVar("Header", Keys, Request, Answer)
+Header = TypeVar("Header", Keys, Request, Answer, Aggregate)
 
 
 def digest(envelope: bytes) -> str:
@@ -109,7 +130,9 @@ def digest(envelope: bytes) -> str:
     return hashlib.sha256(memoryview(envelope)[:-_SIGNATURE_BYTES]).hexdigest()
 
 
-def sealed(header: Keys | Request | Answer, parts: Sequence[bytes], key: Ed25519PrivateKey | bytes) -> bytes:
+def sealed(
+    header: Keys | Request | Answer | Aggregate, parts: Sequence[bytes], key: Ed25519PrivateKey | bytes
+) -> bytes:
     """An envelope of `parts`, signed with a private key or with a secret one's MAC; `header.sizes` is filled in."""
     header = msgspec.structs.replace(header, sizes=tuple(map(len, parts)))
     encoded = msgspec.json.encode(header)

@@ -1,0 +1,157 @@
+"""The auditor's side: a key, and what it opens: rounded, noised, and no oftener than its ledger allows.
+
+Nothing exact leaves here. Who may ask for decryptions of sums that others make can learn counts of single rows by
+differences, and, where a decryption may fail or be off by the ciphertext's own noise, the secret key itself (Li,
+Micciancio: On the Security of Homomorphic Encryption on Approximate Numbers, 2021, for CKKS; Cheon and others: Attacks
+Against the IND-CPA-D Security of Exact FHE Schemes, 2024, and Checri and others: On the practical CPA-D security of
+"exact" and threshold FHE schemes, 2024, for BFV). So an aggregate must be signed by the controller, its noise must be
+that of fresh ciphertexts, and one that is not leaves no more trace than a word.
+"""
+
+import math
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+from modelward.audit import ledger as ledgers
+from modelward.audit.aggregate import public_key
+from modelward.audit.layout import LayoutError, read_layout
+from modelward.audit.ledger import Ledger
+from modelward.audit.noise import Stream, rounded, two_sided_geometric
+from modelward.audit.parameters import LEAST_NOISE_BUDGET, LEVEL, MAX_ROWS, PARAMETERS
+from modelward.encrypted import envelope
+from modelward.encrypted.client import ClientKeys
+from modelward.encrypted.context import Decryptor
+from modelward.encrypted.envelope import Aggregate
+from modelward.encrypted.parameters import EncryptedError
+
+_NOISE_KEY: Final = "secret/noise.key"
+DEFAULT_EPSILON: Final = "1.0"
+DEFAULT_BASE: Final = 5
+DEFAULT_RELEASES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell and its count as it may be told; None: fewer than `minimum`."""
+
+    block: str
+    cell: str
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an aggregate tells.
+
+    Attributes:
+        header: whose it is and what it covers.
+        cells: all of them, in the layout's order.
+        uncounted: fields that were asked for and whose values are not known beforehand.
+        scale: the noise of a cell: a standard deviation, before rounding.
+        base: counts are rounded to its multiples.
+        epsilon: of the whole release, for one row.
+        left: releases that the key has left.
+    """
+
+    header: Aggregate
+    cells: tuple[Cell, ...]
+    uncounted: tuple[str, ...]
+    scale: float
+    base: int
+    epsilon: str
+    left: int
+
+
+def generate(
+    directory: Path,
+    controller: str,
+    *,
+    epsilon: str = DEFAULT_EPSILON,
+    base: int = DEFAULT_BASE,
+    releases: int = DEFAULT_RELEASES,
+) -> ClientKeys:
+    """Make an auditor's keys in a folder; `controller` (hex) is the key by which aggregates will be signed.
+
+    Raises:
+        EncryptedError: there are keys already, or Pyfhel is missing.
+        OSError: it cannot be written.
+    """
+    keys = ClientKeys.generate(PARAMETERS)
+    keys.write(directory)
+    path = directory / _NOISE_KEY
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(32))
+    ledgers.create(directory, Ledger(releases, epsilon, base, controller))
+    return keys
+
+
+def opened(directory: Path, content: bytes) -> Opened:
+    """Open an aggregate with the keys in a folder, and write down that it was.
+
+    Raises:
+        EncryptedError: it is not for this key or not the controller's, it is damaged, or may not be opened (any more).
+        OSError: a file of the keys is missing, or cannot be written.
+    """
+    header, parts = envelope.opened(content, Aggregate)
+    rules = ledgers.read(directory)
+    digest = envelope.check_signature(content, rules.controller)
+    keys = ClientKeys.read(directory)
+    if header.keys != envelope.digest(keys.public):
+        raise EncryptedError(f"it is encrypted to other keys, sha256:{header.keys}")
+    if len(parts) != 2:
+        raise EncryptedError("an aggregate has two parts: layout and ciphertext")
+    try:
+        layout = read_layout(parts[0])
+    except LayoutError as error:
+        raise EncryptedError(str(error)) from error
+    if layout.digest() != header.layout:
+        raise EncryptedError("its layout is another than it names")
+    noise = (directory / _NOISE_KEY).read_bytes()
+    decryptor = Decryptor(PARAMETERS, keys.secret, public_key(keys.public))
+    rules = ledgers.spend(directory, digest, header)
+    counts = _decrypted(decryptor, parts[1], [len(block.cells) for block in layout.blocks], header.windows)
+    share = Fraction(rules.epsilon) / len(layout.blocks)
+    stream = Stream(noise, bytes.fromhex(digest))
+    names = [(block.name, cell) for block in layout.blocks for cell in block.cells]
+    told = [rounded(count + two_sided_geometric(stream, share), rules.base) for count in counts]
+    cells = tuple(
+        Cell(block, cell, count if count >= header.minimum else None)
+        for (block, cell), count in zip(names, told, strict=True)
+    )
+    return Opened(header, cells, layout.uncounted, _deviation(share), rules.base, rules.epsilon, rules.left)
+
+
+def _decrypted(decryptor: Decryptor, ciphertext: bytes, sizes: Sequence[int], windows: int) -> list[int]:
+    """The counts.
+
+    Raises:
+        EncryptedError: it is no sum of so many windows. Which test it failed is not told: that would be an answer.
+    """
+    budget = decryptor.noise_budget(ciphertext, LEVEL)
+    counts: list[int] = decryptor.decrypt_integers(ciphertext, LEVEL).tolist()
+    used, start, sums = sum(sizes), 0, set()
+    for size in sizes:
+        sums.add(sum(counts[start : start + size]))
+        start += size
+    sound = (
+        budget >= LEAST_NOISE_BUDGET
+        and len(sums) == 1
+        and all(0 <= count <= windows * MAX_ROWS for count in counts[:used])
+        and not any(counts[used:])
+    )
+    if not sound:
+        raise EncryptedError(
+            "it is no sum of what sidecars count: a sidecar, or who stored it, has put something else in"
+        )
+    return counts[:used]
+
+
+def _deviation(epsilon: Fraction) -> float:
+    """The standard deviation of two-sided geometric noise: sqrt(2 a) / (1 - a), with a = exp(-epsilon)."""
+    ratio = math.exp(-float(epsilon))
+    return math.sqrt(2 * ratio) / (1 - ratio)

@@ -1,0 +1,120 @@
+"""`modelward audit`, as an auditor types it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from modelward.audit.aggregate import Sum, Window, added, public_key, sealed
+from modelward.audit.layout import Counted, layout_of
+from modelward.audit.parameters import PARAMETERS
+from modelward.cli import audit
+from modelward.cli.kubectl import KubectlError
+from modelward.encrypted import envelope
+from modelward.encrypted.context import Encryptor
+
+pytest.importorskip("Pyfhel")
+CONTROLLER = Ed25519PrivateKey.generate()
+CONTROLLER_KEY = base64.b64encode(CONTROLLER.public_key().public_bytes_raw()).decode()
+LAYOUT = layout_of([Counted("sex", values=("f", "m"))], ["name"])
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(audit.command, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = run("keygen", "--out", tmp_path / "keys", "--controller-key", CONTROLLER_KEY, "-o", "json")
+    assert made.exit_code == 0, made.stderr
+    (tmp_path / "aggregate.bin").write_bytes(aggregate(tmp_path / "keys"))
+    return tmp_path
+
+
+def aggregate(keys: Path) -> bytes:
+    public = (keys / "public/keys.bin").read_bytes()
+    ciphertext = Encryptor(PARAMETERS, public_key(public)).encrypt_integers(np.array([500, 400, 0]))
+    window = Window(envelope.digest(public), LAYOUT.digest(), 600, ciphertext)
+    total = added(Sum(window.keys, window.layout), window, "pod", 300, 900)
+    return sealed(total, LAYOUT.encode(), CONTROLLER, model="clinic/wdbc", policy="DataPolicy care", minimum=20)
+
+
+def test_an_aggregate_is_opened_as_a_table_and_as_json(folder: Path) -> None:
+    shown = run("open", "--keys", folder / "keys", folder / "aggregate.bin")
+    assert shown.exit_code == 0, shown.stderr
+    assert "clinic/wdbc, 1970-01-01T00:10:00Z to 1970-01-01T00:15:00Z" in shown.stdout
+    assert "under 20" in shown.stdout
+    assert "Not counted, for want of known values: name" in shown.stderr
+    assert "Releases left: 99" in shown.stderr
+    document = json.loads(run("open", "--keys", folder / "keys", folder / "aggregate.bin", "-o", "json").stdout)
+    assert [one["cell"] for one in document["counts"]] == ["f", "m", "other"]
+    assert document["counts"][2]["rows"] is None
+    assert abs(document["counts"][0]["rows"] - 500) < 50
+    assert document["releasesLeft"] == 99
+
+
+def test_the_cluster_is_asked_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    public = (folder / "keys/public/keys.bin").read_bytes()
+    content = base64.b64encode((folder / "aggregate.bin").read_bytes()).decode()
+    binary = {f"aggregate-{envelope.digest(public)[:16]}.bin": content}
+    asked: list[tuple[str, ...]] = []
+
+    def kubectl(*arguments: str) -> str:
+        asked.append(arguments)
+        return json.dumps({"binaryData": binary})
+
+    monkeypatch.setattr(audit, "kubectl", kubectl)
+    opened = run("open", "--keys", folder / "keys", "--from-cluster", "md/wdbc", "-n", "clinic")
+    assert opened.exit_code == 0, opened.stderr
+    assert asked == [("get", "--namespace=clinic", "configmap/wdbc-aggregate", "--output=json")]
+    binary.clear()
+    opened = run("open", "--keys", folder / "keys", "--from-cluster", "md/wdbc")
+    assert (opened.exit_code, "no aggregate was given out yet" in opened.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--controller-key", "AAAA", "base64 of 32 bytes"),
+        ("--controller-key", "§", "base64 of 32 bytes"),
+        ("--epsilon", "0.0", "above 0"),
+        ("--epsilon", "1e3", "above 0"),
+        ("--epsilon", "-1", "above 0"),
+    ],
+)
+def test_what_keygen_cannot_use_is_named(tmp_path: Path, option: str, value: str, told: str) -> None:
+    made = run("keygen", "--out", tmp_path / "k", "--controller-key", CONTROLLER_KEY, option, value)
+    assert (made.exit_code, told in made.stderr) == (2, True), made.stderr
+    assert not (tmp_path / "k").exists()
+
+
+def test_keygen_asks_the_cluster_whose_signature_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "kubectl", lambda *_: CONTROLLER_KEY)
+    made = run("keygen", "--out", tmp_path / "k")
+    assert made.exit_code == 0, made.stderr
+    assert "kubectl create configmap audit-key --from-file=keys.bin=" in made.stdout
+
+    def away(*_: str) -> str:
+        raise KubectlError("kubectl get: there is no cluster")
+
+    monkeypatch.setattr(audit, "kubectl", away)
+    made = run("keygen", "--out", tmp_path / "l")
+    assert (made.exit_code, "there is no cluster" in made.stderr) == (2, True)
+
+
+def test_what_cannot_be_opened_is_said(folder: Path) -> None:
+    for arguments, told in (
+        (("open", "--keys", folder / "keys", folder / "none.bin"), "none.bin: No such file"),
+        (("open", "--keys", folder / "none", folder / "aggregate.bin"), "releases.json: No such file"),
+        (("open", "--keys", folder / "keys", folder / "keys/public/keys.bin"), "header of aggregate"),
+        (("open", "--keys", folder / "keys", "--from-cluster", "pod/x"), "not md/NAME"),
+        (("keygen", "--out", folder / "keys", "--controller-key", CONTROLLER_KEY), "is there already"),
+    ):
+        done = run(*arguments)
+        assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
