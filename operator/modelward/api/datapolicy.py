@@ -88,8 +88,23 @@ class RequireAccess(Part):
     )
 
 
+Signer = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^(key:[a-z0-9]([-a-z0-9.]*[a-z0-9])?|cert:[!-~]+)$")
+]
+
+
 class RequireLineage(Part):
     """Lineage that is asked for."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "!has(self.signedBy) || size(self.signedBy) == 0 || has(self.trustConfigMapName)",
+                "signedBy needs trustConfigMapName: the ConfigMap of modelward-system with the signers' public keys or"
+                " authorities",
+            ),
+        )
+    )
 
     annotations: Annotated[list[LineageAnnotation], Field(max_length=5)] = Field(
         default=["dataset", "model", "transformations", "consumer"],
@@ -98,9 +113,17 @@ class RequireLineage(Part):
     digests: bool = Field(
         default=False, description="Whether the annotations dataset and model must end in @sha256:<64 hex digits>."
     )
-    signed_by: Annotated[list[ShortText], Field(max_length=16)] = Field(
+    signed_by: Annotated[list[Signer], Field(max_length=16)] = Field(
         default=[],
-        description="Identities whose signature on the model's statement is accepted. None: no signature is asked for.",
+        description="Who may answer for a model and its data set, by a signed statement about the digest of each:"
+        " key:<name>, the public key <name>.pub of trustConfigMapName; cert:<name>, a URI, e-mail address or DNS name"
+        " in a certificate of its authorities.pem. One of them must, for each of the two. None: no signature is asked"
+        " for. Example: [key:ml-platform].",
+    )
+    trust_config_map_name: ObjectName | None = Field(
+        default=None,
+        description="ConfigMap of modelward-system with the public keys (<name>.pub, PEM) and the authorities"
+        " (authorities.pem) that signedBy speaks of.",
     )
 
 

@@ -1,17 +1,32 @@
-"""Reads the lineage annotations: what each must look like, and the strict reading of the transformations."""
+"""Reads the lineage annotations: what each must look like, and the strict reading of the transformations.
+
+`lineage.modelward.io/statements` names where the signed statements about the others are: `configmap/<name>` or
+`secret/<name>` of the model's namespace, several with commas between. They are signed, so the place needs no trust.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 PREFIX = "lineage.modelward.io/"
 NAMES = ("dataset", "model", "training-run", "transformations", "consumer")
+STATEMENTS = f"{PREFIX}statements"
+MAX_PLACES = 4
 MAX_BYTES = 8 * 1024
 _STEP_KEYS = ("what", "how", "why")
-_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r".+@sha256:([0-9a-f]{64})")
+_PLACE = re.compile(r"(configmap|secret)/([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)")
+_KINDS: dict[str, Literal["ConfigMap", "Secret"]] = {"configmap": "ConfigMap", "secret": "Secret"}
+
+
+class Place(NamedTuple):
+    """A ConfigMap or Secret with signed statements."""
+
+    kind: Literal["ConfigMap", "Secret"]
+    name: str
 
 
 def lineage(annotations: Mapping[str, str]) -> dict[str, str]:
@@ -26,7 +41,32 @@ def problems(annotations: Mapping[str, str]) -> list[str]:
         problem = _problem(name, value)
         if problem:
             found.append(f"{PREFIX}{name} {problem}")
+    if STATEMENTS in annotations and not places(annotations):
+        found.append(
+            f"{STATEMENTS} is not configmap/<name> or secret/<name>, or up to {MAX_PLACES} of them with commas between"
+        )
     return found
+
+
+def digest(annotations: Mapping[str, str], name: str) -> str:
+    """Return the SHA-256 in hex that an annotation ends in; an empty text where it ends in none."""
+    found = _DIGEST.fullmatch(annotations.get(PREFIX + name, "")[:MAX_BYTES])
+    return found[1] if found else ""
+
+
+def transformations(annotations: Mapping[str, str]) -> list[dict[str, str]] | None:
+    """Return what the annotation says was done to the data; None where it is not there or cannot be read."""
+    text = annotations.get(f"{PREFIX}transformations", "")
+    return None if not text or _problem("transformations", text) else json.loads(text)
+
+
+def places(annotations: Mapping[str, str]) -> tuple[Place, ...]:
+    """Return where signed statements are; none where the annotation is not there or cannot be read."""
+    parts = annotations.get(STATEMENTS, "")[:MAX_BYTES].split(",", MAX_PLACES)
+    found = [_PLACE.fullmatch(part.strip()) for part in parts]
+    if len(parts) > MAX_PLACES or not all(found):
+        return ()
+    return tuple(dict.fromkeys(Place(_KINDS[one[1]], one[2]) for one in found if one))
 
 
 def _problem(name: str, value: str) -> str | None:

@@ -788,9 +788,26 @@ class WindowsStatus(Part):
     dropped: int = Field(default=0, ge=0, description="How many were lost before they were counted or emitted.")
 
 
-class LineageStatus(Part):
-    """Where the model's answers went. The ConfigMap <name>.lineage tells of more consumers."""
+class StatementStatus(Part):
+    """A signed statement about a model or its data."""
 
+    subject: Annotated[str, Field(max_length=253)] = Field(description="What it is about, in its signer's words.")
+    digest: Annotated[str, Field(max_length=71)] = Field(description="The subject's digest. Example: sha256:0f7c....")
+    signer: ShortText = Field(description="Who signed it. Example: key:ml-platform.")
+
+
+class LineageStatus(Part):
+    """Who answers for where the model comes from, and where its answers went.
+
+    The ConfigMap <name>.lineage tells of more consumers.
+    """
+
+    signed_by: Annotated[list[ShortText], Field(max_length=16)] = Field(
+        default=[], description="Who answers for model and data set by a signature that a policy accepts."
+    )
+    statements: Annotated[list[StatementStatus], Field(max_length=32)] = Field(
+        default=[], description="The signed statements that bear on model and data set."
+    )
     consumers: Annotated[list[ConsumerStatus], Field(max_length=64)] = Field(
         default=[], description="Who got answers, the most recent ones."
     )
@@ -838,7 +855,9 @@ class ModelDeploymentStatus(Part):
     monitoring: MonitoringStatus | None = Field(
         default=None, description="What the model's detectors found, as its sidecars told last."
     )
-    lineage: LineageStatus | None = Field(default=None, description="Where the model's answers went.")
+    lineage: LineageStatus | None = Field(
+        default=None, description="Who answers for where the model comes from, and who got its answers."
+    )
 
 
 class ModelDeployment(Resource):

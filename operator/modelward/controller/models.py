@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from modelward.api.lineage import places
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import baseline_reference, references_of
 from modelward.api.validate import SchemaError, canonical, parse
@@ -36,6 +37,7 @@ from modelward.planner.service import service
 from modelward.planner.sidecar import SYSTEM_NAMESPACE, config_map_name
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.sightings import Seen
+from modelward.planner.signatures import Signatures, signatures, trust_names
 from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
 from modelward.planner.target import pods_of
 from modelward.planner.treatment import treats_otherwise
@@ -86,6 +88,7 @@ class _Case:
     references: References
     found: Found
     readiness: Verdict
+    signatures: Signatures
 
     @property
     def obstacle(self) -> Obstacle | None:
@@ -183,6 +186,7 @@ class Models:
         observation = Observation(
             verdict=case.verdict,
             readiness=case.readiness,
+            signatures=case.signatures,
             obstacle=case.obstacle,
             security_test_asked=bool(case.security_tests),
             security_test_gates=any(case.security_tests),
@@ -313,33 +317,34 @@ class Models:
         judged_now = await self.judgement(md)
         review, verdict, governing = judged_now.review, judged_now.verdict, judged_now.policies
         found = await self._targets.look_up(md, self._installed().settings)
-        seen = observations(raw, _pods(md, found), review.now)
+        references = await self._references(md, governing)
+        signed = signatures(md.metadata.annotations, governing, references, review.now)
+        seen = observations(raw, _pods(md, found), review.now, signed.observed())
         readiness = judge_readiness(review, governing, seen)
         said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now, seen)
         self._ledger.put(review.namespace, md.metadata.name, said)
-        return _Case(md, raw, verdict, governing, await self._references(md, governing), found, readiness)
+        return _Case(md, raw, verdict, governing, references, found, readiness, signed)
 
     async def _references(self, md: ModelDeployment, policies: Sequence[KubeObject]) -> References:
         wanted = {(reference.kind, reference.name) for reference in references_of(md)}
+        wanted |= set(places(md.metadata.annotations)) if trust_names(policies) else set()
         found: dict[str, dict[str, Any]] = {"ConfigMap": {}, "Secret": {}}
         for kind, name in sorted(wanted):
             item = await self._cluster.get(kind, namespace_of(md), name)
             if item is not None:
                 found[kind][name] = item
-        hierarchies = {}
-        for name in sorted(
-            {
-                one["hierarchy"]
-                for policy in policies
-                for one in policy["spec"].get("fields", ())
-                if one.get("hierarchy")
-            }
-        ):
-            item = await self._cluster.get("ConfigMap", SYSTEM_NAMESPACE, name)
-            if item is not None:
-                hierarchies[name] = item
-        authorities = self._installed().authority.bundle.decode()
-        return References(found["ConfigMap"], found["Secret"], authorities, hierarchies)
+        fields = (one for policy in policies for one in policy["spec"].get("fields", ()))
+        return References(
+            found["ConfigMap"],
+            found["Secret"],
+            self._installed().authority.bundle.decode(),
+            await self._system_maps({one["hierarchy"] for one in fields if one.get("hierarchy")}),
+            trust=await self._system_maps(trust_names(policies)),
+        )
+
+    async def _system_maps(self, names: Collection[str]) -> dict[str, KubeObject]:
+        found = {name: await self._cluster.get("ConfigMap", SYSTEM_NAMESPACE, name) for name in sorted(names)}
+        return {name: item for name, item in found.items() if item is not None}
 
     async def _tell(self, raw: KubeObject, wanted: dict[str, Any]) -> None:
         """Write the status where it changed, and an event for what turned bad."""

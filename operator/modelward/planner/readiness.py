@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ def observations(
     raw: Mapping[str, Any],
     pods: Sequence[Mapping[str, Any]],
     now: datetime,
-    verified_by: Collection[str] = (),
+    signatures: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """Return what was seen, by the names of `catalogue.Observation`.
 
@@ -22,12 +22,11 @@ def observations(
         raw: the ModelDeployment as the API server has it.
         pods: the specs of the pod templates that it runs by; none: they are not known, and not judged.
         now: the time, for the age of the security test.
-        verified_by: whose signatures on the lineage were verified. No signature is read by this version: a policy that
-            asks for one keeps its models from being ready.
+        signatures: for each policy that asks for signed lineage, what it lacks: see `Signatures.observed`.
     """
     seen: dict[str, Any] = {
         "lineage": {"problems": problems(raw["metadata"].get("annotations") or {})},
-        "signature": {"verifiedBy": sorted(verified_by)},
+        "signature": [dict(one) for one in signatures],
         "securityTest": _security_test(raw, now),
     }
     if pods:

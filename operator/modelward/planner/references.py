@@ -22,6 +22,7 @@ class References:
         client_authorities: PEM bundle of modelward's own CA, which MutualTLS trusts where no other is named.
         hierarchies: ConfigMaps of the system namespace that policies name.
         fitted: the baseline that a Job fitted for the model; None where none did.
+        trust: ConfigMaps of the system namespace that policies name, with the keys of signers.
     """
 
     config_maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -29,10 +30,11 @@ class References:
     client_authorities: str = ""
     hierarchies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fitted: bytes | None = field(default=None, repr=False)
+    trust: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def among(cls, objects: Iterable[Mapping[str, Any]], namespace: str) -> References:
-        """Return the ConfigMaps and Secrets of a namespace, and the system's hierarchies, among these objects."""
+        """Return the ConfigMaps and Secrets of a namespace, and the ConfigMaps of the system's, among these objects."""
         objects = list(objects)
         found: dict[str, dict[str, Mapping[str, Any]]] = {"ConfigMap": {}, "Secret": {}}
         for item in objects:
@@ -41,21 +43,23 @@ class References:
                 continue
             if (metadata.get("namespace") or "default") == namespace:
                 found[item["kind"]][str(metadata.get("name"))] = item
-        return cls(found["ConfigMap"], found["Secret"], hierarchies=hierarchies_among(objects))
+        system = hierarchies_among(objects)
+        return cls(found["ConfigMap"], found["Secret"], hierarchies=system, trust=system)
 
     def content(self, kind: Kind, name: str, key: str) -> bytes | None:
         """Return what is under a key; None where the object or the key is not there, or is not base64."""
-        found = (self.config_maps if kind == "ConfigMap" else self.secrets).get(name)
-        if found is None:
-            return None
-        plain = found.get("data" if kind == "ConfigMap" else "stringData") or {}
-        encoded = found.get("binaryData" if kind == "ConfigMap" else "data") or {}
-        if key in plain:
-            return str(plain[key]).encode()
-        try:
-            return base64.b64decode(encoded[key], validate=True) if key in encoded else None
-        except (binascii.Error, TypeError, ValueError):
-            return None
+        found = self._objects(kind).get(name)
+        return None if found is None else _entry(kind, found, key)
+
+    def contents(self, kind: Kind, name: str) -> dict[str, bytes] | None:
+        """Return all that is in an object, by key, without what is not base64; None where it is not there."""
+        found = self._objects(kind).get(name)
+        return None if found is None else _entries(kind, found)
+
+    def trusted(self, name: str) -> dict[str, bytes] | None:
+        """Return all that is in a ConfigMap with the keys of signers; None where it is not there."""
+        found = self.trust.get(name)
+        return None if found is None else _entries("ConfigMap", found)
 
     def hierarchy(self, name: str) -> str | None:
         """Return the hierarchy in a ConfigMap of the system namespace; None where there is none."""
@@ -68,7 +72,7 @@ class References:
 
     def lack(self, reference: Reference) -> str:
         """Say what a missing reference lacks."""
-        found = self.config_maps if reference.kind == "ConfigMap" else self.secrets
+        found = self._objects(reference.kind)
         what = f"{reference.field} names {reference.kind} {reference.name}"
         if reference.name in found:
             return f"{what}, which has no key {reference.key}"
@@ -77,7 +81,29 @@ class References:
     def _has(self, reference: Reference) -> bool:
         if reference.key:
             return self.content(reference.kind, reference.name, reference.key) is not None
-        return reference.name in (self.config_maps if reference.kind == "ConfigMap" else self.secrets)
+        return reference.name in self._objects(reference.kind)
+
+    def _objects(self, kind: Kind) -> Mapping[str, Mapping[str, Any]]:
+        return self.config_maps if kind == "ConfigMap" else self.secrets
+
+
+_PARTS: dict[Kind, tuple[str, str]] = {"ConfigMap": ("data", "binaryData"), "Secret": ("stringData", "data")}
+"""Where an object of a kind holds what is written plainly, and what is written in base64."""
+
+
+def _entry(kind: Kind, found: Mapping[str, Any], key: str) -> bytes | None:
+    plain, encoded = (found.get(part) or {} for part in _PARTS[kind])
+    if key in plain:
+        return str(plain[key]).encode()
+    try:
+        return base64.b64decode(encoded[key], validate=True) if key in encoded else None
+    except (binascii.Error, TypeError, ValueError):
+        return None
+
+
+def _entries(kind: Kind, found: Mapping[str, Any]) -> dict[str, bytes]:
+    keys = sorted({str(key) for part in _PARTS[kind] for key in found.get(part) or {}})
+    return {key: content for key in keys if (content := _entry(kind, found, key)) is not None}
 
 
 def hierarchies_among(objects: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -342,8 +342,6 @@ def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:
         yield "spec.onViolation Stop with spec.targetRef (a workload of somebody else's is not scaled)"
     if policy["spec"].get("kAnonymity"):
         yield "spec.kAnonymity"
-    if ((policy["spec"].get("require") or {}).get("lineage") or {}).get("signedBy"):
-        yield "spec.require.lineage.signedBy"
 
 
 def _who(policy: Policy) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from modelward.planner.names import host_names, namespace_of
 from modelward.planner.rollout import Rollout, deployment_rollout
 from modelward.planner.sidecar import MODEL_LABEL
 from modelward.planner.sightings import monitoring_status
+from modelward.planner.signatures import Signatures
 from modelward.planner.upstream import model_name_of, protocol_of
 from modelward.rules.judge import Verdict, Violation
 
@@ -71,6 +72,7 @@ class Observation:
         security_test_gates: whether owner or policy keep it from being Ready before its security test.
         security_test_asked: whether owner or policy ask for a security test at all.
         watch: what is known of its monitoring.
+        signatures: whether its lineage is signed as policies ask.
         served: who got its answers; None: its sidecars were not asked since the controller began.
     """
 
@@ -91,6 +93,7 @@ class Observation:
     security_test_gates: bool = False
     security_test_asked: bool = False
     watch: Watch = field(default_factory=Watch)
+    signatures: Signatures = field(default_factory=Signatures)
     served: Record | None = None
 
     @property
@@ -169,7 +172,7 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     conditions.set("PolicyCompliant", *_compliant(observation.judgement))
     conditions.set("Encrypted", *_encrypted(md, observation))
     conditions.set("AccessControlled", *_access_controlled(md, observation))
-    conditions.set("LineageVerified", *_lineage_verified(md, observation.readiness))
+    conditions.set("LineageVerified", *_lineage_verified(md, observation))
     conditions.set("Monitored", *_monitored(md, observation, conditions, now))
     conditions.set("SecurityTested", *_security_tested(observation))
     conditions.set("Bypassable", *_bypassable(observation))
@@ -204,9 +207,9 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     told = monitoring_status(observation.watch.seen) if observation.watch.seen else _before(raw, "monitoring")
     if told and md.spec.monitoring and md.spec.monitoring.detectors:
         out["monitoring"] = told
-    served = lineage_status(observation.served) if observation.served else _before(raw, "lineage")
-    if served:
-        out["lineage"] = served
+    told_of_lineage = _lineage_status(observation, _before(raw, "lineage"))
+    if told_of_lineage:
+        out["lineage"] = told_of_lineage
     return out
 
 
@@ -325,17 +328,33 @@ def _access_controlled(md: ModelDeployment, observation: Observation) -> Told:
     return "True", "RulesEnforced", f"{len(rules)} access rule{'s' if len(rules) > 1 else ''}"
 
 
-def _lineage_verified(md: ModelDeployment, readiness: Verdict) -> Told:
+def _lineage_verified(md: ModelDeployment, observation: Observation) -> Told:
     declared = lineage(md.metadata.annotations)
     wrong = problems(md.metadata.annotations)
     if wrong:
         return "False", "Malformed", _listed(wrong)
+    signed = observation.signatures.told()
+    if signed and not signed[0]:
+        return "False", signed[1], signed[2]
     if not declared:
         return "Unknown", "NotDeclared", "no lineage annotation is there"
-    unmet = [item for item in readiness.everything if item.rule.startswith("LIN-")]
+    unmet = [item for item in observation.readiness.everything if item.rule.startswith("LIN-")]
     if unmet:
         return "False", "NotVerified", _lines(unmet)
+    if signed:
+        return "True", signed[1], signed[2]
     return "True", "WellFormed", f"{', '.join(declared)} read; signature not asked"
+
+
+def _lineage_status(observation: Observation, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is known of the lineage; what became of answers is kept until the sidecars are asked again."""
+    if observation.served:
+        served = lineage_status(observation.served)
+    else:
+        served = {key: value for key, value in (before or {}).items() if key in ("consumers", "windows")}
+    if not served and not observation.signatures.asked:
+        return {}
+    return {**observation.signatures.status(), **served}
 
 
 def _monitored(md: ModelDeployment, observation: Observation, conditions: _Conditions, now: datetime) -> Told:

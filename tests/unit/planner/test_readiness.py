@@ -23,11 +23,11 @@ def md(**model: Any) -> ModelDeployment:
     return parsed
 
 
-def broken(require: Manifest, pods: list[Manifest], manifest: Manifest | None = None) -> set[str]:
+def broken(require: Manifest, pods: list[Manifest], manifest: Manifest | None = None, signatures: Any = ()) -> set[str]:
     raw = manifest or good()
     review = Review(canonical(parse({key: value for key, value in raw.items() if key != "status"})), namespace="clinic")
     policies = [canonical(parse(policy({"require": require})))]
-    found = judge_readiness(review, policies, observations(raw, pods, NOW))
+    found = judge_readiness(review, policies, observations(raw, pods, NOW, signatures))
     return {violation.rule for violation in found.violations}
 
 
@@ -66,9 +66,13 @@ def test_lineage_is_read() -> None:
 
 
 def test_a_signature_that_is_asked_for_is_never_taken_for_granted() -> None:
-    assert broken({"lineage": {"signedBy": ["ml-platform@clinic.example"]}}, []) == {"LIN-009"}
-    seen = observations(good(), [], NOW, {"ml-platform@clinic.example"})
-    assert seen["signature"] == {"verifiedBy": ["ml-platform@clinic.example"]}
+    asked = {"lineage": {"signedBy": ["key:ml-platform"], "trustConfigMapName": "signers"}}
+    assert broken(asked, []) == {"LIN-009"}
+    lacks = [{"kind": "DataPolicy", "name": "policy", "lacks": "no statement"}]
+    assert broken(asked, [], signatures=lacks) == {"LIN-009"}
+    assert broken(asked, [], signatures=[{**lacks[0], "lacks": ""}]) == set()
+    assert broken(asked, [], signatures=[{**lacks[0], "lacks": "", "name": "other"}]) == {"LIN-009"}
+    assert broken(asked, [], signatures=[{**lacks[0], "lacks": "", "kind": "ClusterDataPolicy"}]) == {"LIN-009"}
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,6 @@ def test_what_a_model_declares_and_the_sidecar_cannot_do_is_listed(
     ("field", "spec"),
     [
         ("kAnonymity", {"kAnonymity": {"k": 5}}),
-        ("signedBy", {"require": {"lineage": {"signedBy": ["release@clinic.example"]}}}),
     ],
 )
 def test_what_a_policy_declares_and_the_sidecar_cannot_do_is_listed(field: str, spec: Manifest) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from modelward.api.modeldeployment import ModelDeployment, ModelDeploymentStatus
+from modelward.lineage.verify import Outcome, Result
+from modelward.planner.signatures import Asked, Signatures
 from modelward.planner.status import Observation, Obstacle, invalid_status, status
 from modelward.rules.judge import Verdict, Violation
 
@@ -195,3 +197,36 @@ def test_a_spec_of_another_version() -> None:
     found = invalid_status(raw(), "spec.novelty: unknown field", NOW)
     ModelDeploymentStatus.model_validate(found)
     assert conditions(found) == {"Ready": ("False", "InvalidSpec"), "Stalled": ("True", "InvalidSpec")}
+
+
+def signed(reason: Any, message: str = "why") -> Signatures:
+    asking = {"kind": "DataPolicy", "metadata": {"name": "p", "namespace": "clinic"}}
+    signers = ("key:ml",) if reason == "Signed" else ()
+    return Signatures((Asked(asking, Outcome((Result("model", reason, message, signers),))),))
+
+
+def test_a_lineage_that_is_signed_says_by_whom() -> None:
+    found = told(replace(SERVING, signatures=signed("Signed", "signed by key:ml")))
+    (condition,) = (one for one in found["conditions"] if one["type"] == "LineageVerified")
+    assert (condition["status"], condition["reason"]) == ("True", "Signed")
+    assert condition["message"] == "model signed by key:ml"
+    assert found["lineage"] == {"signedBy": ["key:ml"], "statements": []}
+
+
+@pytest.mark.parametrize("reason", ["SignatureInvalid", "SignerNotTrusted", "DigestMismatch", "Cyclic"])
+def test_a_lineage_that_is_not_signed_says_why(reason: str) -> None:
+    found = told(replace(SERVING, signatures=signed(reason)))
+    (condition,) = (one for one in found["conditions"] if one["type"] == "LineageVerified")
+    assert (condition["status"], condition["reason"]) == ("False", reason)
+    assert condition["message"] == "lineage.modelward.io/model: why (asked by DataPolicy/clinic/p)"
+    assert found["lineage"]["signedBy"] == []
+
+
+def test_signers_are_forgotten_where_nobody_asks_any_more_and_consumers_are_not() -> None:
+    item = raw()
+    windows = {"emitted": 1, "failed": 0, "dropped": 0}
+    item["status"] = {"lineage": {"signedBy": ["key:ml"], "statements": [], "consumers": [], "windows": windows}}
+    found = told(SERVING, item)
+    assert found["lineage"] == {"signedBy": [], "statements": [], "consumers": [], "windows": windows}
+    item["status"] = {"lineage": {"signedBy": ["key:ml"], "statements": []}}
+    assert "lineage" not in told(SERVING, item)

@@ -1,0 +1,268 @@
+"""Holds lineage annotations against signed statements: which of them somebody who is trusted answers for.
+
+What is compared: the digest that an annotation ends in (`@sha256:<64 hex digits>`) with every digest of a statement's
+subjects (`statement.Statement.digests`). For a model or data set that is one file, that is the file's own SHA-256; for
+a folder, model-signing's digest over the digests of its files; for what lies in a registry, its manifest's, where a
+statement has that as its subject.
+
+A data set is answered for as well where a trusted statement about the model names it among its sources, over as many
+statements as it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from modelward.lineage.bundle import Bundle, read_bundles
+from modelward.lineage.reading import StatementError, shown
+from modelward.lineage.statement import Statement, read_statement
+from modelward.lineage.trust import Signers, Trust, signers
+
+MAX_STATEMENTS = 64
+ANNOTATIONS = ("model", "dataset")
+"""The annotations that name something by its digest."""
+
+Reason = Literal[
+    "Signed",
+    "StatementMalformed",
+    "SignatureInvalid",
+    "SignerNotTrusted",
+    "Cyclic",
+    "DigestMismatch",
+    "TransformationsDiffer",
+    "DigestMissing",
+    "StatementMissing",
+    "TrustMissing",
+]
+
+
+class File(NamedTuple):
+    """A file with statements: its name, where it is, for people, and its bytes."""
+
+    name: str
+    place: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A statement that could be read, and who signed it."""
+
+    place: str
+    statement: Statement
+    signers: Signers
+    accepted: tuple[str, ...]
+    """Those of its signers whom the policy accepts."""
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The digests of what its subjects were made of."""
+        return frozenset(source.sha256 for source in self.statement.sources)
+
+    @property
+    def subject(self) -> str:
+        """What it is about, for people."""
+        first = self.statement.subjects[0]
+        return f"{first.name or '(no name)'} (sha256:{first.sha256[:12]})"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one annotation, or of them together.
+
+    Attributes:
+        annotation: its short name.
+        reason: `Signed`, or a word for why it is not.
+        message: the same for people.
+        signers: the accepted signers who answer for it.
+    """
+
+    annotation: str
+    reason: Reason
+    message: str
+    signers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of all of them.
+
+    Attributes:
+        results: one an annotation.
+        statements: those of accepted signers that bear on them.
+    """
+
+    results: tuple[Result, ...]
+    statements: tuple[Judged, ...] = ()
+
+    @property
+    def failed(self) -> Result | None:
+        """The first that is not answered for."""
+        return next((result for result in self.results if result.reason != "Signed"), None)
+
+
+def verify(
+    digests: Mapping[str, str],
+    transformations: Sequence[Mapping[str, str]] | None,
+    files: Sequence[File],
+    trust: Trust,
+    accepted: Sequence[str],
+    at: datetime,
+) -> Outcome:
+    """Hold annotations against statements.
+
+    Args:
+        digests: SHA-256 in hex by the short name of the annotation that ends in it; empty where it ends in none.
+        transformations: what the annotation `transformations` says; None where it is not there.
+        files: with statements, in any order.
+        trust: whom the policy's platform team believes.
+        accepted: those of them whom the policy accepts, such as `key:ml-platform`.
+        at: the time at which certificates must be valid.
+    """
+    judged, unread = _judge(files, trust, frozenset(accepted), at)
+    trusted = [one for one in judged if one.accepted]
+    reached = {}
+    for name in ANNOTATIONS:
+        reached[name], cycle = _reached(digests.get(name, ""), trusted)
+        if cycle:
+            return Outcome((Result(name, "Cyclic", cycle),), tuple(reached[name]))
+    of_model = reached["model"]
+    results = []
+    for name, digest in digests.items():
+        about = [one for one in trusted if digest in one.statement.digests]
+        if name == "dataset":
+            about = about or [one for one in of_model if digest in one.sources]
+        if not digest or not about:
+            results.append(_unsigned(name, digest, judged, trusted, unread, frozenset(digests.values())))
+        else:
+            names = tuple(dict.fromkeys(name for one in about for name in one.accepted))
+            results.append(Result(name, "Signed", f"signed by {', '.join(names)}", names))
+    results += _contradictions(digests, transformations, of_model, reached["dataset"])
+    return Outcome(tuple(results), tuple({id(one): one for one in (*of_model, *reached["dataset"])}.values()))
+
+
+def _judge(
+    files: Sequence[File], trust: Trust, accepted: frozenset[str], at: datetime
+) -> tuple[list[Judged], list[Result]]:
+    """Read everything and find out who signed it. What cannot be read is told of, and keeps nothing else from it."""
+    judged: list[Judged] = []
+    unread: list[Result] = []
+    bundles: list[tuple[str, Bundle]] = []
+    for file in files:
+        try:
+            bundles += ((file.place, bundle) for bundle in read_bundles(file.name, file.content))
+        except StatementError as error:
+            unread.append(Result("", "StatementMalformed", f"{file.place} {error}"))
+    if len(bundles) > MAX_STATEMENTS:
+        unread.append(Result("", "StatementMalformed", f"more than {MAX_STATEMENTS} statements: name fewer"))
+        bundles = []
+    for place, bundle in bundles:
+        who = signers(bundle, trust, at)
+        try:
+            statement = read_statement(bundle.envelope.payload)
+        except StatementError as error:
+            unread.append(Result("", "StatementMalformed", f"{place}: its statement's {error}"))
+            continue
+        judged.append(Judged(place, statement, who, tuple(name for name in who.names if name in accepted)))
+    return judged, unread
+
+
+def _reached(digest: str, trusted: Sequence[Judged]) -> tuple[list[Judged], str]:
+    """The statements about a digest, about its sources, and so on; and where they lead back to themselves, how.
+
+    Depth first, without recursion; each statement is entered once, and its sources looked up once.
+    """
+    by_digest: dict[str, list[int]] = {}
+    for index, one in enumerate(trusted):
+        for known in one.statement.digests:
+            by_digest.setdefault(known, []).append(index)
+
+    def below(index: int) -> Iterator[int]:
+        return (place for source in trusted[index].statement.sources for place in by_digest.get(source.sha256, ()))
+
+    found: dict[int, bool] = {}  # whether all below it was looked at
+    for start in by_digest.get(digest, ()):
+        if start in found:
+            continue
+        found[start] = False
+        path = [(start, below(start))]
+        while path:
+            index, rest = path[-1]
+            following = next(rest, None)
+            if following is None:
+                found[index] = True
+                path.pop()
+            elif following not in found:
+                found[following] = False
+                path.append((following, below(following)))
+            elif not found[following]:  # it is on the path
+                places = [place for place, _ in path]
+                loop = [*places[places.index(following) :], following]
+                return [trusted[place] for place in found], _told([trusted[place] for place in loop])
+    return [trusted[place] for place in found], ""
+
+
+def _told(loop: Sequence[Judged]) -> str:
+    names = [f"{one.subject} of {one.place}" for one in loop]
+    middle = names if len(names) <= 5 else [*names[:3], f"{len(names) - 4} more", names[-1]]
+    return f"the lineage leads back to where it began: {', which comes of '.join(middle)}"
+
+
+def _unsigned(
+    name: str,
+    digest: str,
+    judged: Sequence[Judged],
+    trusted: Sequence[Judged],
+    unread: Sequence[Result],
+    wanted: frozenset[str],
+) -> Result:
+    """Why nobody who is accepted answers for an annotation."""
+    if not digest:
+        why = "ends in no @sha256:<64 hex digits>, and statements are about digests"
+        return Result(name, "DigestMissing", why)
+    for one in judged:
+        if digest in one.statement.digests and one.signers.reason:
+            return Result(name, one.signers.reason, f"{one.place} {one.signers.why}")
+        if digest in one.statement.digests:
+            who = ", ".join(one.signers.names)
+            return Result(
+                name, "SignerNotTrusted", f"{one.place} is signed by {shown(who)}, whom the policy does not name"
+            )
+    if unread:
+        return Result(name, "StatementMalformed", unread[0].message)
+    others = [one for one in trusted if not one.statement.digests & wanted]
+    if others:
+        about = _few(one.subject for one in others)
+        return Result(name, "DigestMismatch", f"names sha256:{digest[:12]}, and what was signed is {about}")
+    return Result(name, "StatementMissing", f"no statement is about sha256:{digest[:12]}")
+
+
+def _contradictions(
+    digests: Mapping[str, str],
+    transformations: Sequence[Mapping[str, str]] | None,
+    of_model: Sequence[Judged],
+    of_dataset: Sequence[Judged],
+) -> Iterator[Result]:
+    """What accepted signers say otherwise than the annotations do."""
+    model, dataset = digests.get("model"), digests.get("dataset")
+    direct = [one for one in of_model if model in one.statement.digests]
+    whole = next((one for one in direct if one.statement.sources_whole), None)
+    if dataset and whole and not any(dataset in one.sources for one in of_model):
+        told = _few(f"{source.name or '(no name)'} (sha256:{source.sha256[:12]})" for source in whole.statement.sources)
+        why = f"{whole.place} says that the model was made of {told or 'nothing'}, not of sha256:{dataset[:12]}"
+        yield Result("dataset", "DigestMismatch", why)
+    for one in (*direct, *(one for one in of_dataset if dataset in one.statement.digests)):
+        if one.statement.transformations is None:
+            continue
+        if transformations is not None and list(one.statement.transformations) != list(transformations):
+            why = f"{one.place}, signed by {', '.join(one.accepted)}, tells other transformations"
+            yield Result("transformations", "TransformationsDiffer", why)
+        return
+
+
+def _few(items: Iterable[str]) -> str:
+    listed = list(dict.fromkeys(items))
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
