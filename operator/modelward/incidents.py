@@ -22,6 +22,7 @@ from typing import Annotated, Protocol
 import msgspec
 from msgspec import Meta
 
+from modelward.fairness.counts import FairnessReport
 from modelward.windows import Served
 
 AUDIENCE = "modelward-sidecar"
@@ -93,7 +94,8 @@ class Drifted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a sidecar has to tell since it began (`since`); `dropped` counts anomalies for which it had no room.
 
-    `baseline` is its digest, `fitted` when it was made, where it says so. `served` tells who got answers.
+    `baseline` is its digest, `fitted` when it was made, where it says so. `served` tells who got answers,
+    `fairness` how groups were treated, where that is counted.
     """
 
     model: Text
@@ -106,6 +108,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drift: Annotated[tuple[Drifted, ...], Meta(max_length=MAX_DRIFTED)]
     dropped: int
     served: Served = Served()
+    fairness: FairnessReport | None = None
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,8 @@ case("strict", "nobody may ask why", put("spec/access/rules/0/operations", ["Inf
 case("strict", "another attribute", put("spec/fairness/protected/0/field", "sex"), "FAI-001")
 case("strict", "no fairness", drop("spec/fairness"), "FAI-001")
 case("strict", "no groups", put("spec/fairness/protected/0/groups", []), "FAI-002")
+case("strict", "groups by edges", put("spec/fairness/protected/0", {"field": "age", "edges": [40]}))
+case("strict", "neither groups nor edges", put("spec/fairness/protected/0", {"field": "age"}), "FAI-002")
 case("strict", "as much difference as accepted", put("spec/fairness/maxDifference", 0.1))
 case("strict", "a little more difference", put("spec/fairness/maxDifference", 0.11), "FAI-003")
 case("strict", "no difference", put("spec/fairness/maxDifference", 0.0))

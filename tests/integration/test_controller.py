@@ -496,7 +496,7 @@ async def test_certificates_are_renewed_in_time_even_for_what_is_stalled(control
     apply(controller.server, model("ages"))
     await controller.reconcile("ages")
     first = controller.made("ages")["Secret"]["data"]
-    apply(controller.server, model("ages", fairness={}))
+    apply(controller.server, model("ages", fairness={"protected": [{"field": "nowhere"}]}))
     for days, renewed in ((4, False), (5, True)):
         controller.ahead = timedelta(days=days)
         assert (await controller.reconcile("ages"))["Stalled"] == ("True", "NotSupported")

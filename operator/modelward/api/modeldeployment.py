@@ -45,7 +45,7 @@ DetectorType = Literal[
     "Backdoor",
 ]
 OnAnomaly = Literal["Block", "Sanitise", "Flag"]
-Operation = Literal["Infer", "Metadata", "Explain"]
+Operation = Literal["Infer", "Metadata", "Explain", "Feedback"]
 Scheme = Literal["CKKS", "BFV"]
 TLSVersion = Literal["1.2", "1.3"]
 ModelName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -430,10 +430,10 @@ class AccessRule(Part):
         " serviceaccount:<namespace>/<name> or san:<name in the client's certificate>. Example:"
         " [group:oncologists].",
     )
-    operations: Annotated[list[Operation], Field(max_length=3)] = Field(
+    operations: Annotated[list[Operation], Field(max_length=4)] = Field(
         default=["Infer", "Metadata"],
         description="What they may do: Infer asks for predictions, Metadata for the model's description, Explain"
-        " for reasons.",
+        " for reasons, Feedback tells what answers should have been.",
     )
     purposes: Annotated[list[Purpose], Field(max_length=16)] = Field(
         default=[], description="The purposes they may name; a request for another is refused. None: no purpose asked."
@@ -589,20 +589,77 @@ class Explanations(Part):
 class ProtectedField(Part):
     """An attribute by which people must not be treated unequally."""
 
-    field: FieldName = Field(description="The input or column that holds the attribute. Example: age.")
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "!has(self.edges) || size(self.edges) == 0 || !has(self.groups) || size(self.groups) == 0"
+                " || size(self.groups) == size(self.edges) + 1",
+                "edges make one group more than there are edges: name them all in groups, or none",
+            )
+        )
+    )
+
+    field: FieldName = Field(
+        description="The input or column that holds the attribute, as callers send it. It may be one that a policy"
+        " drops: it is then watched, and the model does not see it. Example: age."
+    )
     groups: Annotated[list[ShortText], Field(max_length=64)] = Field(
-        default=[], description="Its groups, whose rates are compared. Example: [young, old]."
+        default=[],
+        description="Its groups, whose rates are compared: the values themselves, all others being `other`; with"
+        " edges, names for the intervals. Example: [young, old].",
+    )
+    edges: Annotated[list[float], Field(max_length=63)] = Field(
+        default=[],
+        description="For numbers: where one group ends and the next begins, ascending; an edge belongs to the group"
+        " above it. Example: [40].",
     )
 
 
+class Favourable(Part):
+    """Which answers are the favourable ones. Give equals or atLeast; neither: the label 1."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(("!has(self.equals) || !has(self.atLeast)", "give one of equals and atLeast"))
+    )
+
+    output: FieldName | None = Field(
+        default=None, description="The output that decides; none: the first of the answer. Example: label."
+    )
+    element: int = Field(
+        default=0,
+        ge=0,
+        le=4095,
+        description="Which element of a row's output decides, counted from 0. Example: 1, of the probabilities of two"
+        " classes the second.",
+    )
+    equals: ShortText | None = Field(
+        default=None, description='The favourable answer, as it is written. Example: "1" or granted.'
+    )
+    at_least: float | None = Field(default=None, description="The least favourable score, instead. Example: 0.5.")
+
+
 class Fairness(Part):
-    """How equally groups are treated."""
+    """How equally groups are treated: watched by the sidecar in what the model answers."""
 
     protected: Annotated[list[ProtectedField], Field(max_length=16)] = Field(
         default=[], description="Attributes by which people must not be treated unequally."
     )
+    favourable: Favourable = Field(
+        default=Favourable(), description="Which answers are the favourable ones. Not given: the label 1."
+    )
     max_difference: float = Field(
-        default=0.1, ge=0, le=1, description="Largest difference of rates between groups that is accepted."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Largest difference that is accepted between two groups' rates: of favourable answers, and, once"
+        " callers tell by feedback what was true, of true and of false positives.",
+    )
+    minimum_group_size: int = Field(
+        default=50,
+        ge=2,
+        le=1_000_000,
+        description="A group's rate counts from so many rows on; smaller groups are named and not compared, and their"
+        " rates are not told.",
     )
 
 
@@ -814,12 +871,58 @@ class LineageStatus(Part):
     windows: WindowsStatus | None = Field(default=None, description="What became of the windows of serving.")
 
 
+class GroupStatus(Part):
+    """How one group is treated. Rates are told from the minimum group size on."""
+
+    name: ShortText = Field(description="The group, as the spec names it. Example: young.")
+    rows: int = Field(ge=0, description="Rows of it that were answered, of the last 30 days.")
+    selection_rate: float | None = Field(default=None, description="Share of them with a favourable answer.")
+    low: float | None = Field(default=None, description="The selection rate is at least this (95 %, Wilson).")
+    high: float | None = Field(default=None, description="The selection rate is at most this (95 %, Wilson).")
+    true_positive_rate: float | None = Field(
+        default=None, description="Share of favourable answers among rows that should have had one."
+    )
+    false_positive_rate: float | None = Field(
+        default=None, description="Share of favourable answers among rows that should not have had one."
+    )
+    labelled: int = Field(default=0, ge=0, description="Rows whose truth was told by feedback.")
+
+
+class AttributeStatus(Part):
+    """How far apart the groups by one protected field are."""
+
+    field: FieldName = Field(description="The protected field. Example: age.")
+    groups: Annotated[list[GroupStatus], Field(max_length=65)] = Field(
+        default=[], description="Its groups, in the order of the spec, and all others as `other`."
+    )
+    demographic_parity_difference: float | None = Field(
+        default=None, description="The highest selection rate of its groups less the lowest."
+    )
+    equalized_odds_difference: float | None = Field(
+        default=None,
+        description="The larger of the differences of true and of false positive rates; none without feedback.",
+    )
+
+
+class FairnessStatus(Part):
+    """How equally groups were treated, over all replicas, as they told last."""
+
+    since: Timestamp = Field(description="Since when rows were counted (RFC 3339); of the last 30 days at the most.")
+    rows: int = Field(ge=0, description="Rows that were answered and counted.")
+    labelled: int = Field(ge=0, description="Rows whose truth was told by feedback.")
+    uncounted: int = Field(default=0, ge=0, description="Rows whose group or outcome could not be told.")
+    attributes: Annotated[list[AttributeStatus], Field(max_length=16)] = Field(
+        default=[], description="What was counted, by protected field in the order of the spec."
+    )
+
+
 class ModelDeploymentStatus(Part):
     """What modelward has seen and done. Written by the controller alone."""
 
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(
         default=[],
-        description="Ready, PolicyCompliant, Encrypted, AccessControlled, LineageVerified, Monitored, SecurityTested.",
+        description="Ready, PolicyCompliant, Encrypted, AccessControlled, LineageVerified, Monitored, Fair,"
+        " SecurityTested.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     observed_generation: int | None = Field(
@@ -854,6 +957,9 @@ class ModelDeploymentStatus(Part):
     )
     monitoring: MonitoringStatus | None = Field(
         default=None, description="What the model's detectors found, as its sidecars told last."
+    )
+    fairness: FairnessStatus | None = Field(
+        default=None, description="How equally groups of people were treated, as its sidecars told last."
     )
     lineage: LineageStatus | None = Field(
         default=None, description="Who answers for where the model comes from, and who got its answers."

@@ -35,6 +35,11 @@ async def served(port: int, metrics: Metrics) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
+def quoted(text: str) -> str:
+    """Write a label's value as the Prometheus text format has it."""
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") + '"'
+
+
 def rendered(metrics: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
     """Write counters (`_total`) and gauges in the Prometheus text format."""
     lines = []

@@ -20,10 +20,12 @@ from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.certificates import Pair, due, issue_client
 from modelward.controller.cluster import Cluster
 from modelward.controller.events import Recorder
+from modelward.controller.health import quoted
 from modelward.controller.installation import Installed
 from modelward.controller.lineage import Lineage
 from modelward.controller.observe import leaving, unwatched_because
 from modelward.incidents import Release, Report, Spread
+from modelward.planner.fairness import counted
 from modelward.planner.names import KubeObject, host_names
 from modelward.planner.references import References
 from modelward.planner.sidecar import HTTPS_PORT, RELEASE_ANNOTATION, RELEASE_AT_ANNOTATION, serving_secret_name
@@ -89,9 +91,10 @@ class Incidents:
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
         told, released = await self._release(raw, pods, told)
         await self._spread(pods, told)
-        seen = replace(await asyncio.to_thread(gathered, told), released=released)
-        await self._tell(raw, seen)
         before = self._seen.get((namespace, name))
+        groups = counted(raw, told, before.fairness if before else None)
+        seen = replace(await asyncio.to_thread(gathered, told), released=released, fairness=groups)
+        await self._tell(raw, seen)
         self._seen[namespace, name] = seen
         news = await self._lineage.take(raw, told)
         return news or seen != before, SECONDS if _has_detectors(raw) else QUIET_SECONDS
@@ -101,6 +104,7 @@ class Incidents:
         anomalies: dict[str, float] = {}
         held: dict[str, float] = {}
         silent: dict[str, float] = {}
+        apart: dict[str, float] = {}
         for (namespace, name), seen in self._seen.items():
             place = f'namespace="{namespace}",model="{name}"'
             for one in seen.sightings:
@@ -109,8 +113,11 @@ class Incidents:
                 anomalies[label] = anomalies.get(label, 0) + one.count
             held[f"{{{place}}}"] = len(seen.quarantined)
             silent[f"{{{place}}}"] = len(seen.silent)
+            for field, measure, difference in seen.fairness.differences if seen.fairness else ():
+                apart[f"{{{place},field={quoted(field)},measure={quoted(measure)}}}"] = difference
         return {
             "modelward_model_anomalies": ("Anomalies of the last day that a model's sidecars tell of.", anomalies),
+            "modelward_model_fairness_difference": ("How far apart the rates of a model's groups are.", apart),
             "modelward_model_quarantined_clients": ("Clients that any replica of a model holds in quarantine.", held),
             "modelward_model_silent_sidecars": ("Sidecars of ready pods that do not tell what they found.", silent),
         }

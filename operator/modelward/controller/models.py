@@ -359,7 +359,9 @@ class Models:
                 raise GoneError from error
             raise
         for kind, reason, message in _news(before, wanted):
-            await self._recorder.record(raw, kind, reason, message)
+            # One object, whose count rises: the figures in its message are others each time.
+            topic = reason if reason == "UnfairOutcome" else ""
+            await self._recorder.record(raw, kind, reason, message, topic=topic)
 
 
 def _parsed(raw: KubeObject) -> ModelDeployment:
@@ -392,7 +394,9 @@ def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str,
         if told.get("reason") == reason and not (broken and told.get("message") != item["message"]):
             continue
         unwatched = kind == "Monitored" and reason in ("BaselineStale", "Drifted", "RateOff")
-        if broken or unwatched or (kind == "Stalled" and reason != "PolicyViolation"):
+        if kind == "Fair" and reason == "DifferenceTooLarge":
+            news.append(("Warning", "UnfairOutcome", item["message"]))
+        elif broken or unwatched or (kind == "Stalled" and reason != "PolicyViolation"):
             news.append(("Warning", reason, item["message"]))
         elif kind == "Ready":
             if item["status"] == "True":

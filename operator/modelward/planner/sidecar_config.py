@@ -24,6 +24,7 @@ from modelward.planner.access import (
     fetched,
 )
 from modelward.planner.dataset import DatasetError, read_dataset
+from modelward.planner.fairness import fairness_config, fairness_unsupported
 from modelward.planner.in_use import BODY_BYTES, InUseError, in_use_config, in_use_unsupported
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
@@ -104,6 +105,9 @@ def sidecar_config(
     if encrypted:
         config["inUse"] = encrypted
         config["limits"] = {"bodyBytes": BODY_BYTES}
+    groups = fairness_config(md)
+    if groups:
+        config["fairness"] = groups
     schema = md.spec.schema_
     if schema and schema.inputs:
         config["inputs"] = [_tensor(tensor) for tensor in schema.inputs]
@@ -298,8 +302,7 @@ def _of_model(md: ModelDeployment) -> Iterator[str]:
     yield from _of_monitoring(md)
     if spec.explanations:
         yield "spec.explanations"
-    if spec.fairness:
-        yield "spec.fairness"
+    yield from fairness_unsupported(md)
 
 
 def _of_schema(md: ModelDeployment) -> Iterator[str]:

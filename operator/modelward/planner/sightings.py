@@ -16,6 +16,7 @@ import msgspec
 
 from modelward.api.printable import printable
 from modelward.incidents import Drifted, Incident, Quarantined, Rate, Report
+from modelward.planner.fairness import Counted
 
 MAX_TOLD = 20
 """Clients and detectors of a model that have an Event of their own: the ones with most anomalies."""
@@ -71,6 +72,7 @@ class Seen:
         drifted: features that are no longer like the baseline.
         dropped: anomalies that sidecars had no room for.
         released: the client whose release was carried out, and when that was asked for; None: nothing was.
+        fairness: what was counted of protected groups; None: nothing was told of any.
     """
 
     asked: int = 0
@@ -81,6 +83,7 @@ class Seen:
     drifted: tuple[Drifted, ...] = ()
     dropped: int = 0
     released: tuple[str, str] | None = field(default=None)
+    fairness: Counted | None = None
 
     @property
     def anomalies(self) -> int:
@@ -268,6 +271,15 @@ def _worst_drift(drift: Iterable[Drifted]) -> tuple[Drifted, ...]:
 def _without(report: Report, client: str) -> Report:
     kept = tuple(one for one in report.quarantined if one.client != client)
     return msgspec.structs.replace(report, quarantined=kept)
+
+
+def _time(text: str) -> str:
+    """Return a time in one way of writing, so that times compare as texts; nothing where it is none."""
+    try:
+        moment = _moment(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last day of the calendar, in another zone
+        return ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment.year >= _FIRST_YEAR else ""
 
 
 def _moment(text: str) -> datetime:

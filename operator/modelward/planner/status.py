@@ -10,6 +10,7 @@ from typing import Any, Literal
 from modelward.api.lineage import lineage, problems
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.consumers import Record, lineage_status
+from modelward.planner.fairness import fair, fairness_status
 from modelward.planner.monitored import Watch, monitored
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.rollout import Rollout, deployment_rollout
@@ -174,6 +175,7 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     conditions.set("AccessControlled", *_access_controlled(md, observation))
     conditions.set("LineageVerified", *_lineage_verified(md, observation))
     conditions.set("Monitored", *_monitored(md, observation, conditions, now))
+    conditions.set("Fair", *_fair(md, observation, conditions))
     conditions.set("SecurityTested", *_security_tested(observation))
     conditions.set("Bypassable", *_bypassable(observation))
     ready = _ready(md, observation)
@@ -207,6 +209,10 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     told = monitoring_status(observation.watch.seen) if observation.watch.seen else _before(raw, "monitoring")
     if told and md.spec.monitoring and md.spec.monitoring.detectors:
         out["monitoring"] = told
+    groups = observation.watch.seen.fairness if observation.watch.seen else None
+    treated = fairness_status(groups) if groups else _before(raw, "fairness")
+    if treated and md.spec.fairness and md.spec.fairness.protected:
+        out["fairness"] = treated
     told_of_lineage = _lineage_status(observation, _before(raw, "lineage"))
     if told_of_lineage:
         out["lineage"] = told_of_lineage
@@ -365,6 +371,11 @@ def _monitored(md: ModelDeployment, observation: Observation, conditions: _Condi
         failed = observation.obstacle.reason == "BaselineFitFailed"
         return "False" if failed else "Unknown", observation.obstacle.reason, observation.obstacle.message
     return monitored(md, replace(observation.watch, before=conditions.previous.get("Monitored")), now)
+
+
+def _fair(md: ModelDeployment, observation: Observation, conditions: _Conditions) -> Told:
+    seen = observation.watch.seen
+    return fair(md.spec.fairness, seen.fairness if seen else None, conditions.previous.get("Fair"))
 
 
 def _security_tested(observation: Observation) -> Told:

@@ -10,6 +10,7 @@ from modelward.sidecar.access import Access
 from modelward.sidecar.answers import Answers
 from modelward.sidecar.binary import Body
 from modelward.sidecar.detection import Detection
+from modelward.sidecar.exchange import Response
 from modelward.sidecar.keys import Keys, given
 from modelward.sidecar.routes import Route, Router
 from modelward.sidecar.schema import Outputs, Schema
@@ -20,6 +21,7 @@ from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
     from modelward.sidecar.encrypted import EncryptedPath
+    from modelward.sidecar.fairness import Fairness, Rows
     from modelward.sidecar.shared_limits import Counting
 
 
@@ -50,6 +52,11 @@ class Chain:
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
         declared = self.schema.declared
+        self.fairness: Fairness | None = None
+        if settings.fairness is not None:
+            from modelward.sidecar import fairness  # noqa: PLC0415 - for those who ask for it
+
+            self.fairness = fairness.Fairness(settings.fairness, declared, settings.upstream.protocol)
         self.treated = tuple(f"{name}:{one.treatment}" for name, one in settings.fields.items())
         self.treatments = Treatments.build(settings, declared, pseudonyms)
         self.answers: Answers | None = None
@@ -67,7 +74,7 @@ class Chain:
 class Work:
     """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
 
-    __slots__ = ("chain", "flag", "probed", "route", "tensors", "ticket", "watch")
+    __slots__ = ("answered", "chain", "flag", "groups", "probed", "route", "tensors", "ticket", "watch")
 
     def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
         self.ticket = ticket
@@ -76,4 +83,6 @@ class Work:
         self.flag = b""
         self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
         self.probed: Array | None = None  # rows that detectors ask the model about again
+        self.groups: Rows | None = None  # of whom the rows are; kept only where that is counted
+        self.answered: Response | None = None  # what the model said of them
         self.watch: Callable[[Body], None] | None = None  # looks at the answer; raises Refusal to withhold it

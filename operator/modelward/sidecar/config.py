@@ -29,7 +29,7 @@ Text = Annotated[str, Meta(max_length=1024)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 31)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Operation = Literal["Infer", "Metadata", "Explain"]
+Operation = Literal["Infer", "Metadata", "Explain", "Feedback"]
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
 ]  # fmt: skip
@@ -109,7 +109,7 @@ class Rule(Section, frozen=True):
     """Allows the subjects the operations, for the purposes if any are named."""
 
     subjects: Annotated[list[Text], Meta(min_length=1, max_length=256)]
-    operations: Annotated[list[Operation], Meta(min_length=1, max_length=3)]
+    operations: Annotated[list[Operation], Meta(min_length=1, max_length=4)]
     purposes: Annotated[list[Text], Meta(max_length=64)] = []
     rate_limit: RateLimit | None = None
 
@@ -210,6 +210,30 @@ class Screening(Section, frozen=True):
     quarantine: Annotated[list[Quarantine], Meta(max_length=64)] = []
 
 
+class ProtectedField(Section, frozen=True):
+    """An input or column whose groups are counted; see `modelward.fairness.groups`."""
+
+    field: Text
+    groups: Annotated[list[Text], Meta(max_length=64)] = []
+    edges: Annotated[list[float], Meta(max_length=63)] = []
+
+
+class Favourable(Section, frozen=True):
+    """Which answers are favourable: element `element` of each row of `output` (empty: the first)."""
+
+    output: Text = ""
+    element: Annotated[int, Meta(ge=0, le=4095)] = 0
+    equals: Text | None = None
+    at_least: float | None = None
+
+
+class Fairness(Section, frozen=True):
+    """What is counted of how groups are treated."""
+
+    protected: Annotated[list[ProtectedField], Meta(min_length=1, max_length=16)]
+    favourable: Favourable = Favourable()
+
+
 class WeightsFile(Section, frozen=True):
     """The model's exported weights beside the configuration, and their digest."""
 
@@ -285,6 +309,7 @@ class Config(Section, frozen=True):
     fields: Annotated[dict[Text, Treatment], Meta(max_length=2048)] = {}
     keys: KeyFile | None = None
     screening: Screening = Screening()
+    fairness: Fairness | None = None
     record_values: bool = False
     in_use: InUse | None = None
     telemetry: Telemetry | None = None

@@ -7,10 +7,12 @@ each exchange keeps the chain that it began with.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from modelward.incidents import Report
-from modelward.sidecar import binary, log, rest
+from modelward.sidecar import binary, feedback, log, rest
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.control import Control, Order
@@ -19,6 +21,7 @@ from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Strea
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.problems import Refusal
+from modelward.sidecar.reader import number_of
 from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
 from modelward.sidecar.routes import Route
 from modelward.sidecar.schema import Checked
@@ -26,6 +29,9 @@ from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.verdict import Verdict
+
+if TYPE_CHECKING:
+    from modelward.sidecar.fairness import Rows
 
 _REDIRECTS = 300  # and errors: they hold no answer to check
 
@@ -50,13 +56,16 @@ class Gateway:
             chain.detection.inherit(previous.detection)
             if previous.detection.probes is not chain.detection.probes:
                 previous.detection.close()
+            if chain.fairness is not None and previous.fairness is not None:
+                chain.fairness.inherit(previous.fairness)
         self.chain = chain
         self.findings.quarantines.take_rules(chain.settings.screening.quarantine)
 
     def report(self) -> Report:
         """What the controller is told."""
-        detection = self.chain.detection
-        return self.findings.report(self.chain.settings, detection.fitted, detection.rates(), detection.drift())
+        detection, fairness = self.chain.detection, self.chain.fairness
+        told = self.findings.report(self.chain.settings, detection.fitted, detection.rates(), detection.drift())
+        return told if fairness is None else msgspec.structs.replace(told, fairness=fairness.report())
 
     def release(self, name: str) -> int:
         """Let every client of this name go; how many were held."""
@@ -113,6 +122,9 @@ class Gateway:
         try:
             work = exchange.state
             assert isinstance(work, Work)  # noqa: S101 - set by admit
+            if work.route.operation == "Feedback":
+                reply(feedback.take(work.chain.fairness, exchange, self._instruments.feedback))
+                return None
             abandon = self.encrypted(exchange, work, reply)
             if abandon is not None:
                 return abandon
@@ -199,6 +211,8 @@ class Gateway:
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
             exchange.rows = checked.rows
+        if chain.fairness is not None and work.route.operation == "Infer":
+            work.groups = chain.fairness.rows(checked.tensors)
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
             exchange.treated = chain.treated
@@ -224,6 +238,8 @@ class Gateway:
     def _settle(self, exchange: Exchange, work: Work, reply: Reply, outcome: Outcome) -> None:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
         if isinstance(outcome, Response):
+            if work.groups is not None:
+                work.answered = outcome
             outcome = _checked(outcome, work)
         elif isinstance(outcome, Stream):
             if work.chain.outputs is not None or work.chain.answers is not None or work.watch is not None:
@@ -233,7 +249,8 @@ class Gateway:
 
     def finished(self, exchange: Exchange) -> None:
         """Measure and record; what the controller asks is no request to the model."""
-        if isinstance(exchange.state, Order):
+        work = exchange.state
+        if isinstance(work, Order):
             return
         if exchange.streamed:  # its time is the model's from the first piece to the last
             exchange.upstream_time = time.perf_counter() - exchange.upstream_started
@@ -255,6 +272,24 @@ class Gateway:
                 trace = trace_of(exchange.header, own=True)
                 assert trace is not None  # noqa: S101 - it is our own
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
+        if isinstance(work, Work) and work.groups is not None:
+            self._count(exchange, work, work.groups)
+
+    def _count(self, exchange: Exchange, work: Work, rows: "Rows") -> None:
+        """Count whom the answer was about: afterwards, so that nobody waits for it."""
+        fairness, response = work.chain.fairness, work.answered
+        if fairness is None or exchange.refusal is not None or exchange.status >= _REDIRECTS:
+            return
+        try:
+            body = None if response is None else self.body_of_answer(response)
+            fairness.count(number_of(exchange.id), rows, body)
+        except Exception as error:  # noqa: BLE001 - the request is over, and was answered
+            log.fault("an answer could not be counted", error)
+
+    @staticmethod
+    def body_of_answer(response: Response) -> Body:
+        """What the model said, in the form of REST."""
+        return Body(response.body, binary.header_value(response.headers))
 
 
 def answer(work: Work, body: Body) -> Body:

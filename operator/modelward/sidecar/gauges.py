@@ -1,4 +1,8 @@
-"""What is shown of detectors: their rates, drift, and who is held. Feature names are the configuration's."""
+"""What is shown of detectors: their rates, drift, and who is held; and how many rows were counted by group.
+
+Feature names are the configuration's. Counts of single groups are not shown: who looks each second would see what one
+person was answered.
+"""
 
 from collections.abc import Iterator
 
@@ -22,6 +26,19 @@ def watch(instruments: Instruments, gateway: Gateway) -> None:
     def shifts() -> _Points:
         return gateway.chain.detection.shifts()
 
+    def rows() -> _Points:
+        fairness = gateway.chain.fairness
+        if fairness is not None:
+            counted, uncounted = fairness.rows_seen()
+            yield ("counted",), counted
+            yield ("uncounted",), uncounted
+
+    instruments.watch_all(
+        "modelward_fairness_rows",
+        "Rows of the last 30 days that were answered: counted by group, or of unknown group or outcome.",
+        ("outcome",),
+        rows,
+    )
     instruments.watch_all(
         "modelward_detector_observed_rate",
         "Share of rows that a detector finds strange: asked for, observed of late, and the interval that it is in.",

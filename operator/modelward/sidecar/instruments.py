@@ -16,6 +16,7 @@ from modelward.sidecar.verdict import ACTIONS
 
 _DENIALS = ("unauthenticated", "forbidden", "rate-limited")
 OUTCOMES = ("sent", "dropped", "failed")  # of a record, on its way to a sink
+OF_FEEDBACK = ("taken", "unknown", "repeated", "unfit")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -69,6 +70,12 @@ class Instruments:
             "Rows that a detector asked the model about, besides the callers'.",
             ("detector",),
             [(name,) for name in PROBE_TYPES],
+        )
+        self.feedback = Counter(
+            "modelward_feedback_total",
+            "Requests whose truth callers told, by what came of it.",
+            ("outcome",),
+            [(outcome,) for outcome in OF_FEEDBACK],
         )
         self.certificate_expires: float | None = None  # seconds since the epoch
         self.generation = 0
@@ -141,6 +148,7 @@ class Instruments:
             self.key_fetches,
             self.rate_limit_checks,
             self.extra_calls,
+            self.feedback,
             *self._gauges,
         )
 

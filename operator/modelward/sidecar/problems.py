@@ -51,6 +51,12 @@ TABLE = (
         "a detector found the model's answer anomalous and `onAnomaly` is Block",
     ),
     Problem("not-found", 404, "No such path", "the path is not one of the declared inference protocol's"),
+    Problem(
+        "unknown-request",
+        404,
+        "No answer is remembered under this id",
+        "feedback names a request that this replica did not answer, or does not remember any more",
+    ),
     Problem("method-not-allowed", 405, "Wrong method for this path", "the path exists and the method does not fit it"),
     Problem(
         "request-timeout",
@@ -64,6 +70,7 @@ TABLE = (
         "Your public keys are not known here",
         "an encrypted request came without its keys, and they are not kept (any more): send them along",
     ),
+    Problem("already-labelled", 409, "Its truth was told already", "feedback comes a second time for the same request"),
     Problem(
         "body-too-large", 413, "The body is too large", "the body is larger than the limit, 4 MiB unless configured"
     ),

@@ -31,6 +31,15 @@ def new_request_id() -> str:
     return f"{_run}-{next(_count):08x}"
 
 
+def number_of(identifier: str) -> int | None:
+    """The count in a request's id; None: this process has given no such id."""
+    run, _, count = identifier.partition("-")
+    try:
+        return int(count, 16) if run == _run else None
+    except ValueError:
+        return None
+
+
 class Sink(Protocol):
     """Who is told of what is read."""
 

@@ -16,9 +16,9 @@ _V2 = re.compile(
     + _NAME
     + rb")(?:/versions/"
     + _NAME
-    + rb")?(/infer|/infer_stream|/generate_stream|/explain|/ready)?)?"
+    + rb")?(/infer|/infer_stream|/generate_stream|/explain|/feedback|/ready)?)?"
 )
-_V1 = re.compile(rb"/v1/models(?:/(" + _NAME + rb")(?:/versions/" + _NAME + rb")?(:predict|:explain)?)?")
+_V1 = re.compile(rb"/v1/models(?:/(" + _NAME + rb")(?:/versions/" + _NAME + rb")?(:predict|:explain|:feedback)?)?")
 _PATTERNS = {"v1": _V1, "v2": _V2}
 _POSTED: dict[bytes, Operation] = {
     b"/infer": "Infer",
@@ -27,6 +27,8 @@ _POSTED: dict[bytes, Operation] = {
     b":predict": "Infer",
     b"/explain": "Explain",
     b":explain": "Explain",
+    b"/feedback": "Feedback",
+    b":feedback": "Feedback",
 }
 _STREAMED = (b"/infer_stream", b"/generate_stream")  # the protocol's generate extension: answers as they are made
 _READING = (b"GET", b"HEAD")

@@ -51,6 +51,10 @@ class Tensor:
         """The elements as float64, to be read only."""
         return np.array(self.data, dtype=np.float64)
 
+    def every(self, offset: int, stride: int) -> list[Any]:
+        """The elements from `offset` on, one in each `stride`, to be read only."""
+        return self.data[offset::stride]
+
     def to_bytes(self) -> bytes | memoryview:
         """The elements as bytes; raises Refusal (422) when a treatment has made one that does not fit."""
         try:
@@ -89,6 +93,14 @@ class BytesTensor(Tensor):
     def numbers(self) -> np.ndarray:
         """The elements as float64, to be read only."""
         return np.asarray(self._elements if self._raw is not None else self._list, dtype=np.float64)
+
+    def every(self, offset: int, stride: int) -> list[Any]:
+        """The elements from `offset` on, one in each `stride`, to be read only."""
+        elements = self._elements if self._raw is not None else self._list
+        if isinstance(elements, np.ndarray):
+            chosen: list[Any] = elements[offset::stride].tolist()
+            return chosen
+        return (elements if isinstance(elements, list) else elements.tolist())[offset::stride]
 
     def to_bytes(self) -> bytes | memoryview:
         """The bytes that came, if nobody has looked at the list."""

@@ -78,7 +78,7 @@ def test_what_cannot_be_planned(files: list[str], code: int, says: str) -> None:
 
 def test_what_is_not_honoured_and_what_is_broken(given: Path, tmp_path: Path) -> None:
     more = tmp_path / "model.yaml"
-    more.write_text((EXAMPLE / "model.yaml").read_text() + "  fairness: {}\n")
+    more.write_text((EXAMPLE / "model.yaml").read_text() + "  fairness: {protected: [{field: nowhere}]}\n")
     result = run(more, given)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "spec.fairness" in result.stderr

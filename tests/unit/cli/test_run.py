@@ -212,7 +212,7 @@ def test_what_check_refuses_is_not_run(files: Path) -> None:
 
 def test_what_is_declared_and_not_honoured_is_not_run(files: Path) -> None:
     more = manifest()
-    more["spec"]["fairness"] = {}
+    more["spec"]["fairness"] = {"protected": [{"field": "nowhere"}]}
     (files / "model.yaml").write_text(yaml.safe_dump(more))
     result = run("-f", files)
     assert result.exit_code == 1

@@ -141,7 +141,8 @@ def test_a_model_with_mutual_tls_lets_the_controller_ask() -> None:
 UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("spec.encryption.inUse", lambda s: s["encryption"].update(inUse={})),
     ("spec.explanations", lambda s: s.update(explanations={})),
-    ("spec.fairness", lambda s: s.update(fairness={})),
+    ("spec.fairness.protected[0].field", lambda s: s.update(fairness={"protected": [{"field": "x", "groups": ["a"]}]})),
+    ("fairness.protected[0].edges", lambda s: s.update(fairness={"protected": [{"field": "radius", "edges": [2, 1]}]})),
     ("spec.access.issuers[0].audiences", lambda s: s["access"]["issuers"][0].update(audiences=[])),
     ("baseline.dataset", lambda s: s["monitoring"].update(baseline={"dataset": "s3://x"})),
     ("without spec.monitoring.baseline", lambda s: s["monitoring"].pop("baseline")),

@@ -79,6 +79,7 @@ def test_a_model_that_serves() -> None:
         "AccessControlled": ("True", "RulesEnforced"),
         "LineageVerified": ("True", "WellFormed"),
         "Monitored": ("True", "DetectorsConfigured"),
+        "Fair": ("Unknown", "NotDeclared"),
         "SecurityTested": ("Unknown", "NotRequested"),
         "Bypassable": ("False", "Probed"),
         "Ready": ("True", "Serving"),

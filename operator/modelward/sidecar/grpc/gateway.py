@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
 from modelward.sidecar.gateway import Gateway, answer, fault
@@ -99,8 +100,15 @@ class GrpcGateway(Gateway):
     def _settle(self, exchange: Exchange, work: Work, reply: Reply, outcome: Outcome) -> None:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
         if isinstance(outcome, Response) and not isinstance(outcome, Failed) and exchange.target == routes.INFER:
+            if work.groups is not None:
+                work.answered = outcome
             outcome = _checked(outcome, work)
         reply(outcome)
+
+    @staticmethod
+    def body_of_answer(response: Response) -> Body:
+        """What the model said, in the form of REST; raises WireError."""
+        return messages.read_response(response.body)[1]
 
 
 def _check_model(work: Work, name: str, version: str) -> None:

@@ -1,0 +1,231 @@
+"""Counts how groups are treated: which group a row is of, as the caller sent it, and what was answered.
+
+The group is told before any field is treated, and kept as a count; with the outcome it is remembered by the request's
+id for as long as the truth may still be told. No value is kept, and nothing of it goes into any record.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelward.detect.answers import AnswerError
+from modelward.fairness.counts import CELLS, FairnessReport, from_vector
+from modelward.fairness.groups import coder, favourable, group_names
+from modelward.fairness.window import Window
+from modelward.sidecar import config
+from modelward.sidecar.answered import outputs_of
+from modelward.sidecar.awaited import Awaited
+from modelward.sidecar.binary import Body
+from modelward.sidecar.incidents import rfc3339
+from modelward.sidecar.tensors import Tensor, TensorSpec
+
+MAX_ROWS = 4096
+"""Rows of a request that are counted; a larger one is counted among the rows of which nothing is known."""
+_UNKNOWN = 127  # of an attribute that was not sent
+_ROWS, _SELECTED, _POSITIVES, _TRUE_POSITIVES, _NEGATIVES, _FALSE_POSITIVES = range(len(CELLS))
+
+Label = bool | int | float | str | None
+
+
+class Rows:
+    """The groups of a request's rows: for each attribute the codes of all rows; None: it was not sent, or not so."""
+
+    __slots__ = ("codes", "count")
+
+    def __init__(self, count: int, codes: list[list[int] | None]) -> None:
+        self.count = count
+        self.codes = codes
+
+
+class _Attribute:
+    """A protected field: where it lies, and its groups. Its counters are those from `base` to `end`."""
+
+    def __init__(self, asked: config.ProtectedField, declared: Mapping[str, TensorSpec], base: int) -> None:
+        self.field = asked.field
+        self.groups = group_names(asked.groups, asked.edges)
+        self.base = base
+        self.end = base + len(self.groups) * len(CELLS)
+        self.code = coder(asked.groups, asked.edges)
+        self.input, self.offset, self.width = _place(asked, declared)
+
+
+class Fairness:
+    """The counts of one configuration.
+
+    Args:
+        settings: what is to be counted.
+        declared: the model's inputs.
+        protocol: by which the model answers.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigError: a protected field is not among the inputs, or its edges are none.
+    """
+
+    def __init__(
+        self,
+        settings: config.Fairness,
+        declared: Mapping[str, TensorSpec] | None,
+        protocol: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self._protocol = protocol
+        self._favourable = favourable(_wanted(settings.favourable), settings.favourable.at_least)
+        self._attributes: list[_Attribute] = []
+        width = 0
+        for asked in settings.protected:
+            self._attributes.append(_Attribute(asked, declared or {}, width))
+            width = self._attributes[-1].end
+        self._uncounted = width  # one more counter, behind the groups'
+        self._window = Window(width + 1, clock)
+        self._awaited = Awaited(clock)
+        self.since = clock()
+
+    def inherit(self, previous: "Fairness") -> None:
+        """Go on counting where the configuration before this one stopped, if it counted the same."""
+        if previous.settings == self.settings:
+            self._window, self._awaited, self.since = previous._window, previous._awaited, previous.since  # noqa: SLF001
+
+    # --- on a request's way
+
+    def rows(self, tensors: Sequence[Tensor]) -> Rows:
+        """The groups of a request's rows, before anything of it is treated."""
+        by_name = {tensor.spec.name: tensor for tensor in tensors}
+        count = max((_rows(tensor) for tensor in tensors), default=0)
+        codes: list[list[int] | None] = []
+        for attribute in self._attributes:
+            tensor = by_name.get(attribute.input)
+            if tensor is None or count > MAX_ROWS or _rows(tensor) != count:
+                codes.append(None)
+            else:
+                code = attribute.code
+                codes.append([code(value) for value in tensor.every(attribute.offset, attribute.width)])
+        return Rows(count, codes)
+
+    def count(self, number: int | None, rows: Rows, answer: Body | None) -> None:
+        """Count the rows of a request that was answered, and remember them by its `number`.
+
+        `answer` None: it was given in a way in which nothing can be told of it.
+        """
+        try:
+            outcomes = self._outcomes(answer, rows.count)
+        except (AnswerError, TypeError, ValueError):
+            outcomes = None
+        if outcomes is None or None in rows.codes:
+            self._window.today()[self._uncounted] += rows.count
+        if outcomes is None:
+            return
+        counters = self._window.today()
+        told = bytearray()
+        for attribute, codes in zip(self._attributes, rows.codes, strict=True):
+            if codes is None:
+                told += bytes((_UNKNOWN << 1,)) * rows.count
+                continue
+            for code, selected in zip(codes, outcomes, strict=True):
+                cell = attribute.base + code * len(CELLS)
+                counters[cell] += 1
+                if selected:
+                    counters[cell + _SELECTED] += 1
+                told.append(code << 1 | selected)
+        if number is not None:
+            self._awaited.keep(number, rows.count, bytes(told))
+
+    def _outcomes(self, answer: Body | None, rows: int) -> list[bool] | None:
+        """For each row whether the answer is favourable; None: it cannot be told."""
+        if answer is None or not 0 < rows <= MAX_ROWS:
+            return None
+        wanted, element = self.settings.favourable.output, self.settings.favourable.element
+        outputs = outputs_of(answer, self._protocol)
+        output = next((each for each in outputs if not wanted or each.name == wanted), None)
+        if output is None or len(output.data) % rows or (rows > 1 and output.shape[0] != rows):
+            return None
+        width = len(output.data) // rows
+        if element >= width:
+            return None
+        found: Any = output.data[element::width]
+        fits = self._favourable
+        return [fits(value) for value in (found if isinstance(found, list) else found.tolist())]
+
+    # --- what was true
+
+    def learn(self, number: int | None, labels: Sequence[Label]) -> int:
+        """Count what the answers of a request should have been; None: it is not known. How many rows were counted.
+
+        Raises:
+            UnknownError, LabelledError: see `Awaited.look`; None is no request's number.
+            ValueError: there are not as many labels as rows.
+            TypeError: a label cannot be compared with a score.
+        """
+        codes = self._awaited.look(number)
+        assert number is not None  # noqa: S101 - it is not known otherwise
+        rows = len(codes) // len(self._attributes)
+        if len(labels) != rows:
+            raise ValueError(rows)
+        truths = [self._truth(label) for label in labels]
+        self._awaited.done(number)
+        counters = self._window.today()
+        for index, attribute in enumerate(self._attributes):
+            for told, truth in zip(codes[index * rows : (index + 1) * rows], truths, strict=True):
+                if truth is not None and told >> 1 != _UNKNOWN:
+                    self._learn(counters, attribute.base + (told >> 1) * len(CELLS), bool(told & 1), truth)
+        return sum(truth is not None for truth in truths)
+
+    @staticmethod
+    def _learn(counters: Any, cell: int, selected: bool, truth: bool) -> None:  # noqa: FBT001
+        counters[cell + (_POSITIVES if truth else _NEGATIVES)] += 1
+        if selected:
+            counters[cell + (_TRUE_POSITIVES if truth else _FALSE_POSITIVES)] += 1
+
+    def _truth(self, label: Label) -> bool | None:
+        if label is None or isinstance(label, bool):
+            return label
+        return self._favourable(label)
+
+    # --- what is told
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The names of all counts, field/group/cell, in the order of `counts`."""
+        return tuple(
+            f"{one.field}/{group}/{cell}" for one in self._attributes for group in one.groups for cell in CELLS
+        )
+
+    def counts(self) -> list[int]:
+        """All counts of the last 30 days, in the order of `cells`."""
+        return self._window.totals()[: self._uncounted]
+
+    def rows_seen(self) -> tuple[int, int]:
+        """How many rows were counted, by any field, and of how many group or outcome could not be told."""
+        totals = self._window.totals()
+        by_field = [sum(totals[one.base : one.end : len(CELLS)]) for one in self._attributes]
+        return max(by_field), totals[self._uncounted]
+
+    def report(self) -> FairnessReport:
+        """The counts, as the controller gets them."""
+        totals = self._window.totals()
+        attributes = tuple(from_vector(one.field, one.groups, totals[one.base : one.end]) for one in self._attributes)
+        since = max(self.since, self._window.since or 0.0)
+        return FairnessReport(rfc3339(since), attributes, totals[self._uncounted])
+
+
+def _rows(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
+
+
+def _wanted(asked: config.Favourable) -> str | None:
+    return "1" if asked.equals is None and asked.at_least is None else asked.equals
+
+
+def _place(asked: config.ProtectedField, declared: Mapping[str, TensorSpec]) -> tuple[str, int, int]:
+    """The input that holds a field, the field's place in a row, and the row's width."""
+    if list(asked.edges) != sorted(set(asked.edges)):
+        raise config.ConfigError(f"the edges of the protected field {asked.field} do not ascend")
+    for spec in declared.values():
+        if asked.field in spec.columns:
+            if asked.edges and not spec.numeric:
+                raise config.ConfigError(f"the protected field {asked.field} has edges and is no number")
+            return spec.name, list(spec.columns).index(asked.field), spec.width
+        if asked.field == spec.name and spec.width == 1:
+            return spec.name, 0, 1
+    raise config.ConfigError(f"the protected field {asked.field} is no declared input of one element, and no column")
