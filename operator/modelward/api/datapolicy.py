@@ -279,6 +279,32 @@ class FieldTreatment(Part):
     )
 
 
+class LegalBasis(Part):
+    """On what ground the governed models may process personal data (GDPR)."""
+
+    article6: Literal[
+        "Consent", "Contract", "LegalObligation", "VitalInterests", "PublicTask", "LegitimateInterests"
+    ] = Field(description="Which of the grounds of article 6 (1).")
+    article9: (
+        Literal[
+            "ExplicitConsent",
+            "EmploymentAndSocialSecurity",
+            "VitalInterests",
+            "NotForProfitBody",
+            "ManifestlyPublic",
+            "LegalClaims",
+            "SubstantialPublicInterest",
+            "HealthCare",
+            "PublicHealth",
+            "ArchivingResearchStatistics",
+        ]
+        | None
+    ) = Field(default=None, description="Which of the exceptions of article 9 (2), for special categories of data.")
+    note: LongText = Field(
+        default="", description="In words, such as the law or the contract. Example: Hospital Act, section 12."
+    )
+
+
 class KAnonymity(Part):
     """How many people each combination of quasi-identifiers must stand for."""
 
@@ -351,6 +377,11 @@ class PolicySpec(Part):
     classification: Literal["SpecialCategory", "Personal", "Pseudonymous", "Anonymous", "Public"] | None = Field(
         default=None,
         description="The most sensitive data that the governed models see; SpecialCategory is that of GDPR article 9.",
+    )
+    legal_basis: LegalBasis | None = Field(
+        default=None,
+        description="On what ground data is processed, for the register and for lineage events; it is checked by people"
+        " alone.",
     )
     require: Requirements | None = Field(
         default=None,
