@@ -39,12 +39,14 @@ case("baseline", "records in the clear", telemetry(otlpEndpoint="http://otel:431
 
 case("strict", "nothing in use", drop(IN_USE), "HEC-001")
 case("strict", "another scheme", put(f"{IN_USE}/scheme", "BFV"), "HEC-001")
-case("strict", "in use by defaults", put(IN_USE, {}))
+case("strict", "in use by defaults", put(IN_USE, {}), "HEC-006")
+case("strict", "encrypted requests beside plain ones", put(f"{IN_USE}/only", False), "HEC-006")
+case("secure192", "beside plain ones, of what is no special category", put(IN_USE, {"coeffModulusBits": [50, 40, 60]}))
 
 
 def primes(degree: int, *bits: int, scale: int = 30, scheme: str = "CKKS") -> Change:
     fields = {"scheme": scheme, "polyModulusDegree": degree, "coeffModulusBits": list(bits), "scaleBits": scale}
-    return put(IN_USE, fields)
+    return put(IN_USE, {"only": True, **fields})
 
 
 # HomomorphicEncryption.org security standard, ternary secret, classical attacks: most bits of Q at the degree.

@@ -324,7 +324,9 @@ class AtRest(Part):
 class InUse(Part):
     """Homomorphic encryption: the model scores what it cannot read."""
 
-    scheme: Scheme = Field(default="CKKS", description="CKKS for approximate numbers, BFV for exact counts.")
+    scheme: Scheme = Field(
+        default="CKKS", description="CKKS for scores, means and sums; BFV for exact sums and counts, and no scores."
+    )
     poly_modulus_degree: int = Field(
         default=8192, ge=1024, le=32768, description="Ring dimension n, a power of two: size and security."
     )
@@ -338,6 +340,11 @@ class InUse(Part):
         default=None,
         description="ConfigMap with the model's exported weights under the key weights.json: coef, intercept and link,"
         " or layers. Encrypted requests are scored by them, and do not reach the model's container.",
+    )
+    statistics: bool = Field(
+        default=False,
+        description="Whether callers get means, sums and (BFV) exact counts of columns that they encrypted, which need"
+        " no weights.",
     )
     only: bool = Field(default=False, description="Whether requests that are not encrypted are refused.")
     rows_per_hour: int = Field(

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from modelward.encrypted import envelope
-from modelward.encrypted.context import Array, Decryptor, Encryptor, generate
-from modelward.encrypted.envelope import Answer, Keys, Layout, Request
+from modelward.encrypted import envelope, totals
+from modelward.encrypted.context import Array, Decryptor, Encryptor, generate, rotations
+from modelward.encrypted.envelope import Answer, Keys, Layout, Request, Statistic
 from modelward.encrypted.parameters import EncryptedError, Parameters, SecurityBits
-from modelward.encrypted.score import MAX_ROWS, needed_rotations, width_of
+from modelward.encrypted.score import MAX_ROWS, width_of
 
 PUBLIC_FILE: Final = "public/keys.bin"
 _SECRET_KEY: Final = "secret/secret.key"  # noqa: S105 - a file's name
@@ -46,16 +46,22 @@ class ClientKeys:
         parameters: Parameters | None = None,
         *,
         columns: int = 0,
+        rows: int = 0,
         squares: bool = False,
         security_bits: SecurityBits = 128,
     ) -> "ClientKeys":
         """New keys: for rows of up to `columns` columns in the layout `row` (0: none), with `squares` for networks.
 
+        For means, sums and counts of up to `rows` rows (0: none).
+
         Raises:
             EncryptedError: the parameters are not to be had.
         """
         parameters = parameters or Parameters()
-        made = generate(parameters, needed_rotations(columns), squares=squares, security_bits=security_bits)
+        if rows:
+            totals.check_parameters(parameters)
+        reach = max(width_of(columns), totals.needed_reach(parameters, rows))
+        made = generate(parameters, rotations(reach), squares=squares, security_bits=security_bits)
         signing = Ed25519PrivateKey.generate()
         kinds: tuple[Literal["public", "rotation", "relin"], ...] = ("public", "rotation", "relin")
         parts = tuple(kind for kind in kinds if kind in made)
@@ -135,29 +141,43 @@ class Client:
         model: str,
         now: int,
         layout: Layout | None = None,
-        bound_bits: int = DEFAULT_BOUND_BITS,
+        bound_bits: int | None = None,
+        statistic: Statistic | None = None,
         progress: Progress | None = None,
     ) -> bytes:
         """A request to score `rows` (n, d), whose columns are named, at `now` (seconds since the epoch).
 
-        `layout`: one ciphertext a row, or a column; None: by row where there are few rows.
+        `layout`: one ciphertext a row, or a column; None: by row where there are few rows. `bound_bits`: 10; for counts
+        0. `statistic`: that of each column is asked for, and no score.
 
         Raises:
             EncryptedError: a number is not finite or beyond 2^bound_bits, or there are too many rows.
         """
+        if bound_bits is None:
+            bound_bits = 0 if statistic == "count" else DEFAULT_BOUND_BITS
         if rows.ndim != 2 or rows.shape[1] != len(columns) or not rows.size:
             raise EncryptedError(f"rows of {len(columns)} numbers are needed, these are {rows.shape}")
         if not np.isfinite(rows).all():
             row, column = (int(where[0]) for where in np.nonzero(~np.isfinite(rows)))
             raise EncryptedError(f"row {row} has no finite number in {columns[column]}: leave it out or fill it in")
+        if statistic is not None:
+            if layout == "row":
+                raise EncryptedError("means, sums and counts are of columns: use the layout columns")
+            self._check_statistic(rows, columns, statistic, bound_bits)
         if np.abs(rows).max() > 2.0**bound_bits:
             raise EncryptedError(
                 f"a number is beyond 2^{bound_bits}: standardise the columns, or state a larger --bound-bits"
             )
-        vectors = self._vectors(rows, layout := layout or self._layout(rows))
+        if statistic is not None:
+            layout = "columns"
+            vectors = [totals.repeated(column, self.parameters) for column in rows.T]
+        elif self.parameters.scheme != "CKKS":
+            raise EncryptedError("a model is scored under CKKS; these keys are BFV's, for exact sums and counts")
+        else:
+            vectors = self._vectors(rows, layout := layout or self._layout(rows))
         parts = []
         for index, vector in enumerate(vectors):
-            parts.append(self._encryptor.encrypt(vector))
+            parts.append(self._encrypted(vector))
             if progress:
                 progress(index + 1, len(vectors))
         nonce = secrets.token_bytes(16)
@@ -173,8 +193,30 @@ class Client:
             self._answer_key(nonce).hex(),
             now,
             (),
+            statistic,
         )
         return envelope.sealed(header, parts, self._signing)
+
+    def _encrypted(self, vector: Array) -> bytes:
+        if self.parameters.scheme == "CKKS":
+            return self._encryptor.encrypt(vector)
+        return self._encryptor.encrypt_integers(vector.astype(np.int64))
+
+    def _check_statistic(self, rows: Array, columns: Sequence[str], asked: Statistic, bound_bits: int) -> None:
+        totals.check(self.parameters, asked, len(rows), bound_bits)
+        needed = totals.needed_reach(self.parameters, len(rows))
+        if needed > self._reach:
+            raise EncryptedError(
+                f"these keys are for means, sums and counts of up to {self._reach} rows, these are {len(rows)}: make"
+                f" keys with --rows {len(rows)}"
+            )
+        if self.parameters.scheme == "CKKS":
+            return
+        unfit = ~np.isin(rows, (0, 1)) if asked == "count" else rows != np.rint(rows)
+        if unfit.any():
+            row, column = (int(where[0]) for where in np.nonzero(unfit))
+            what = "0 or 1, which is what is counted" if asked == "count" else "a whole number, and BFV has no others"
+            raise EncryptedError(f"row {row} has {rows[row, column]:g} in {columns[column]}, not {what}")
 
     def _layout(self, rows: Array) -> Layout:
         """The smaller request of the two, where the keys allow it."""
@@ -201,6 +243,8 @@ class Client:
     def decrypt(self, answer: bytes) -> tuple[Array, Answer]:
         """The scores (rows, outputs) of an answer, its link applied, and the answer's header.
 
+        Of a statistic: one row, of a number for each of the header's `columns`.
+
         Raises:
             EncryptedError: it does not answer a request of this client's, was changed on the way, or is damaged.
         """
@@ -208,6 +252,8 @@ class Client:
         envelope.check_mac(answer, self._answer_key(bytes.fromhex(header.nonce)))
         if header.parameters != self.parameters:
             raise EncryptedError("the answer has other parameters than these keys")
+        if header.statistic is not None:
+            return totals.read(self._decryptor, header, parts)[np.newaxis], header
         scores = self._read(header, parts)
         if header.link == "logistic":
             scores = 1 / (1 + np.exp(-scores))
@@ -233,13 +279,19 @@ class Client:
 
 
 def v2_body(request: bytes, keys: bytes = b"") -> bytes:
-    """The body of a V2 `infer` request with an encrypted one in it, and the keys where the server has none yet."""
+    """The body of a V2 `infer` request with an encrypted one in it, and the keys where the server has none yet.
+
+    Raises:
+        EncryptedError: `request` is none.
+    """
+    header, _ = envelope.opened(request, Request)
+    told = {"encryption": header.parameters.scheme} | ({"statistic": header.statistic} if header.statistic else {})
     parts = {"request": request} | ({"keys": keys} if keys else {})
     inputs = [
         {"name": name, "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(part).decode()]}
         for name, part in parts.items()
     ]
-    return msgspec.json.encode({"parameters": {"encryption": "CKKS"}, "inputs": inputs})
+    return msgspec.json.encode({"parameters": told, "inputs": inputs})
 
 
 def v2_answer(content: bytes) -> bytes:

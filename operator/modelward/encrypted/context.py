@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from modelward.encrypted.parameters import EncryptedError, Parameters, SecurityBits
+from modelward.encrypted.primes import PLAIN_BITS, coefficient_primes, plain_modulus
 from modelward.encrypted.serial import Ring
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-BFV_PLAIN_BITS = 40
 _KEPT_PLAINS = 8
 
 
@@ -58,18 +58,24 @@ def _pyfhel() -> Any:
 def _generated(he: Any, parameters: Parameters, security_bits: SecurityBits) -> str:
     """Set `he` up, and give what it says.
 
-    contextGen returns its errors, when it does not raise them, and takes sec=0 as a wish for no security at all.
+    contextGen returns its errors, when it does not raise them, takes sec=0 as a wish for no security at all, and with
+    BFV does not look at qi_sizes.
     """
-    of_scheme: dict[str, Any] = {"scheme": "BFV", "t_bits": BFV_PLAIN_BITS}
+    degree, bits = parameters.poly_modulus_degree, parameters.coeff_modulus_bits
     if parameters.scheme == "CKKS":
-        of_scheme = {"scheme": "CKKS", "scale": 2.0**parameters.scale_bits}
+        of_scheme: dict[str, Any] = {
+            "scheme": "CKKS",
+            "scale": 2.0**parameters.scale_bits,
+            "qi_sizes": list(bits),
+        }
+    else:
+        of_scheme = {"scheme": "BFV", "t": plain_modulus(degree), "qi": list(coefficient_primes(degree, bits))}
     try:
         with warnings.catch_warnings():
             # That primes and scale differ: true, and no matter, since every weight's scale is chosen for its prime.
             warnings.simplefilter("ignore", UserWarning)
             told: str = he.contextGen(
-                n=parameters.poly_modulus_degree,
-                qi_sizes=list(parameters.coeff_modulus_bits),
+                n=degree,
                 sec=security_bits,
                 **of_scheme,
             )
@@ -87,11 +93,17 @@ class Context:
 
     def __init__(self, parameters: Parameters, security_bits: SecurityBits = 128) -> None:
         parameters.check(security_bits)
+        if parameters.scheme == "BFV" and sum(parameters.coeff_modulus_bits[:-1]) <= PLAIN_BITS:
+            raise EncryptedError(
+                f"coeffModulusBits without the last must be more than the {PLAIN_BITS} of whole numbers"
+            )
         self.parameters = parameters
         self._he = _pyfhel()
         told = _generated(self._he, parameters, security_bits)
         if told != "success: valid":
             raise EncryptedError(f"these parameters cannot be used: {told}")
+        if tuple(int(prime).bit_length() for prime in self._he.qi) != parameters.coeff_modulus_bits:
+            raise EncryptedError("Pyfhel has taken other primes than it was told: this version of it cannot be used")
         self.ring = Ring(
             parameters,
             tuple(self._he.qi),
@@ -141,7 +153,9 @@ class Context:
         """
         if values.ndim != 1 or not 0 < len(values) <= self.parameters.slots:
             raise EncryptedError(f"{values.shape} numbers do not fit {self.parameters.slots} slots")
-        if int(np.abs(values).max()) > self.ring.plain_modulus // 2:
+        if not np.issubdtype(values.dtype, np.integer):  # fractions would be cut off, and NaN be a number
+            raise EncryptedError("only whole numbers can be counted with")
+        if max(abs(int(values.max())), abs(int(values.min()))) > self.ring.plain_modulus // 2:
             raise EncryptedError(f"a count is larger than {self.ring.plain_modulus // 2:,}")
         return self._he.encodeInt(np.ascontiguousarray(values, dtype=np.int64))
 
@@ -259,14 +273,19 @@ class Evaluator(Context):
         return self.ring.primes[ciphertext.primes - 1]
 
     def sum_slots(self, ciphertext: Ciphertext, width: int) -> Ciphertext:
-        """For slots that repeat every `width` (a power of two): the sum of one period, in every slot.
+        """In every slot, the sum of the `width` (a power of two) that begin there; in BFV each half turns in itself.
+
+        Where slots repeat every `width`, that is the same sum in all of them.
 
         Raises:
             EncryptedError: a rotation key is missing. (Pyfhel would make one under another secret, and be wrong.)
         """
         steps = rotations(width)
         if not self.turns(steps):
-            raise EncryptedError(f"the rotation keys do not reach over {width} slots: make keys for {width} columns")
+            raise EncryptedError(
+                f"the rotation keys do not reach over {width} slots: make keys with --columns {width} (scores) or"
+                f" --rows {width} (means, sums, counts)"
+            )
         total = ciphertext.handle
         for step in reversed(steps):
             total = self._he.add(total, self._he.rotate(total, step, in_new_ctxt=True), in_new_ctxt=True)
@@ -320,8 +339,11 @@ class Decryptor(Context):
         return values
 
     def decrypt_integers(self, content: bytes, primes: int) -> Integers:
-        """The whole numbers of a ciphertext (BFV). Raises EncryptedError as `load` does."""
-        values: Integers = self._he.decryptInt(self.load(content, primes).handle)
+        """The whole numbers of a ciphertext (BFV). Raises EncryptedError as `load` does, and when noise ate them."""
+        handle = self.load(content, primes).handle
+        if self._he.noise_level(handle) < 1:  # SEAL would decrypt to other numbers, and say nothing
+            raise EncryptedError("the ciphertext holds more noise than its parameters bear: its numbers are lost")
+        values: Integers = self._he.decryptInt(handle)
         return values
 
     def noise_budget(self, content: bytes, primes: int) -> int:

@@ -33,6 +33,8 @@ Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Sizes = Annotated[tuple[Annotated[int, Meta(ge=1, le=MAX_BYTES)], ...], Meta(max_length=MAX_PARTS)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Layout = Literal["row", "columns"]
+Statistic = Literal["mean", "sum", "count"]
+Columns = Annotated[tuple[Name, ...], Meta(max_length=MAX_PARTS)]
 
 
 class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="kind", tag="keys"):
@@ -51,7 +53,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     """Encrypted rows. `row`: a part a row, its columns again and again over all slots; `columns`: a part a column.
 
     `keys` is the digest of the client's keys, `bound_bits` says that no number is beyond 2^bound_bits, `answer_key`
-    (hex) is for the answer's MAC, `created` is in seconds since the epoch.
+    (hex) is for the answer's MAC, `created` is in seconds since the epoch. With a `statistic` that of each column is
+    asked for, and no score: a part holds a column again and again.
     """
 
     parameters: Parameters
@@ -65,6 +68,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     answer_key: Digest
     created: Annotated[int, Meta(ge=0, le=1 << 40)]
     sizes: Sizes
+    statistic: Statistic | None = None
 
 
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -80,22 +84,27 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     `link` is still to be applied by the client. `link_error` is the greatest error of a link that the server
     approximated by a polynomial, for scores within `link_range` of zero. `error` is that of the encryption, six
     standard deviations.
+
+    Of a `statistic`: a part for each of the `columns`, its sum in every slot (BFV: that of each half), which the client
+    divides by `rows` for a mean; no `weights`; `error` is that of what the client reads.
     """
 
     parameters: Parameters
     request: Digest
     nonce: Nonce
     model: Name
-    weights: Digest
+    weights: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
     layout: Layout
     rows: Annotated[int, Meta(ge=1, le=16384)]
-    outputs: Annotated[int, Meta(ge=1, le=64)]
+    outputs: Annotated[int, Meta(ge=1, le=MAX_PARTS)]
     level: Level
     link: Literal["identity", "logistic", "softmax"]
     error: Annotated[float, Meta(ge=0)]
     sizes: Sizes
     link_error: Annotated[float, Meta(ge=0)] = 0.0
     link_range: Annotated[float, Meta(ge=0)] = 0.0
+    statistic: Statistic | None = None
+    columns: Columns = ()
 
 
 class Aggregate(

@@ -47,6 +47,11 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         return self.poly_modulus_degree // (2 if self.scheme == "CKKS" else 1)
 
     @property
+    def turned(self) -> int:
+        """Slots that a rotation turns round: all, or in BFV each half of them."""
+        return self.poly_modulus_degree // 2
+
+    @property
     def depth(self) -> int:
         """Multiplications one after the other (CKKS): one prime stays for the result, one is the keys'."""
         return max(len(self.coeff_modulus_bits) - 2, 0)

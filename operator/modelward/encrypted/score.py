@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelward.encrypted.context import Array, Ciphertext, Evaluator, rotations
+from modelward.encrypted.context import Array, Ciphertext, Evaluator
 from modelward.encrypted.envelope import Level, Request
 from modelward.encrypted.model import Layer, Model, sigmoid_polynomial
 from modelward.encrypted.parameters import EncryptedError, Parameters, score_error
@@ -156,8 +156,3 @@ def _weight_scale(evaluator: Evaluator, ciphertext: Ciphertext, bound: float) ->
 
 def _least_bits(parameters: Parameters) -> int:
     return min(parameters.scale_bits, 20)
-
-
-def needed_rotations(columns: int) -> list[int]:
-    """The rotation steps that the layout `row` needs."""
-    return rotations(width_of(columns))

@@ -104,6 +104,8 @@ class Ring:
         coefficients = np.frombuffer(content, dtype="<u8", offset=_OWN).reshape(2, primes, degree)
         if (coefficients.max(axis=2) >= limits).any():
             raise EncryptedError(f"the {what} has a coefficient that its modulus does not allow: it is damaged")
+        if not coefficients[1].any():  # SEAL: «transparent»; it would end what computes with it
+            raise EncryptedError(f"the {what} hides nothing: its second polynomial is zero")
 
     def _check_switch_keys(self, content: bytes, what: str) -> list[int]:
         """The places that hold a key, each of one pair of polynomials for every prime but the keys' own."""

@@ -8,9 +8,11 @@ before and how old the request is are for the sidecar to know.
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from modelward.encrypted import envelope, score
+import msgspec
+
+from modelward.encrypted import envelope, score, totals
 from modelward.encrypted.context import Evaluator
-from modelward.encrypted.envelope import Answer, Keys, Request
+from modelward.encrypted.envelope import Answer, Keys, Level, Request
 from modelward.encrypted.model import SIGMOID_RANGE, Model, sigmoid_polynomial
 from modelward.encrypted.parameters import EncryptedError, Parameters, SecurityBits
 
@@ -28,17 +30,21 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A model and the parameters it is offered under."""
+    """A model and the parameters it is offered under; without one, `statistics` of columns alone."""
 
-    model: Model
+    model: Model | None
     name: str
     parameters: Parameters
     security_bits: SecurityBits = 128
+    statistics: bool = False
 
     def check(self) -> None:
-        """Raises EncryptedError when the model cannot be scored under the parameters, or they are not secure."""
+        """Raises EncryptedError when what is offered is not to be had under the parameters, or they are not secure."""
         self.parameters.check(self.security_bits)
-        self.model.check(self.parameters)
+        if self.model is not None:
+            self.model.check(self.parameters)
+        if self.statistics:
+            totals.check_parameters(self.parameters)
 
     def guest(self, keys: bytes) -> Guest:
         """The client of these keys.
@@ -78,7 +84,14 @@ class Server:
             raise EncryptedError("the request has other parameters than its keys")
         if header.model != self.name:
             raise EncryptedError(f"the request is for the model {header.model}, this is {self.name}")
-        score.check(header, parts, self.model)
+        if header.statistic is not None:
+            if not self.statistics:
+                raise EncryptedError("means, sums and counts are not offered here (encryption.inUse.statistics)")
+            totals.check_request(header, parts, header.statistic)
+        elif self.model is None:
+            raise EncryptedError("scores are not offered here, for want of weights: encrypt with --statistic")
+        else:
+            score.check(header, parts, self.model)
         return header, parts, name
 
     def answer(self, request: bytes, guest: Guest) -> bytes:
@@ -88,25 +101,43 @@ class Server:
             EncryptedError: the request cannot be answered; the message says why.
         """
         header, parts, name = self.accept(request, guest)
-        scores, level, error = score.score(guest.evaluator, self.model, header, parts)
-        linear = self.model.link != "logistic3"
-        answer = Answer(
-            parameters=header.parameters,
+        try:
+            answer, results = self._computed(guest.evaluator, header, parts, name)
+        except RuntimeError as error:  # SEAL's own: a sum that hides nothing, of ciphertexts that were made up
+            raise EncryptedError(f"these ciphertexts cannot be computed with: {error}") from error
+        return envelope.sealed(answer, results, bytes.fromhex(header.answer_key))
+
+    def _computed(
+        self, evaluator: Evaluator, request: Request, parts: list[bytes], name: str
+    ) -> tuple[Answer, list[bytes]]:
+        """The answer's header and ciphertexts, for a request that was accepted."""
+        if request.statistic is not None:
+            results, level, error = totals.summed(evaluator, request, parts, request.statistic)
+            answer = self._answer(request, name, level, error, outputs=len(request.columns), weights="")
+            return msgspec.structs.replace(answer, statistic=request.statistic, columns=request.columns), results
+        model = self.model
+        assert model is not None  # noqa: S101 - or it would not have been accepted
+        results, level, error = score.score(evaluator, model, request, parts)
+        answer = self._answer(request, name, level, error, outputs=model.outputs, weights=model.sha256)
+        if model.link != "logistic3":
+            return msgspec.structs.replace(answer, link=model.link), results
+        return msgspec.structs.replace(answer, link_error=sigmoid_polynomial()[2], link_range=SIGMOID_RANGE), results
+
+    def _answer(self, request: Request, name: str, level: Level, error: float, outputs: int, weights: str) -> Answer:
+        return Answer(
+            parameters=request.parameters,
             request=name,
-            nonce=header.nonce,
+            nonce=request.nonce,
             model=self.name,
-            weights=self.model.sha256,
-            layout=header.layout,
-            rows=header.rows,
-            outputs=self.model.outputs,
+            weights=weights,
+            layout=request.layout,
+            rows=request.rows,
+            outputs=outputs,
             level=level,
-            link="identity" if self.model.link == "logistic3" else self.model.link,
+            link="identity",
             error=error,
             sizes=(),
-            link_error=0.0 if linear else sigmoid_polynomial()[2],
-            link_range=0.0 if linear else SIGMOID_RANGE,
         )
-        return envelope.sealed(answer, scores, bytes.fromhex(header.answer_key))
 
 
 class Guests:

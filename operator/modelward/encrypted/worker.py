@@ -28,13 +28,17 @@ MAX_FRAME: Final = 300 << 20
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The first frame: what to score, and within what. `memory` in bytes of address space."""
+    """The first frame: what to score, and within what. `memory` in bytes of address space.
+
+    Without weights (no digest, and none in the frame) there are `statistics` of columns alone.
+    """
 
     model: str
     parameters: Parameters
     weights_sha256: str
     memory: int
     security_bits: SecurityBits = 128
+    statistics: bool = False
 
 
 def main() -> None:
@@ -57,10 +61,10 @@ def main() -> None:
 
 def _server(settings: Settings, weights: bytes) -> Server:
     resource.setrlimit(resource.RLIMIT_AS, (settings.memory, settings.memory))
-    exported = model.read(weights)
-    if exported.sha256 != settings.weights_sha256:
+    exported = model.read(weights) if settings.weights_sha256 else None
+    if exported is not None and exported.sha256 != settings.weights_sha256:
         raise EncryptedError(f"the weights have the digest sha256:{exported.sha256}, another is configured")
-    server = Server(exported, settings.model, settings.parameters, settings.security_bits)
+    server = Server(exported, settings.model, settings.parameters, settings.security_bits, settings.statistics)
     server.check()
     Context(settings.parameters, settings.security_bits)  # ready is who has Pyfhel, and parameters that it takes
     return server

@@ -1,4 +1,4 @@
-"""What a model's sidecar needs to score encrypted requests: parameters, the model's exported weights, and bounds."""
+"""What a model's sidecar needs to answer encrypted requests: parameters, the exported weights, and bounds."""
 
 from __future__ import annotations
 
@@ -36,21 +36,22 @@ def in_use_config(
     """
     in_use = md.spec.encryption.in_use if md.spec.encryption else None
     weights = weights_of(md, references)
-    if in_use is None or weights is None:
+    if in_use is None or (weights is None and (in_use.weights_config_map_name or not in_use.statistics)):
         return None
     from modelward.encrypted.model import read  # noqa: PLC0415 - numpy, which `check` does without
     from modelward.encrypted.parameters import EncryptedError, Parameters  # noqa: PLC0415
+    from modelward.encrypted.serve import Server  # noqa: PLC0415
 
     bits = max([_least_bits(policy) for policy in policies], default=128)
     parameters = Parameters(
         in_use.scheme, in_use.poly_modulus_degree, tuple(in_use.coeff_modulus_bits), in_use.scale_bits
     )
     try:
-        parameters.check(bits)  # type: ignore[arg-type] # one of the three, by the schema
-        read(weights).check(parameters)
+        exported = read(weights) if weights is not None else None
+        Server(exported, md.metadata.name, parameters, bits, in_use.statistics).check()  # type: ignore[arg-type] # a schema's
     except EncryptedError as error:
         raise InUseError(f"spec.encryption.inUse: {error}") from error
-    return {
+    config = {
         "parameters": {
             "scheme": parameters.scheme,
             "polyModulusDegree": parameters.poly_modulus_degree,
@@ -58,10 +59,13 @@ def in_use_config(
             "scaleBits": parameters.scale_bits,
         },
         "securityBits": bits,
-        "weights": {"file": WEIGHTS_KEY, "sha256": hashlib.sha256(weights).hexdigest()},
+        "statistics": in_use.statistics,
         "only": in_use.only,
         "rowsPerHour": in_use.rows_per_hour,
     }
+    if weights is not None:
+        config["weights"] = {"file": WEIGHTS_KEY, "sha256": hashlib.sha256(weights).hexdigest()}
+    return config
 
 
 def in_use_unsupported(md: ModelDeployment) -> Iterator[str]:
@@ -69,10 +73,16 @@ def in_use_unsupported(md: ModelDeployment) -> Iterator[str]:
     in_use = md.spec.encryption.in_use if md.spec.encryption else None
     if in_use is None:
         return
-    if not in_use.weights_config_map_name:
-        yield "spec.encryption.inUse without weightsConfigMapName (the model's exported weights, which are scored by)"
-    if in_use.scheme != "CKKS":
-        yield f"spec.encryption.inUse.scheme {in_use.scheme} (a model is scored under CKKS)"
+    if in_use.scheme == "BFV":
+        if not in_use.statistics:
+            yield "spec.encryption.inUse.scheme BFV without statistics: true (BFV gives exact counts, CKKS scores)"
+        if in_use.weights_config_map_name:
+            yield "spec.encryption.inUse.weightsConfigMapName with the scheme BFV (a model is scored under CKKS)"
+    elif not in_use.weights_config_map_name and not in_use.statistics:
+        yield (
+            "spec.encryption.inUse without weightsConfigMapName (the model's exported weights, which are scored by) or"
+            " statistics: true (means and sums of columns, which need none)"
+        )
     if protocol_of(md) != "v2":
         yield "spec.encryption.inUse with the protocol v1 (encrypted tensors are V2's)"
 

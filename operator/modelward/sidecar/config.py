@@ -244,11 +244,13 @@ class WeightsFile(Section, frozen=True):
 class InUse(Section, frozen=True):
     """Requests under homomorphic encryption: by which parameters, weights and processes. `only`: no others are taken.
 
-    `rows_per_hour` is for each caller, 0: as many as they like. `memory_bytes` is a process's address space.
+    Scores need `weights`; `statistics`, whether means, sums and counts of columns are given, need none. `rows_per_hour`
+    is for each caller, 0: as many as they like. `memory_bytes` is a process's address space.
     """
 
     parameters: EncryptedParameters
-    weights: WeightsFile
+    weights: WeightsFile | None = None
+    statistics: bool = False
     security_bits: SecurityBits = 128
     only: bool = False
     rows_per_hour: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
@@ -399,7 +401,7 @@ def read_signed(
         content = read_bounded((secrets if baseline.secret else directory) / baseline.file, MAX_BASELINE_BYTES)
         check_digest(baseline, content)
     weights = None
-    if config.in_use is not None:
+    if config.in_use is not None and config.in_use.weights is not None:
         weights = read_bounded(directory / config.in_use.weights.file, MAX_CONFIG_BYTES)
         check_digest(config.in_use.weights, weights)
     return config, content, weights

@@ -6,6 +6,9 @@ In V2 JSON, or with binary tensor data:
      "inputs": [{"name": "request", "datatype": "BYTES", "shape": [1], "data": ["<base64 of the envelope>"]},
                 {"name": "keys", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}]}
 
+With the parameter `statistic` (mean, sum or count) that of each column is asked for, and no score. The envelope, which
+the client signed, says the same.
+
 `keys` may be left out once they are known: they are kept for an hour, for the caller who sent them. What can be known
 of such a request without reading it is checked here: who asks, how much, how old it is, and whether it came before.
 """
@@ -18,13 +21,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from modelward.encrypted import envelope
-from modelward.encrypted.parameters import EncryptedError
+from modelward.encrypted.envelope import Statistic
+from modelward.encrypted.parameters import EncryptedError, Scheme
 from modelward.encrypted.worker import Settings
 from modelward.sidecar import binary, config
 from modelward.sidecar.binary import Body, Trailer
@@ -54,7 +58,8 @@ class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Asked(msgspec.Struct, forbid_unknown_fields=True):
-    encryption: Literal["CKKS"]
+    encryption: Scheme
+    statistic: Statistic | None = None
     binary_data_output: bool = False
 
 
@@ -62,6 +67,15 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
     parameters: _Asked
     inputs: Annotated[list[_Tensor], Meta(min_length=1, max_length=2)]
     id: Annotated[str, Meta(max_length=256)] = ""
+
+
+class _Form(NamedTuple):
+    """What an answer's body repeats of the request's, and whether it holds bytes or base64."""
+
+    model: str
+    request_id: str
+    parameters: dict[str, str]
+    as_bytes: bool
 
 
 class _Marked(msgspec.Struct):
@@ -80,16 +94,21 @@ class EncryptedPath:
     """
 
     def __init__(self, settings: config.InUse, model: str, weights: bytes | None, clock: Clock = time.time) -> None:
-        if weights is None:
+        if weights is None and (settings.weights is not None or not settings.statistics):
             raise config.ConfigError("encrypted requests need the model's exported weights")
         self.settings = settings
         self.weights = weights
         self._model = model
         self.workers = Workers(
             Settings(
-                model, settings.parameters, settings.weights.sha256, settings.memory_bytes, settings.security_bits
+                model,
+                settings.parameters,
+                settings.weights.sha256 if settings.weights else "",
+                settings.memory_bytes,
+                settings.security_bits,
+                settings.statistics,
             ),
-            weights,
+            weights or b"",
             Limits(settings.workers, settings.memory_bytes, settings.seconds),
         )
         self._clock = clock
@@ -112,7 +131,7 @@ class EncryptedPath:
             trailer.end()
         if "request" not in parts or len(parts) != len(asked.inputs):
             raise Refusal("schema-violation", "An encrypted request has the input `request` once, and `keys` at most.")
-        header = self._header(parts["request"])
+        header = self._header(parts["request"], asked.parameters)
         exchange.fields, exchange.rows = ("encrypted",), header.rows
         if header.layout == "row" and 0 < self.settings.rows_per_hour <= len(header.columns):
             # So few rows stand between a client and the weights, and one that is made up holds several: see `score`.
@@ -130,14 +149,24 @@ class EncryptedPath:
         self._budget.spend(owner, header.rows)
         self._seen.add(name, owner)
         as_bytes = asked.parameters.binary_data_output or trailer is not None
-        done = partial(_answer, reply, self._model, asked.id, as_bytes)  # and not `asked`, which holds the body's texts
+        told: dict[str, str] = {"encryption": header.parameters.scheme}
+        if header.statistic is not None:
+            told["statistic"] = header.statistic
+        form = _Form(self._model, asked.id, told, as_bytes)  # and not `asked`, which holds the body's texts
+        done = partial(_answer, reply, form)
         return self.workers.call(parts["request"], keys, done)
 
-    def _header(self, request: bytes) -> envelope.Request:
+    def _header(self, request: bytes, asked: _Asked) -> envelope.Request:
         try:
             header, _ = envelope.opened(request, envelope.Request)
         except EncryptedError as error:
             raise Refusal("encrypted-unfit", f"The encrypted request cannot be scored: {error}.") from None
+        if (asked.encryption, asked.statistic) != (header.parameters.scheme, header.statistic):
+            raise Refusal(
+                "encrypted-unfit",
+                "The parameters `encryption` and `statistic` are not those that the client signed.",
+                reason="parameters",
+            )
         if abs(self._clock() - header.created) > MAX_AGE:
             raise Refusal(
                 "encrypted-unfit",
@@ -272,8 +301,8 @@ def _is_encrypted(head: bytes) -> bool:
     return not isinstance(parameters, UnsetType) and parameters.encryption is not UNSET
 
 
-def _answer(reply: Reply, model: str, request_id: str, as_bytes: bool, outcome: bytes | Refusal) -> None:  # noqa: FBT001
-    reply(outcome if isinstance(outcome, Refusal) else _response(model, request_id, outcome, as_bytes))
+def _answer(reply: Reply, form: _Form, outcome: bytes | Refusal) -> None:
+    reply(outcome if isinstance(outcome, Refusal) else _response(form, outcome))
 
 
 def _decoded(head: bytes) -> _Request:
@@ -304,12 +333,12 @@ def _content(tensor: _Tensor, trailer: Trailer | None) -> bytes:
         raise Refusal("schema-violation", f"The data of the input `{tensor.name}` must be base64.") from None
 
 
-def _response(model: str, request_id: str, answer: bytes, as_bytes: bool) -> Response:  # noqa: FBT001 - two forms
+def _response(form: _Form, answer: bytes) -> Response:
     output: dict[str, object] = {"name": "answer", "datatype": "BYTES", "shape": [1]}
-    document: dict[str, object] = {"model_name": model, "parameters": {"encryption": "CKKS"}, "outputs": [output]}
-    if request_id:
-        document["id"] = request_id
-    if not as_bytes:
+    document: dict[str, object] = {"model_name": form.model, "parameters": form.parameters, "outputs": [output]}
+    if form.request_id:
+        document["id"] = form.request_id
+    if not form.as_bytes:
         output["data"] = [base64.b64encode(answer).decode()]
         return Response(200, b"content-type: application/json\r\n", msgspec.json.encode(document))
     output["parameters"] = {binary.SIZE: _LENGTH.size + len(answer)}

@@ -45,6 +45,34 @@ def test_from_keys_to_scores(folder: Path) -> None:
     assert np.allclose(np.ravel(facts["scores"]), [5.5, -2.0], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "statistic", "printed"),
+    [("CKKS", "mean", None), ("BFV", "count", "a,3\nb,1\n"), ("BFV", "sum", "a,3\nb,1\n"), ("BFV", "mean", "a,1.0")],
+)
+def test_a_statistic_of_columns(tmp_path: Path, scheme: str, statistic: str, printed: str | None) -> None:
+    rows, request, answer = tmp_path / "rows.csv", tmp_path / "request.bin", tmp_path / "answer.bin"
+    rows.write_text("a,b\n1,0\n1,1\n1,0\n")
+    reach = ("--rows", 4) if scheme == "CKKS" else ()
+    told = ""
+    for step in (
+        ("keygen", "--out", tmp_path / "keys", "--scheme", scheme, *reach),
+        ("encrypt", "--keys", tmp_path / "keys", rows, "--statistic", statistic, "--out", request),
+        ("score", request, "--out", answer),
+    ):
+        done = he(*step)
+        assert done.exit_code == 0, done.stderr
+        told = done.stdout
+    assert f"the {statistic} of each column" in told
+    read = he("decrypt", "--keys", tmp_path / "keys", answer)
+    facts = json.loads(he("decrypt", "--keys", tmp_path / "keys", answer, "-o", "json").stdout)
+    assert (facts["statistic"], facts["rows"], list(facts["columns"])) == (statistic, 3, ["a", "b"])
+    if printed is None:
+        assert np.allclose(list(facts["columns"].values()), [1, 1 / 3], atol=facts["error"])
+        assert read.stdout.startswith("a,")
+    else:
+        assert (read.stdout.startswith(printed), facts["error"]) == (True, 0)
+
+
 def test_keys_may_come_apart(folder: Path) -> None:
     request, answer = folder / "r2.bin", folder / "a2.bin"
     he("encrypt", "--keys", folder / "keys", folder / "rows.csv", "--out", request, "--without-keys")
@@ -75,6 +103,8 @@ def test_the_body_of_a_request_and_what_is_no_answer(folder: Path) -> None:
         (("encrypt", "--keys", "K", "rows.csv", "--columns", "z", "--out", "x"), "no column z"),
         (("encrypt", "--keys", "K", "rows.csv", "--bound-bits", "0", "--out", "x"), "beyond 2^0"),
         (("score", "--weights", "rows.csv", "rows.csv", "--out", "x"), "weights cannot be read"),
+        (("encrypt", "--keys", "K", "rows.csv", "--statistic", "count", "--out", "x"), "keys with --scheme BFV"),
+        (("keygen", "--out", "other", "--scheme", "BFV", "--modulus-bits", "40,40"), "exact counts at"),
         (("score", "--weights", "weights.json", "rows.csv", "--out", "x"), "cannot be request"),
         (("decrypt", "--keys", "K", "rows.csv"), "cannot be answer"),
     ],

@@ -167,3 +167,78 @@ def test_whole_numbers_are_added_exactly() -> None:
     assert list(read[:4]) == [9, 1, 2**38, 2]
     with pytest.raises(EncryptedError, match="larger than"):
         encryptor.encrypt_integers(np.array([2**39 + 1]))
+    with pytest.raises(EncryptedError, match="larger than"):  # of which the magnitude is no number of 64 bits
+        encryptor.encrypt_integers(np.array([-(2**63)]))
+
+
+COUNTS = Parameters(scheme="BFV", poly_modulus_degree=4096, coeff_modulus_bits=(36, 36, 37))
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, bytes]:
+    return generate(COUNTS, [1, 2], squares=False)
+
+
+def test_bfv_without_a_secret_key_is_an_error_and_no_crash(counted: dict[str, bytes]) -> None:
+    for broken in (b"", counted["secret"][:100], counted["public"]):
+        with pytest.raises(EncryptedError, match="secret key"):
+            Decryptor(COUNTS, broken, counted["public"])
+
+
+def test_bfv_missing_rotation_keys_are_an_error_and_not_made_anew(counted: dict[str, bytes]) -> None:
+    ciphertext = Encryptor(COUNTS, counted["public"]).encrypt_integers(np.ones(8, dtype=np.int64))
+    evaluator = Evaluator(COUNTS, rotation_keys=counted["rotation"])
+    evaluator.sum_slots(evaluator.load(ciphertext), 4)
+    with pytest.raises(EncryptedError, match="do not reach over 8 slots"):
+        evaluator.sum_slots(evaluator.load(ciphertext), 8)
+
+
+def test_bfv_strided_and_other_arrays_are_encrypted_as_they_read(counted: dict[str, bytes]) -> None:
+    encryptor, decryptor = (
+        Encryptor(COUNTS, counted["public"]),
+        Decryptor(COUNTS, counted["secret"], counted["public"]),
+    )
+    table = np.arange(64).reshape(8, 8)
+    for values in (table[:, 3], table[::-2, 1], np.asfortranarray(table)[2], np.arange(8, dtype=np.uint8)):
+        assert list(decryptor.decrypt_integers(encryptor.encrypt_integers(values), 2)[: len(values)]) == list(values)
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
+def test_bfv_what_is_no_whole_number_is_not_encrypted_as_one(counted: dict[str, bytes], value: float) -> None:
+    with pytest.raises(EncryptedError, match="whole numbers"):
+        Encryptor(COUNTS, counted["public"]).encrypt_integers(np.array([1.0, value]))
+
+
+def test_bfv_a_column_of_zeros_is_a_secret_like_any_other(counted: dict[str, bytes]) -> None:
+    evaluator = Evaluator(COUNTS, rotation_keys=counted["rotation"])
+    zeros = Encryptor(COUNTS, counted["public"]).encrypt_integers(np.zeros(4, dtype=np.int64))
+    total = evaluator.sum_slots(evaluator.load(zeros), 4)
+    read = Decryptor(COUNTS, counted["secret"], counted["public"]).decrypt_integers(evaluator.store(total), 2)
+    assert not read.any()
+
+
+def test_bfv_ciphertexts_of_other_parameters_are_refused(counted: dict[str, bytes]) -> None:
+    evaluator = Evaluator(COUNTS)
+    good = Encryptor(COUNTS, counted["public"]).encrypt_integers(np.ones(4, dtype=np.int64))
+    other = Parameters(scheme="BFV", poly_modulus_degree=4096, coeff_modulus_bits=(35, 36, 38))
+    keys = generate(other, [1, 2], squares=False)
+    foreign = Encryptor(other, keys["public"]).encrypt_integers(np.ones(4, dtype=np.int64))
+    for content in (foreign, good[:-8], good + bytes(8), bytes(len(good))):
+        with pytest.raises(EncryptedError):
+            evaluator.load(content)
+    with pytest.raises(EncryptedError, match="not of these parameters"):
+        Evaluator(COUNTS, rotation_keys=keys["rotation"])
+    approximate = Parameters(poly_modulus_degree=4096, coeff_modulus_bits=(36, 36, 37), scale_bits=20)
+    with pytest.raises(EncryptedError, match="not one of these parameters"):
+        evaluator.load(Encryptor(approximate, generate(approximate, [], squares=False)["public"]).encrypt(np.ones(2)))
+    for place in range(8 * (len(good) - 4 * 4096 * 8)):  # no bit of the lead may differ
+        changed = bytearray(good)
+        changed[place // 8] ^= 1 << place % 8
+        with pytest.raises(EncryptedError):
+            evaluator.load(bytes(changed))
+
+
+def test_bfv_parameters_that_cannot_be_are_an_error_with_a_name() -> None:
+    """SEAL takes such a modulus, and encrypts with the keys' prime in use, since no level is left without it."""
+    with pytest.raises(EncryptedError, match="more than the 40 of whole numbers"):
+        Context(Parameters(scheme="BFV", poly_modulus_degree=4096, coeff_modulus_bits=(30, 40)))

@@ -115,6 +115,20 @@ def test_rows_beyond_those_that_a_request_names_are_not_scored(keys: ClientKeys)
     assert np.abs(slots[2:]).max() < 1e-6
 
 
+def test_columns_that_cancel_are_an_error_with_a_name(keys: ClientKeys) -> None:
+    """A client's own second column, the first negated: SEAL ends what comes to hide nothing («transparent»)."""
+    client = Client(keys)
+    server = Server(read(b'{"coef": [1, 1]}'), "m", client.parameters)
+    request = client.encrypt(np.ones((4, 2)), ["a", "b"], model="m", now=1, layout="columns")
+    header, (part, _) = envelope.opened(request, envelope.Request)
+    degree, primes = client.parameters.poly_modulus_degree, client._encryptor.ring.primes[:2]
+    numbers = np.frombuffer(part[-4 * degree * 8 :], "<u8").reshape(2, 2, degree)
+    negated = (np.array(primes, "<u8")[:, np.newaxis] - numbers) % np.array(primes, "<u8")[:, np.newaxis]
+    other = part[: -4 * degree * 8] + negated.astype("<u8").tobytes()
+    with pytest.raises(EncryptedError, match=r"cannot be computed with: .*transparent"):
+        server.answer(envelope.sealed(header, [part, other], client._signing), server.guest(keys.public))
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "told"),
     [

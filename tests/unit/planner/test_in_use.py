@@ -78,11 +78,52 @@ def test_the_weights_are_a_reference_like_any_other() -> None:
     assert missing.field == "spec.encryption.inUse.weightsConfigMapName"
 
 
-def test_what_is_declared_and_not_honoured() -> None:
+def offered(in_use: dict[str, Any]) -> Any:
     manifest = supported()
-    manifest["spec"]["encryption"]["inUse"] = {"scheme": "BFV"}
-    told = "\n".join(unsupported(parsed(manifest), []))
-    assert "inUse without weightsConfigMapName" in told
-    assert "scheme BFV" in told
+    manifest["spec"]["encryption"]["inUse"] = in_use
+    return parsed(manifest)
+
+
+@pytest.mark.parametrize("scheme", ["BFV", "CKKS"])
+def test_statistics_need_no_weights(scheme: str) -> None:
+    """A policy that accepts BFV alone can be satisfied: BFV was declared, refused, and nothing could be done."""
+    md = offered({"scheme": scheme, "statistics": True})
+    assert unsupported(md, []) == []
+    config = msgspec.json.decode(json.dumps(sidecar_config(md, [], REFERENCES)), type=Config)
+    assert config.in_use is not None
+    assert (config.in_use.statistics, config.in_use.weights) == (True, None)
+    assert config.in_use.parameters.scheme == scheme
+
+
+def test_weights_that_are_named_are_waited_for() -> None:
+    md = model(statistics=True)
+    assert "inUse" not in sidecar_config(md, [], REFERENCES)
+    assert sidecar_config(md, [], references())["inUse"]["statistics"] is True
+
+
+def test_parameters_that_cannot_count_exactly_are_told() -> None:
+    md = offered({"scheme": "BFV", "statistics": True, "coeffModulusBits": [40, 40]})
+    with pytest.raises(SidecarConfigError, match=r"exact counts at polyModulusDegree 8192 need 66 bits .* are 40"):
+        sidecar_config(md, [], REFERENCES)
+
+
+@pytest.mark.parametrize(
+    ("in_use", "told"),
+    [
+        ({}, "inUse without weightsConfigMapName"),
+        ({"scheme": "BFV"}, "scheme BFV without statistics: true"),
+        (
+            {"scheme": "BFV", "statistics": True, "weightsConfigMapName": "w"},
+            "weightsConfigMapName with the scheme BFV",
+        ),
+    ],
+)
+def test_what_is_declared_and_not_honoured(in_use: dict[str, Any], told: str) -> None:
+    assert told in "\n".join(unsupported(offered(in_use), []))
+
+
+def test_the_older_protocol_has_no_encrypted_tensors() -> None:
+    manifest = supported()
+    manifest["spec"]["encryption"]["inUse"] = {"statistics": True}
     manifest["spec"]["model"]["protocol"] = "v1"
     assert "inUse with the protocol v1" in "\n".join(unsupported(parsed(manifest), []))

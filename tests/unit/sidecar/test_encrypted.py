@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -12,11 +13,13 @@ import sys
 import time
 from unittest import mock
 
+import msgspec
 import numpy as np
 import pytest
 
 from modelward.encrypted import envelope
 from modelward.encrypted.client import Client, ClientKeys, v2_answer, v2_body
+from modelward.encrypted.parameters import Parameters
 from modelward.sidecar import workers
 from modelward.sidecar.encrypted import Budget, KeyStore, Seen
 from modelward.sidecar.problems import Refusal
@@ -56,7 +59,10 @@ def encrypted(client: Client, rows=(NORMAL,), *, age: int = 0, model: str = "m")
 
 
 def body(request: bytes, keys: bytes = b"", **changes: object) -> dict[str, object]:
-    return json.loads(v2_body(request, keys)) | changes
+    """As a client sends it, whatever the bytes are."""
+    parts = {"request": request} | ({"keys": keys} if keys else {})
+    inputs = [tensor(name=name, data=[base64.b64encode(part).decode()]) for name, part in parts.items()]
+    return {"parameters": {"encryption": "CKKS"}, "inputs": inputs} | changes
 
 
 def read(client: Client, answer) -> np.ndarray:
@@ -149,7 +155,8 @@ def tensor(**changes: object) -> dict[str, object]:
 
 
 WRONG = (
-    {"parameters": {"encryption": "BFV"}},
+    {"parameters": {"encryption": "BGV"}},
+    {"parameters": {"encryption": "CKKS", "statistic": "median"}},
     {"parameters": {"encryption": "CKKS", "x": 1}},
     {"inputs": []},
     {"inputs": [tensor(shape=[2])]},
@@ -160,6 +167,51 @@ WRONG = (
     {"inputs": [tensor(), tensor()]},
     {"outputs": []},
 )
+
+
+def statistic(client: Client, rows, asked: str) -> bytes:
+    return client.encrypt(np.array(rows, float), COLUMNS, model="m", now=int(time.time()), statistic=asked)
+
+
+def test_means_of_columns_without_weights(run, keys: ClientKeys, client: Client) -> None:
+    in_use = {"parameters": {}, "statistics": True, "memoryBytes": 400 << 20, "rowsPerHour": 4}
+    served = ready(run(inUse=in_use, limits=LIMITS))
+    content = v2_body(statistic(client, [[1, 2, 3], [3, 2, 2]], "mean"), keys.public)
+    answer = served.ask(json.loads(content) | {"id": "7"})
+    assert (answer.status, answer.json["id"]) == (200, "7"), answer.body
+    assert answer.json["parameters"] == {"encryption": "CKKS", "statistic": "mean"}
+    values, header = client.decrypt(v2_answer(answer.body))
+    assert np.abs(values - [[2, 2, 2.5]]).max() < header.error < 1e-7
+    (record,) = served.log(1)
+    assert (record["fields"], record["rows"], record["status"]) == (["encrypted"], 2, 200)
+    scores = served.ask(body(encrypted(client, [NORMAL]), keys.public))
+    assert (scores.problem, "for want of weights" in scores.json["detail"]) == ("encrypted-unfit", True)
+    over = served.ask(json.loads(v2_body(statistic(client, [[1, 2, 3]] * 2, "sum"), keys.public)))
+    assert (over.status, over.problem) == (429, "rate-limited")
+    assert served.model.asked == []
+
+
+def test_exact_counts_under_bfv(run) -> None:
+    parameters = {"scheme": "BFV", "polyModulusDegree": 4096, "coeffModulusBits": [36, 36, 37]}
+    served = ready(run(inUse={"parameters": parameters, "statistics": True}, limits=LIMITS))
+    counting = Client(own := ClientKeys.generate(msgspec.convert(parameters, Parameters), rows=64))
+    answer = served.ask(json.loads(v2_body(statistic(counting, [[0, 1, 1], [0, 1, 0]], "count"), own.public)))
+    assert answer.json["parameters"] == {"encryption": "BFV", "statistic": "count"}
+    assert counting.decrypt(v2_answer(answer.body))[0].tolist() == [[0, 2, 1]]
+
+
+def test_what_was_signed_is_what_is_answered(served: Running, keys: ClientKeys, client: Client) -> None:
+    """The parameters of the body are not signed: who changes them on the way gets no other answer out of it."""
+    asked = body(statistic(client, [NORMAL], "mean"), keys.public)
+    for parameters in (
+        {"encryption": "CKKS"},
+        {"encryption": "CKKS", "statistic": "sum"},
+        {"encryption": "BFV", "statistic": "mean"},
+    ):
+        answer = served.ask(asked | {"parameters": parameters})
+        assert (answer.status, "that the client signed" in answer.json["detail"]) == (422, True)
+    not_offered = served.ask(asked | {"parameters": {"encryption": "CKKS", "statistic": "mean"}})
+    assert "not offered here" in not_offered.json["detail"]
 
 
 def test_a_body_of_another_shape_is_refused(served: Running, client: Client) -> None:
