@@ -39,6 +39,20 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     url: str = ""
 
 
+class Anonymity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What the data must keep to before anything is fitted on it.
+
+    Attributes:
+        k: of k-anonymity, by the quasi-identifiers among the fields; 0: not asked.
+        fields: quasi-identifiers and identifiers with their roles and treatments, as a DataPolicy writes `spec.fields`.
+        hierarchies: the text of each that they name.
+    """
+
+    k: int
+    fields: tuple[dict[str, Any], ...]
+    hierarchies: dict[str, str] = {}
+
+
 class FitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """What to fit, and on what.
 
@@ -51,6 +65,7 @@ class FitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
         fields: how each column is treated before the detectors see it, as a DataPolicy writes `spec.fields`.
         false_positive_rate: the least that one of the model's detectors may have.
         seed: of the fit.
+        anonymity: what the data must keep to; None: no policy asks for anything.
     """
 
     model: str
@@ -61,6 +76,7 @@ class FitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     fields: tuple[dict[str, Any], ...]
     false_positive_rate: float
     seed: int = 0
+    anonymity: Anonymity | None = None
 
     def to_bytes(self) -> bytes:
         """Return it as JSON; the same request gives the same bytes."""

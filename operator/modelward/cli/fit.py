@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from modelward.api.manifest import ManifestError
+from modelward.cli.admitted import refuse_what_breaks
 from modelward.cli.bar import Bar
 from modelward.cli.output import to_json
-from modelward.cli.treated import PolicyError, left_out, treat, treatments
-from modelward.privacy.spec import Treatment
+from modelward.cli.treated import Policies, PolicyError, left_out, read_policies, treat
 
 if TYPE_CHECKING:
     from modelward.detect.baseline import Baseline
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     "--policy",
     type=click.Path(path_type=Path),
     help="File or folder with the policies: the baseline is fitted on data treated as they say, which is what the "
-    "detectors will see.",
+    "detectors will see. Data whose combinations of quasi-identifiers stand for fewer people than their k, and columns"
+    " that name people, are refused.",
 )
 @click.option(
     "--false-positive-rate",
@@ -73,16 +74,18 @@ def command(
     seed: int,
     output: str,
 ) -> None:
-    """Fit and write a baseline: exit 2 when the data cannot be read or tell too little."""
+    """Fit and write a baseline: exit 2 when the data cannot be read, tell too little, or break the policies."""
     from modelward.detect import baseline, encoder, fitting, table  # noqa: PLC0415 - numpy is slow to import
 
     wanted = [name.strip() for name in columns.split(",")] if columns else []
-    fields = _fields(policy) if policy else {}
+    policies = _policies(policy) if policy else Policies()
+    fields = policies.treatments
     given = _read_encoder(encoder_file) if encoder_file else None
     reported = _read_feedback(feedback) if feedback else None
     try:
         content = data.read_bytes()
         rows = table.read(content, data.suffix, wanted, without=left_out(fields), texts=True)
+        refuse_what_breaks(policies, data, content, rows)
         treated = treat(rows, fields) if fields else rows.rows
         treated_by: dict[str, str] = {
             kind.name: fields[kind.name].treatment for kind in rows.kinds if kind.name in fields
@@ -192,9 +195,9 @@ def _counted(found: Baseline, feedback: Feedback) -> Baseline:
     return found.with_benign(scores)
 
 
-def _fields(policy: Path) -> dict[str, Treatment]:
+def _policies(policy: Path) -> Policies:
     try:
-        return treatments(policy)
+        return read_policies(policy)
     except (ManifestError, OSError) as error:
         click.echo(f"modelward: {error}", err=True)
     except PolicyError as error:

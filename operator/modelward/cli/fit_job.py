@@ -25,10 +25,23 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from modelward import allowlist
+from modelward.api.references import HIERARCHY_KEY
 from modelward.cli.handover import Handover, HandoverError
 from modelward.cli.output import to_json
-from modelward.errand import DATA_DIR, MAX_DATA_BYTES, MESSAGE_CHARS, PORT, USER_ERROR, Errand, FitRequest
+from modelward.errand import (
+    DATA_DIR,
+    MAX_DATA_BYTES,
+    MESSAGE_CHARS,
+    PORT,
+    USER_ERROR,
+    Anonymity,
+    Errand,
+    FitRequest,
+)
+from modelward.planner.sidecar import SYSTEM_NAMESPACE
 
+MAX_FIELDS = 128
+"""That a policy has."""
 _CHUNK = 1 << 20
 _FETCH_SECONDS = 60.0
 _FIT_SECONDS = 720.0
@@ -116,10 +129,12 @@ def fit(request: FitRequest, data: Path, scratch: Path) -> bytes:
     command += [f"--lineage={request.lineage}", "--fitted", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")]
     if request.columns:
         command += [f"--columns={','.join(request.columns)}"]
-    if request.fields:
-        policy = scratch / "policy.json"
-        policy.write_text(to_json(_policy(request)), encoding="utf-8")
-        command += ["--policy", str(policy)]
+    if request.fields or request.anonymity:
+        policies = scratch / "policies"
+        policies.mkdir()
+        for number, document in enumerate(_policies(request)):
+            (policies / f"{number}.json").write_text(to_json(document), encoding="utf-8")
+        command += ["--policy", str(policies)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FIT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -143,14 +158,28 @@ def _without_data(line: str, request: FitRequest) -> str:
     return told if request.columns else _ANY_COLUMN.sub("(named by the file)", told)
 
 
-def _policy(request: FitRequest) -> dict[str, object]:
-    namespace = request.model.partition("/")[0]
-    return {
-        "apiVersion": "modelward.io/v1alpha1",
-        "kind": "DataPolicy",
-        "metadata": {"name": "fit", "namespace": namespace},
-        "spec": {"fields": list(request.fields)},
-    }
+def _policies(request: FitRequest) -> Iterator[dict[str, object]]:
+    """What the request asks, as `modelward fit` reads it: policies of as many fields as one has, and hierarchies."""
+    asked = request.anonymity or Anonymity(0, ())
+    fields = {field["name"]: field for field in (*request.fields, *asked.fields)}
+    named = list(fields.values())
+    spec: dict[str, object] = {"kAnonymity": {"k": asked.k}} if asked.k else {}
+    if request.anonymity:
+        spec["require"] = {"minimisation": True}
+    for at in range(0, max(len(named), 1), MAX_FIELDS):
+        yield {
+            "apiVersion": "modelward.io/v1alpha1",
+            "kind": "DataPolicy",
+            "metadata": {"name": f"fit-{at}", "namespace": request.model.partition("/")[0]},
+            "spec": {**spec, "fields": named[at : at + MAX_FIELDS]},
+        }
+    for name, text in asked.hierarchies.items():
+        yield {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE},
+            "data": {HIERARCHY_KEY: text},
+        }
 
 
 def _said(error: Exception) -> str:

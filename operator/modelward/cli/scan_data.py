@@ -13,12 +13,9 @@ import click
 
 from modelward.api.manifest import ManifestError
 from modelward.api.printable import printable
-from modelward.cli.files import read_paths
-from modelward.cli.treated import PolicyError, policies_in
-from modelward.planner.references import References, hierarchies_among
-from modelward.privacy.effective import Policy, choices
+from modelward.cli.treated import Policies, PolicyError, read_policies
 from modelward.privacy.hierarchy import HierarchyError, read_levels
-from modelward.privacy.spec import Treatment
+from modelward.privacy.roles import asked_k, roles
 
 if TYPE_CHECKING:
     from modelward.scan.dataset import Array, DataSet
@@ -28,8 +25,6 @@ Show = Callable[[str, int, int], None]
 """Told what is done, which part of how many it is."""
 
 _PATIENCE = 2.0  # seconds before progress is shown
-_ROLES = ("Feature", "Sensitive", "QuasiIdentifier", "Identifier")
-"""The later, the more has to be done: of two policies the later one holds."""
 
 
 @click.command("scan-data")
@@ -96,10 +91,9 @@ def command(
     from modelward.scan.scan import Question  # noqa: PLC0415
     from modelward.scan.suspects import numbers_of  # noqa: PLC0415
 
-    policies, kept = _policies(policy)
-    treatments = _treatments(policies, kept)
-    steps = {**_declared(policies, kept), **_given(hierarchies)}
-    roles = {**_roles(policies), **_named(quasi, "QuasiIdentifier"), **_named(sensitive, "Sensitive")}
+    policies = _policies(policy)
+    steps = {**policies.hierarchies, **_given(hierarchies)}
+    told = {**roles(policies.policies), **_named(quasi, "QuasiIdentifier"), **_named(sensitive, "Sensitive")}
     with _progress() as show:
         show("reading", 0, 1)
         table = _read(data)
@@ -109,10 +103,11 @@ def command(
         if label is None and data.suffix.lower() == ".npz" and LABELS in table.names:
             label = LABELS
         question = Question(
-            roles=roles,
-            treatments=treatments,
-            k=_asked(policies),
+            roles=told,
+            treatments=policies.treatments,
+            k=asked_k(policies.policies),
             hierarchies=steps,
+            lacking=policies.lacking,
             spare=suppress,
             label=label,
             embeddings=None if embeddings is None else _numbers(embeddings, numbers_of),
@@ -165,48 +160,16 @@ def _numbers(path: Path, numbers_of: Callable[[DataSet], Array]) -> Array:
         _fail(path, str(error))
 
 
-def _policies(path: Path | None) -> tuple[list[Policy], References]:
-    """The policies, and the hierarchies that stand beside them."""
+def _policies(path: Path | None) -> Policies:
     if path is None:
-        return [], References()
+        return Policies()
     try:
-        documents = read_paths([path])
-        return policies_in(path), References(hierarchies=hierarchies_among(one.data for one in documents))
+        return read_policies(path)
     except (ManifestError, OSError) as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(2)
     except PolicyError as error:
         _fail(path, str(error))
-
-
-def _roles(policies: list[Policy]) -> dict[str, str]:
-    """The role of each field. One that is treated was not declared a mere feature, though that is the default."""
-    found: dict[str, str] = {}
-    for policy in policies:
-        for field in policy["spec"].get("fields", ()):
-            role, name = field.get("role", _ROLES[0]), field["name"]
-            if role != _ROLES[0] or field.get("treatment", "Keep") == "Keep":
-                found[name] = max(role, found.get(name, role), key=_ROLES.index)
-    return found
-
-
-def _treatments(policies: list[Policy], kept: References) -> dict[str, Treatment]:
-    try:
-        return {name: choice.treatment for name, choice in choices(policies, (), kept.hierarchy).items()}
-    except HierarchyError as error:
-        click.echo(f"modelward: {error}", err=True)
-        sys.exit(2)
-
-
-def _declared(policies: list[Policy], kept: References) -> dict[str, str]:
-    """The text of the hierarchies that the policies' fields name, as far as they are there."""
-    named = {
-        field["name"]: kept.hierarchy(field["hierarchy"])
-        for policy in policies
-        for field in policy["spec"].get("fields", ())
-        if field.get("hierarchy")
-    }
-    return {name: text for name, text in named.items() if text is not None}
 
 
 def _given(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -226,11 +189,6 @@ def _given(pairs: tuple[str, ...]) -> dict[str, str]:
         except UnicodeDecodeError:
             _fail(path, "it is not UTF-8 text. Fix: save it as UTF-8")
     return found
-
-
-def _asked(policies: list[Policy]) -> int | None:
-    """The greatest k that a policy asks for."""
-    return max((one["spec"]["kAnonymity"]["k"] for one in policies if one["spec"].get("kAnonymity")), default=None)
 
 
 def _named(names: str | None, role: str) -> dict[str, str]:

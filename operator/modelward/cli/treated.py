@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelward.api.manifest import Document
 from modelward.cli.files import read_paths
+from modelward.planner.references import References, hierarchies_among
 from modelward.privacy.effective import Policy, choices
+from modelward.privacy.hierarchy import HierarchyError
 from modelward.privacy.spec import Treatment, mistake
 from modelward.rules.check import baseline_policy, check
 
@@ -23,25 +27,49 @@ class PolicyError(Exception):
     """Policies that data cannot be treated by; the message says which, and why."""
 
 
-def treatments(path: Path) -> dict[str, Treatment]:
-    """Return the treatment of each field that the policies in a file, or folder, do not keep.
+@dataclass(frozen=True)
+class Policies:
+    """Policies, and what they say of each column.
+
+    Attributes:
+        policies: as they are stored.
+        treatments: of each field that they do not keep.
+        hierarchies: by column, the text of those that they name, as far as they stand beside them.
+        lacking: by column, the names of the others.
+    """
+
+    policies: Sequence[Policy] = ()
+    treatments: Mapping[str, Treatment] = field(default_factory=dict)
+    hierarchies: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_policies(path: Path) -> Policies:
+    """Return the policies in a file, or folder, with the hierarchies beside them.
 
     Raises:
-        PolicyError: there is no policy, or one is not as it should be.
+        PolicyError: there is none, one is not as it should be, or a hierarchy cannot be used.
         ManifestError: the file cannot be read.
     """
-    policies = policies_in(path)
-    return {name: choice.treatment for name, choice in choices(policies, (), lambda _: None).items()}
+    documents = read_paths([path])
+    policies = _policies_in(documents)
+    kept = References(hierarchies=hierarchies_among(one.data for one in documents))
+    try:
+        chosen = choices(policies, (), kept.hierarchy)
+    except HierarchyError as error:
+        raise PolicyError(str(error)) from error
+    named = {name: choice.said["hierarchy"] for name, choice in chosen.items() if choice.said.get("hierarchy")}
+    texts = {name: kept.hierarchy(hierarchy) for name, hierarchy in named.items()}
+    return Policies(
+        policies,
+        {name: choice.treatment for name, choice in chosen.items()},
+        {name: text for name, text in texts.items() if text is not None},
+        {name: named[name] for name, text in texts.items() if text is None},
+    )
 
 
-def policies_in(path: Path) -> list[Policy]:
-    """Return the policies in a file, or folder.
-
-    Raises:
-        PolicyError: there is none, or one is not as it should be.
-        ManifestError: the file cannot be read.
-    """
-    checked = check(read_paths([path]))
+def _policies_in(documents: Sequence[Document]) -> list[Policy]:
+    checked = check(documents)
     for finding in checked.findings:
         if finding.level == "error":
             raise PolicyError(f"{finding.source}:{finding.line}: {finding.object}: {finding.field}: {finding.message}")

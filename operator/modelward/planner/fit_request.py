@@ -15,6 +15,7 @@ import msgspec
 from modelward.api.lineage import lineage
 from modelward.api.modeldeployment import ModelDeployment, Tensor
 from modelward.errand import FitRequest, Source
+from modelward.planner.anonymity import of_data
 from modelward.planner.dataset import Dataset, DatasetError, read_dataset
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
@@ -25,6 +26,7 @@ from modelward.privacy.spec import Treatment
 _NUMBERS = ("BOOL", "BYTES")  # which are none
 _COARSE = ("Generalise", "Bucket", "Round")  # what leaves a number a number
 _SETTINGS = ("step", "edges", "digits")
+_MOST_BYTES = 900_000  # a Secret holds 1 MiB, and this one a certificate as well
 
 
 def fitted_in_cluster(md: ModelDeployment) -> str:
@@ -60,7 +62,7 @@ def fit_request(md: ModelDeployment, policies: Sequence[dict[str, Any]], referen
     }
     columns, how = _columns(md, treated)
     detectors = md.spec.monitoring.detectors if md.spec.monitoring else ()
-    return FitRequest(
+    request = FitRequest(
         model=f"{namespace_of(md)}/{md.metadata.name}",
         source=Source(url=dataset.url) if dataset.url else Source(claim=dataset.claim, file=dataset.path),
         sha256=dataset.sha256,
@@ -68,7 +70,13 @@ def fit_request(md: ModelDeployment, policies: Sequence[dict[str, Any]], referen
         columns=columns,
         fields=tuple(_field(name, treatment) for name, treatment in how.items()),
         false_positive_rate=min((one.false_positive_rate for one in detectors), default=0.01),
+        anonymity=of_data(md, policies, references, columns),
     )
+    if len(request.to_bytes()) > _MOST_BYTES:
+        raise DatasetError(
+            "the hierarchies of its quasi-identifiers are too large to be given to the Job: shorten them"
+        )
+    return request
 
 
 def _columns(md: ModelDeployment, treated: Mapping[str, Treatment]) -> tuple[tuple[str, ...], dict[str, Treatment]]:

@@ -13,7 +13,7 @@ from modelward.api.references import HIERARCHY_KEY
 from modelward.planner.names import KubeObject
 from modelward.planner.references import References
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
-from modelward.privacy.effective import NEED_KEYS, Mistake, choices, mistakes
+from modelward.privacy.effective import NEED_KEYS, Choice, Mistake, choices, mistakes
 from modelward.privacy.hierarchy import HierarchyError
 
 Policy = dict[str, Any]
@@ -21,6 +21,16 @@ Policy = dict[str, Any]
 
 def fields(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
     """Return the treatment of each field that is not kept as it is, as the sidecar reads it.
+
+    Raises:
+        HierarchyError: a hierarchy is not there or cannot be used.
+    """
+    found = chosen(md, policies, references)
+    return {name: msgspec.to_builtins(choice.treatment) for name, choice in sorted(found.items())}
+
+
+def chosen(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Choice]:
+    """Return whose treatment of each field holds.
 
     Raises:
         HierarchyError: a hierarchy is not there or cannot be used.
@@ -34,8 +44,7 @@ def fields(md: ModelDeployment, policies: Sequence[Policy], references: Referenc
             )
         return text
 
-    chosen = choices(policies, _inputs(md), hierarchy)
-    return {name: msgspec.to_builtins(choice.treatment) for name, choice in sorted(chosen.items())}
+    return choices(policies, inputs_of(md), hierarchy)
 
 
 def treats_otherwise(
@@ -73,10 +82,11 @@ def needs_keys(treated: dict[str, Any]) -> bool:
 
 def impossible(md: ModelDeployment, policies: Sequence[Policy]) -> list[Mistake]:
     """Return what the policies ask of this model's fields and that cannot be done, with the fix."""
-    return mistakes(policies, _inputs(md), _tensors(md, "outputs"))
+    return mistakes(policies, inputs_of(md), _tensors(md, "outputs"))
 
 
-def _inputs(md: ModelDeployment) -> list[dict[str, Any]]:
+def inputs_of(md: ModelDeployment) -> list[dict[str, Any]]:
+    """Return the declared inputs as they are stored."""
     return _tensors(md, "inputs")
 
 

@@ -26,11 +26,12 @@ class Mistake(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The treatment of a field, and the policy that asks for it."""
+    """The treatment of a field, the policy that asks for it, and where and in which words."""
 
     treatment: Treatment
     policy: Policy
     field: str
+    said: Mapping[str, Any]
 
 
 class Target(NamedTuple):
@@ -58,7 +59,7 @@ def choices(
     for policy in policies:
         for index, field in enumerate(policy["spec"].get("fields", ())):
             path = f"spec.fields[{index}]"
-            choice = Choice(_treatment(policy, field, path, inputs, hierarchies), policy, path)
+            choice = Choice(_treatment(policy, field, path, inputs, hierarchies), policy, path, field)
             other = found.get(field["name"])
             if other is None or strictest((other.treatment, choice.treatment)) is not other.treatment:
                 found[field["name"]] = choice

@@ -21,6 +21,7 @@ RULES: Final = {
     "DAT-008": "A row's neighbours have another label",
     "DAT-009": "A few rows of a class are alike in a way that the rest is not",
     "DAT-010": "Rows of the training data are in the other data as well",
+    "DAT-011": "A hierarchy has no line for values of its column",
 }
 
 Level = Literal["finding", "note"]

@@ -68,7 +68,7 @@ def search(
     Raises:
         DataError: a hierarchy does not fit its column, or there are too many ways to combine levels.
     """
-    rungs = [_rungs(data, data.column(name), hierarchies.get(name), treatments.get(name)) for name in columns]
+    rungs = [_rungs(data.column(name), hierarchies.get(name), treatments.get(name)) for name in columns]
     try:
         found = cheapest(
             [data.column(name).codes for name in columns],
@@ -115,27 +115,38 @@ def _treated(column: Column, treatment: Treatment) -> Codes:
     return np.array(groups, dtype=np.int64)[column.codes]
 
 
-def _rungs(data: DataSet, column: Column, hierarchy: str | None, treatment: Treatment | None) -> _Rungs:
+def uncovered(column: Column, hierarchy: str) -> Codes:
+    """The rows whose value has no line in the column's hierarchy, nor is a group of it: treated, it is suppressed.
+
+    Raises:
+        DataError: the hierarchy cannot be used.
+    """
+    levels = _levels(column.name, hierarchy)
+    known = levels[0].keys() | {group for groups in levels for group in groups.values()}
+    strange = [
+        not gap and value not in known for value, gap in zip(column.values, column.missing.tolist(), strict=True)
+    ]
+    return np.flatnonzero(np.array(strange, dtype=bool)[column.codes])
+
+
+def _levels(name: str, text: str) -> tuple[dict[str, str], ...]:
+    try:
+        return read_levels(text)
+    except HierarchyError as error:
+        raise DataError(f"the hierarchy of {name}: {error}") from error
+
+
+def _rungs(column: Column, hierarchy: str | None, treatment: Treatment | None) -> _Rungs:
     if hierarchy is not None:
-        return _of_hierarchy(data, column, hierarchy)
+        return _of_hierarchy(column, hierarchy)
     if column.numbers is not None:
         return _of_numbers(column, column.numbers, treatment.step if treatment else None)
     return _rungs_of([], [], column)
 
 
-def _of_hierarchy(data: DataSet, column: Column, text: str) -> _Rungs:
-    try:
-        levels = read_levels(text)
-    except HierarchyError as error:
-        raise DataError(f"the hierarchy of {column.name}: {error}") from error
-    for code, (value, gap) in enumerate(zip(column.values, column.missing.tolist(), strict=True)):
-        if not gap and value not in levels[0]:
-            row = int(np.flatnonzero(column.codes == code)[0])
-            raise DataError(
-                f"the hierarchy of {column.name} has no line for the value in {data.place(row)}. Fix: give each value"
-                " of the column a line, its groups after it"
-            )
-    groups = [
+def _of_hierarchy(column: Column, text: str) -> _Rungs:
+    levels = _levels(column.name, text)
+    groups = [  # what has no line is a group of its own
         np.unique([groups.get(value, "") for value in column.values], return_inverse=True)[1].astype(np.int64)
         for groups in levels
     ]

@@ -2,13 +2,14 @@
 
 import csv
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from modelward.detect import traffic
 from modelward.detect.archive import ArchiveError, read_arrays
 from modelward.privacy.values import number_in
 from modelward.scan.dataset import EXACT, MISSING, Codes, Column, DataError, DataSet, Written, column, written
@@ -46,6 +47,27 @@ def read(path: Path) -> DataSet:
     if not found.rows:
         raise DataError("it has no rows. Fix: give a file with at least one row of data")
     return found
+
+
+def recorded(content: bytes, names: Sequence[str]) -> DataSet:
+    """The inputs in an access log; `names` are those of its elements, if they are as many.
+
+    Raises:
+        DataError: it is no such log.
+    """
+    try:
+        window = traffic.read(content)
+    except traffic.TrafficError as error:
+        raise DataError(str(error)) from error
+    named = window.named or len(names) == len(window.names)
+    chosen = names if len(names) == len(window.names) else window.names
+    return DataSet(
+        tuple(
+            column(name, [cell or "" for cell in cells], np.arange(len(cells)))
+            for name, cells in zip(chosen, window.columns, strict=True)
+        ),
+        named,
+    )
 
 
 def _csv(path: Path) -> DataSet:

@@ -22,6 +22,7 @@ class Question:
         treatments: of each column that the policies do not keep.
         k: of k-anonymity, as the policies ask.
         hierarchies: by column, their text; `spare`: the share of rows that may be taken out to reach the k.
+        lacking: by column, the names of hierarchies that are not there.
         label: the column that a model is to learn.
         embeddings: (n, w) one for each row.
         against: data that should have no row in common.
@@ -31,6 +32,7 @@ class Question:
     treatments: Mapping[str, Treatment] = field(default_factory=dict)
     k: int | None = None
     hierarchies: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
     spare: float = 0.0
     label: str | None = None
     embeddings: Array | None = None
@@ -136,8 +138,15 @@ def _singling(data: DataSet, question: Question, scanned: Scanned) -> None:
     if not columns:
         scanned.skipped.append("k-anonymity: no column is declared a quasi-identifier, and none looks like one")
         return
+    scanned.findings.extend(singling.uncovered(data, question.hierarchies))
+    lacking = {name: hierarchy for name, hierarchy in question.lacking.items() if name in columns}
+    scanned.skipped += [
+        f"k as treated by the policy: hierarchy {hierarchy} of column {name} is not beside the policy"
+        for name, hierarchy in lacking.items()
+    ]
+    treatments = {} if lacking else question.treatments
     sensitive = [name for name in data.names if question.roles.get(name) == "Sensitive"]
-    told, found = singling.assess(data, columns, sensitive, question.k, question.treatments, discovered=discovered)
+    told, found = singling.assess(data, columns, sensitive, question.k, treatments, discovered=discovered)
     scanned.assessment = told
     if told.asked and told.k < told.asked:
         scanned.cheapest = generalise.search(

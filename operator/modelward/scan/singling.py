@@ -141,6 +141,22 @@ def judged(data: DataSet, told: Assessment, found: Classes, cheapest: generalise
             )
 
 
+def uncovered(data: DataSet, hierarchies: Mapping[str, str]) -> Iterator[Finding]:
+    """Columns with values that their hierarchy knows nothing of."""
+    for name, text in hierarchies.items():
+        rows = generalise.uncovered(data.column(name), text).tolist() if name in data.names else []
+        if rows:
+            yield Finding(
+                "DAT-011",
+                "finding",
+                f"{len(rows):,} cells have values that its hierarchy has no line for: treated, they become `*`",
+                "give each value of the column a line, its groups after it",
+                name,
+                len(rows),
+                places(data, rows),
+            )
+
+
 def _mend(told: Assessment, asked: int, cheapest: generalise.Cheapest | None) -> str:
     if told.treated is not None and told.treated >= asked:
         return f"treat the data as the policy treats these fields, which gives a k of {told.treated}"

@@ -15,7 +15,7 @@ import pytest
 from modelward.cli import fit_job
 from modelward.cli.fit_job import FitJobError
 from modelward.detect.baseline import from_bytes
-from modelward.errand import USER_ERROR, Errand, FitRequest, Source
+from modelward.errand import USER_ERROR, Anonymity, Errand, FitRequest, Source
 
 ROWS = np.random.default_rng(0).normal(size=(200, 3)) * [1, 10, 100]
 
@@ -134,3 +134,49 @@ def test_the_end_of_a_traceback_is_not_told(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(fit_job.sys, "executable", str(program))
     with pytest.raises(FitJobError, match=r"^modelward fit ended with 1$"):
         fit_job.fit(asked(), tmp_path / "data.csv", tmp_path)
+
+
+PEOPLE = "age,city,size\n" + "\n".join(f"{20 + n % 20},{'Ulm' if n % 2 else 'Bonn'},{n / 7}" for n in range(200))
+QUASI = (
+    {"name": "age", "role": "QuasiIdentifier", "treatment": "Generalise", "step": 10.0},
+    {"name": "city", "role": "QuasiIdentifier", "treatment": "Generalise", "hierarchy": "cities", "level": 1},
+)
+CITIES = {"cities": "Ulm;DE\nBonn;DE\n"}
+
+
+def test_data_that_break_the_policys_k_are_a_users_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "people.csv").write_text(PEOPLE)
+    request = asked(
+        source=Source(file="people.csv"),
+        columns=("age", "size"),
+        fields=({"name": "age", "treatment": "Generalise", "step": 10.0},),
+        anonymity=Anonymity(101, QUASI, CITIES),
+    )
+    errand, message = tmp_path / "errand.json", tmp_path / "message"
+    errand.write_bytes(msgspec.json.encode(Errand(request)))
+    arguments = [f"--errand={errand}", f"--tls={tmp_path}", "--config-key=", "--model=clinic/wdbc"]
+    with pytest.raises(SystemExit) as ended:
+        fit_job.main([*arguments, f"--data={tmp_path}", f"--message={message}"])
+    assert ended.value.code == USER_ERROR
+    told = message.read_text()
+    assert told.startswith(
+        "200 of 200 rows share age, city, treated as the policy says, with too few others for the policy's k of 101:"
+        " combinations: 2 of 100 rows. Fix: the least generalisation that gives a k of "
+    )
+    assert not [value for value in ("Ulm", "Bonn", "DE", str(tmp_path)) if value in told]
+    assert told in capsys.readouterr().err
+
+
+def test_data_that_keep_the_policys_k_are_fitted_on(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text(PEOPLE)
+    request = asked(columns=("size",), anonymity=Anonymity(100, QUASI, CITIES))
+    assert from_bytes(fit_job.fit(request, tmp_path / "people.csv", tmp_path)).columns == ("size",)
+
+
+def test_more_fields_than_a_policy_has_are_treated_all_the_same(tmp_path: Path) -> None:
+    names = tuple(f"x{number}" for number in range(130))
+    rows = np.random.default_rng(0).normal(size=(200, 130))
+    data = tmp_path / "wide.csv"
+    data.write_text("\n".join([",".join(names), *(",".join(map(str, row)) for row in rows.tolist())]))
+    fields = tuple({"name": name, "treatment": "Round", "digits": 1} for name in names)
+    assert from_bytes(fit_job.fit(asked(columns=names, fields=fields), data, tmp_path)).columns == names

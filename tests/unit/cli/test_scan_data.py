@@ -281,17 +281,29 @@ def test_the_policys_own_hierarchy_is_found_beside_it(tmp_path: Path, policy: Pa
     assert report["cheapestGeneralisation"]["columns"]["age"]["told"] == "level 1 of its hierarchy"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("20;a\n", "the hierarchy of age has no line for the value in line 3. Fix: "),
-        ("20;a\n21\n", "hierarchy.csv: line 2 has 1 cells, the first has 2"),
-    ],
-)
-def test_a_hierarchy_that_does_not_fit_is_named(tmp_path: Path, policy: Path, text: str, message: str) -> None:
+def test_values_that_a_hierarchy_has_no_line_for_are_told(tmp_path: Path, policy: Path) -> None:
     data = ages(tmp_path, policy)
     hierarchy = tmp_path / "hierarchy.csv"
-    hierarchy.write_text(text)
+    hierarchy.write_text("".join(line for line in HIERARCHY.splitlines(keepends=True) if not line.startswith("21;")))
+    report = told(data, "--policy", policy, "--hierarchy", f"age={hierarchy}")
+    (found,) = rules(report)["DAT-011"]
+    assert (found["column"], found["count"], found["rows"]) == ("age", 1, [{"row": 1, "line": 3}])
+    assert report["cheapestGeneralisation"]["k"] >= 3
+    hierarchy.write_text(HIERARCHY)
+    assert "DAT-011" not in rules(told(data, "--policy", policy, "--hierarchy", f"age={hierarchy}"))
+
+
+def test_nothing_is_said_of_a_treatment_by_a_hierarchy_that_is_not_there(tmp_path: Path, policy: Path) -> None:
+    report = told(ages(tmp_path, policy, ", treatment: Generalise, hierarchy: ages"), "--policy", policy)
+    assert report["anonymity"]["kTreated"] is None
+    assert "hierarchy ages of column age is not beside the policy" in report["notLookedFor"][0]
+
+
+def test_a_hierarchy_that_cannot_be_used_is_named(tmp_path: Path, policy: Path) -> None:
+    data = ages(tmp_path, policy)
+    hierarchy = tmp_path / "hierarchy.csv"
+    hierarchy.write_text("20;a\n21\n")
+    message = "hierarchy.csv: line 2 has 1 cells, the first has 2"
     result = modelward(data, "--policy", policy, "--hierarchy", f"age={hierarchy}")
     assert result.exit_code == 2, result.output
     assert message in result.output

@@ -118,6 +118,50 @@ def test_a_treatment_of_a_whole_input_is_that_of_each_of_its_columns() -> None:
     assert [field["name"] for field in request.fields] == ["age", "size", "weight"]
 
 
+CITIES = {"metadata": {"name": "cities"}, "data": {"hierarchy.csv": "Ulm;DE\nBonn;DE\n"}}
+PEOPLE = [
+    {"name": "features", "datatype": "FP64", "shape": [-1, 2], "columns": ["age", "size"], "role": "QuasiIdentifier"},
+    {"name": "city", "datatype": "BYTES", "shape": [-1]},
+    {"name": "patient", "datatype": "INT64", "shape": [-1], "role": "Identifier"},
+]
+
+
+def test_the_data_must_keep_to_what_the_policies_ask_of_quasi_identifiers() -> None:
+    fields = (
+        {"name": "age", "treatment": "Generalise", "step": 5},
+        {"name": "city", "role": "QuasiIdentifier", "treatment": "Generalise", "hierarchy": "cities", "level": 1},
+        {"name": "street", "role": "QuasiIdentifier", "treatment": "Pseudonymise"},
+    )
+    policies = [policy(*fields), stored({"kAnonymity": {"k": 3}}), stored({"kAnonymity": {"k": 7}})]
+    references = References(hierarchies={"cities": CITIES})
+    found = fit_request(model(inputs=PEOPLE), policies, references).anonymity
+    assert found is not None
+    assert found.k == 7
+    assert found.fields == (
+        {"name": "age", "role": "QuasiIdentifier", "treatment": "Generalise", "step": 5.0},
+        {"name": "city", "role": "QuasiIdentifier", "treatment": "Generalise", "hierarchy": "cities", "level": 1},
+        {"name": "patient", "role": "Identifier"},
+        {"name": "size", "role": "QuasiIdentifier"},
+        {"name": "street", "role": "QuasiIdentifier"},
+    )
+    assert found.hierarchies == {"cities": CITIES["data"]["hierarchy.csv"]}
+
+
+def test_nothing_is_asked_of_the_data_where_no_policy_does() -> None:
+    assert fit_request(model(inputs=PEOPLE), [policy()], References()).anonymity is None
+    minimised = fit_request(model(inputs=PEOPLE), [stored({"require": {"minimisation": True}})], References()).anonymity
+    assert minimised is not None
+    assert minimised.k == 0
+
+
+def test_hierarchies_that_no_secret_would_hold_are_refused() -> None:
+    text = "".join(f"{n:06}{'x' * 200};DE\n" for n in range(5000))
+    large = References(hierarchies={"cities": {"data": {"hierarchy.csv": text}}})
+    field = {"name": "city", "role": "QuasiIdentifier", "treatment": "Generalise", "hierarchy": "cities", "level": 1}
+    with pytest.raises(DatasetError, match="hierarchies of its quasi-identifiers are too large"):
+        fit_request(model(inputs=PEOPLE), [policy(field), stored({"kAnonymity": {"k": 3}})], large)
+
+
 def test_a_treatment_with_a_key_leaves_the_column_out_and_no_key_is_given() -> None:
     inputs = [
         {"name": "patient", "datatype": "BYTES", "shape": [-1]},
