@@ -358,7 +358,7 @@ def _lineage_status(observation: Observation, before: Mapping[str, Any] | None) 
         served = lineage_status(observation.served)
     else:
         served = {key: value for key, value in (before or {}).items() if key in ("consumers", "windows")}
-    if not served and not observation.signatures.asked:
+    if not any(served.values()) and not observation.signatures.asked:
         return {}
     return {**observation.signatures.status(), **served}
 
