@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from modelward.admission.review import ALLOWED, Decision, Request, ReviewError
+from modelward.api import lineage
 from modelward.api.base import GROUP
 from modelward.api.datapolicy import MAX_POLICIES
 from modelward.api.validate import DepthError, SchemaError, schema_rule_problems, stored
@@ -76,7 +77,7 @@ def _model(request: Request, around: Surroundings, now: datetime) -> Decision:
         Review(new, old, request.namespace, dict(around.namespace_labels), now),
         around.policies,
     )
-    warnings = tuple(_warning(violation) for violation in verdict.warnings)
+    warnings = (*map(_warning, verdict.warnings), *_unreadable(new))
     if verdict.violations:
         # Asked last: it costs as much as the verdict, and few objects come this far.
         if schema_rule_problems({key: value for key, value in new.items() if key != "status"}):
@@ -139,6 +140,12 @@ def _stored(item: dict[str, Any] | None) -> dict[str, Any] | None:
         raise ReviewError("request.object is nested too deep to be judged") from None
     except SchemaError:
         return None
+
+
+def _unreadable(item: dict[str, Any]) -> list[str]:
+    """What is wrong with lineage that CEL cannot read: it is let in, and not served until it is mended."""
+    annotations = item["metadata"].get("annotations") or {}
+    return [f"{problem}: it is not Ready until that is mended" for problem in lineage.problems(annotations)]
 
 
 def _warning(violation: Violation) -> str:

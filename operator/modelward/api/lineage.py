@@ -45,7 +45,14 @@ def problems(annotations: Mapping[str, str]) -> list[str]:
         found.append(
             f"{STATEMENTS} is not configmap/<name> or secret/<name>, or up to {MAX_PLACES} of them with commas between"
         )
+    if cyclic(annotations):
+        found.append(f"{PREFIX}model has the digest of {PREFIX}dataset, and nothing is made of itself")
     return found
+
+
+def cyclic(annotations: Mapping[str, str]) -> bool:
+    """Tell whether the annotations alone say that the model is its own data set."""
+    return bool(digest(annotations, "model")) and digest(annotations, "model") == digest(annotations, "dataset")
 
 
 def digest(annotations: Mapping[str, str], name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ import click
 from modelward.api.manifest import ManifestError
 from modelward.cli.files import read_all
 from modelward.cli.findings import FORMATS, Screen, as_table, summary
+from modelward.cli.signatures import look_at_signatures
 from modelward.rules.check import check, unreadable
 
 _POLICIES = ("DataPolicy", "ClusterDataPolicy")
@@ -62,7 +64,7 @@ def command(
         click.echo(f"modelward: skipped {skipped}", err=True)
     for error in errors:
         click.echo(f"modelward: {error}", err=True)
-    checked = check(reading.documents)
+    checked = check(reading.documents, look=partial(look_at_signatures, [one.data for one in reading.documents]))
     checked = checked.strict() if strict else checked
     if output != "table":  # programs read one stream: tell them there as well
         checked = replace(checked, findings=(*map(unreadable, errors), *checked.findings))

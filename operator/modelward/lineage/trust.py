@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,6 +20,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from modelward.lineage.bundle import Bundle
+from modelward.lineage.outcome import Signers
 from modelward.lineage.reading import shown
 
 AUTHORITIES_KEY = "authorities.pem"
@@ -71,21 +72,6 @@ class Trust:
             if not there:
                 found.append(f"{signer} needs {key}, which {self.unusable.get(key, 'is not there')}")
         return found
-
-
-@dataclass(frozen=True)
-class Signers:
-    """Who signed: the names that could be verified, or why none could.
-
-    Attributes:
-        names: such as `key:ml-platform` or `cert:spiffe://clinic/release`.
-        reason: a word for programs; empty where there are names.
-        why: the same for people.
-    """
-
-    names: tuple[str, ...] = ()
-    reason: Literal["", "SignatureInvalid", "SignerNotTrusted"] = ""
-    why: str = ""
 
 
 def read_trust(contents: Mapping[str, bytes]) -> Trust:

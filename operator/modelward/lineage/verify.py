@@ -12,31 +12,18 @@ statements as it takes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from modelward.lineage.bundle import Bundle, read_bundles
+from modelward.lineage.outcome import Judged, Outcome, Result
 from modelward.lineage.reading import StatementError, shown
-from modelward.lineage.statement import Statement, read_statement
-from modelward.lineage.trust import Signers, Trust, signers
+from modelward.lineage.statement import read_statement
+from modelward.lineage.trust import Trust, signers
 
 MAX_STATEMENTS = 64
 ANNOTATIONS = ("model", "dataset")
 """The annotations that name something by its digest."""
-
-Reason = Literal[
-    "Signed",
-    "StatementMalformed",
-    "SignatureInvalid",
-    "SignerNotTrusted",
-    "Cyclic",
-    "DigestMismatch",
-    "TransformationsDiffer",
-    "DigestMissing",
-    "StatementMissing",
-    "TrustMissing",
-]
 
 
 class File(NamedTuple):
@@ -45,63 +32,6 @@ class File(NamedTuple):
     name: str
     place: str
     content: bytes
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A statement that could be read, and who signed it."""
-
-    place: str
-    statement: Statement
-    signers: Signers
-    accepted: tuple[str, ...]
-    """Those of its signers whom the policy accepts."""
-
-    @property
-    def sources(self) -> frozenset[str]:
-        """The digests of what its subjects were made of."""
-        return frozenset(source.sha256 for source in self.statement.sources)
-
-    @property
-    def subject(self) -> str:
-        """What it is about, for people."""
-        first = self.statement.subjects[0]
-        return f"{first.name or '(no name)'} (sha256:{first.sha256[:12]})"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of one annotation, or of them together.
-
-    Attributes:
-        annotation: its short name.
-        reason: `Signed`, or a word for why it is not.
-        message: the same for people.
-        signers: the accepted signers who answer for it.
-    """
-
-    annotation: str
-    reason: Reason
-    message: str
-    signers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of all of them.
-
-    Attributes:
-        results: one an annotation.
-        statements: those of accepted signers that bear on them.
-    """
-
-    results: tuple[Result, ...]
-    statements: tuple[Judged, ...] = ()
-
-    @property
-    def failed(self) -> Result | None:
-        """The first that is not answered for."""
-        return next((result for result in self.results if result.reason != "Signed"), None)
 
 
 def verify(

@@ -14,14 +14,12 @@ from typing import Any
 
 from modelward.api.lineage import PREFIX, STATEMENTS, digest, places, transformations
 from modelward.lineage.bundle import SUFFIXES
-from modelward.lineage.trust import read_trust
-from modelward.lineage.verify import ANNOTATIONS, File, Judged, Outcome, Result, verify
+from modelward.lineage.outcome import Judged, Outcome, Result
 from modelward.planner.references import References
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.rules.judge import policy_name
 
 Policy = dict[str, Any]
-MAX_FILES = 64
 _MAX_LISTED = 32
 _MAX_SIGNERS = 16
 _MAX_SUBJECT = 253
@@ -105,50 +103,58 @@ def signatures(
         references: the ConfigMaps and Secrets of its namespace, and those that the policies name for their trust.
         at: the time at which certificates must be valid.
     """
-    asking = [policy for policy in policies if _asked(policy).get("signedBy")]
+    asking = [policy for policy in policies if asks_for_signatures(policy)]
     if not asking:
         return Signatures()
+    if not places(annotations):
+        why = f"{STATEMENTS} names no ConfigMap or Secret with signed statements"
+        return Signatures(tuple(Asked(one, Outcome((Result("", "StatementMissing", why),))) for one in asking))
     files, lacking = _files(annotations, references)
     return Signatures(tuple(Asked(one, _outcome(one, annotations, files, lacking, references, at)) for one in asking))
 
 
+def asks_for_signatures(policy: Policy) -> bool:
+    """Tell whether a policy asks for signed lineage."""
+    return bool(_asked(policy).get("signedBy"))
+
+
 def trust_names(policies: Sequence[Policy]) -> set[str]:
     """Return the ConfigMaps of the system namespace that policies name for the keys of signers."""
-    asked = (_asked(policy) for policy in policies)
-    return {one["trustConfigMapName"] for one in asked if one.get("signedBy") and one.get("trustConfigMapName")}
+    asked = (_asked(policy) for policy in policies if asks_for_signatures(policy))
+    return {one["trustConfigMapName"] for one in asked if one.get("trustConfigMapName")}
 
 
 def _asked(policy: Policy) -> dict[str, Any]:
     return (policy["spec"].get("require") or {}).get("lineage") or {}
 
 
-def _files(annotations: Mapping[str, str], references: References) -> tuple[list[File], str]:
-    """The files with statements, and what is missing among the places where they should be."""
-    named = places(annotations)
-    if not named:
-        return [], f"{STATEMENTS} names no ConfigMap or Secret with signed statements"
-    files: list[File] = []
+def _files(annotations: Mapping[str, str], references: References) -> tuple[dict[str, tuple[str, bytes]], str]:
+    """The files with statements, name and content by where they are; and what is missing of the places."""
+    files: dict[str, tuple[str, bytes]] = {}
     lacking = ""
-    for kind, name in named:
+    for kind, name in places(annotations):
         found = references.contents(kind, name)
         if found is None:
             lacking = lacking or f"{kind} {name}, which {STATEMENTS} names, is not there"
             continue
-        held = [File(key, f"{key} of {kind} {name}", found[key]) for key in found if key.endswith(SUFFIXES)]
+        held = {f"{key} of {kind} {name}": (key, found[key]) for key in found if key.endswith(SUFFIXES)}
         if not held:
             lacking = lacking or f"{kind} {name} has no key that ends in {', '.join(SUFFIXES)}"
-        files += held
-    return files[:MAX_FILES], lacking
+        files.update(held)
+    return files, lacking
 
 
 def _outcome(
     policy: Policy,
     annotations: Mapping[str, str],
-    files: Sequence[File],
+    files: Mapping[str, tuple[str, bytes]],
     lacking: str,
     references: References,
     at: datetime,
 ) -> Outcome:
+    from modelward.lineage.trust import read_trust  # noqa: PLC0415 - cryptography, where somebody asks for signatures
+    from modelward.lineage.verify import ANNOTATIONS, File, verify  # noqa: PLC0415
+
     asked = _asked(policy)
     name = asked.get("trustConfigMapName") or ""
     contents = references.trusted(name)
@@ -160,7 +166,8 @@ def _outcome(
     if PREFIX + "model" not in annotations:
         return Outcome((Result("model", "DigestMissing", "is not there, and statements are about its digest"),))
     trust = read_trust(contents)
-    outcome = verify(digests, transformations(annotations), files, trust, asked["signedBy"], at)
+    named = [File(key, place, content) for place, (key, content) in files.items()]
+    outcome = verify(digests, transformations(annotations), named, trust, asked["signedBy"], at)
     failed = outcome.failed
     if failed is None:
         return outcome

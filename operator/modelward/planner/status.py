@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from modelward.api.lineage import lineage, problems
+from modelward.api.lineage import cyclic, lineage, problems
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.consumers import Record, lineage_status
 from modelward.planner.fairness import fair, fairness_status
@@ -338,7 +338,7 @@ def _lineage_verified(md: ModelDeployment, observation: Observation) -> Told:
     declared = lineage(md.metadata.annotations)
     wrong = problems(md.metadata.annotations)
     if wrong:
-        return "False", "Malformed", _listed(wrong)
+        return "False", "Cyclic" if cyclic(md.metadata.annotations) else "Malformed", _listed(wrong)
     signed = observation.signatures.told()
     if signed and not signed[0]:
         return "False", signed[1], signed[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -78,6 +78,23 @@ class Checked:
         return sum(finding.level in levels for finding in self.findings)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a model beyond its manifest.
+
+    Attributes:
+        observed: by the names of `catalogue.Observation`.
+        notes: what could not be looked at: the field that names it, and why.
+    """
+
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+Look = Callable[[ModelDeployment, str, Sequence[dict[str, Any]], datetime], Seen]
+"""Looks at more than manifests: a model, its namespace, the policies that govern it, and the time."""
+
+
 @dataclass
 class _State:
     findings: list[Finding] = field(default_factory=list)
@@ -108,13 +125,19 @@ def who(document: Document) -> str:
     return printable(f"{document.kind} {name if cluster else f'{_namespace(document)}/{name}'}")
 
 
-def check(documents: Sequence[Document], *, now: datetime | None = None) -> Checked:
+def check(documents: Sequence[Document], *, now: datetime | None = None, look: Look = lambda *_: Seen()) -> Checked:
     """Judge every ModelDeployment among the documents by every policy among them and by `baseline`.
 
     A ClusterDataPolicy named `baseline` among the documents takes the place of the one that modelward ships.
 
     Documents of other kinds are used as references (ConfigMap, Secret, Namespace labels) and are not judged.
+
+    Args:
+        documents: of manifest files.
+        now: the time, for exceptions and certificates; the real one where none is given.
+        look: sees of a model what is needed for the rules that are enforced at readiness, beyond its annotations.
     """
+    now = now or datetime.now(UTC)
     state = _State()
     for document in documents:
         _read(document, state)
@@ -128,10 +151,13 @@ def check(documents: Sequence[Document], *, now: datetime | None = None) -> Chec
     for document, deployment in state.deployments:
         namespace = _namespace(document)
         labels = {**state.namespaces.get(namespace, {}), "kubernetes.io/metadata.name": namespace}
-        review = Review(canonical(deployment), None, namespace, labels, now or datetime.now(UTC))
+        review = Review(canonical(deployment), None, namespace, labels, now)
         verdict = judge(review, policies)
-        # What the manifest alone shows of what is asked at readiness: it is let in, and not served.
-        later = judge_readiness(review, policies, {"lineage": {"problems": problems(deployment.metadata.annotations)}})
+        governors = [policy for policy in policies if policy_name(policy) in verdict.policies]
+        seen = look(deployment, namespace, governors, now)
+        # What the files show of what is asked at readiness: it is let in, and not served.
+        lineage = {"lineage": {"problems": problems(deployment.metadata.annotations)}}
+        later = judge_readiness(review, policies, {**lineage, **seen.observed})
         governing[f"{namespace}/{document.name}"] = verdict.policies
         groups: tuple[tuple[Level, tuple[Violation, ...]], ...] = (
             ("violation", verdict.violations),
@@ -145,9 +171,9 @@ def check(documents: Sequence[Document], *, now: datetime | None = None) -> Chec
             state.findings.append(replace(_finding("excused", document, item.violation), excuse=printable(why)))
         if not verdict.violations:
             passed.append(f"{namespace}/{document.name}")
-        governors = [policy for policy in policies if policy_name(policy) in verdict.policies]
         state.findings.extend(_impossible_treatments(document, review.object, governors))
         state.findings.extend(_missing_references(document, deployment, state.references))
+        state.findings.extend(_note(document, REFERENCE, *note) for note in seen.notes)
         state.findings.extend(_note(document, UNREACHABLE, *found) for found in unreachable(deployment))
     return Checked(tuple(state.findings), tuple(state.deployments), tuple(policies), tuple(passed), governing)
 

@@ -200,3 +200,22 @@ def test_no_pod_gets_in_unprotected_by_being_odd(metadata, spec):
     except ReviewError:
         return
     assert not decision.allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("transformations", '[{"what": "x"', "transformations is not JSON"),
+        ("model", "oci://x@sha256:abc", "model does not end in @sha256: and 64 lower-case hex digits"),
+        ("model", "oci://x@sha256:" + "d" * 64, "model has the digest of lineage.modelward.io/dataset"),
+        ("statements", "deployment/x", "statements is not configmap/<name> or secret/<name>"),
+    ],
+)
+def test_lineage_that_cannot_be_read_is_let_in_with_a_warning(name: str, value: str, words: str):
+    item = good()
+    item["metadata"]["annotations"][f"lineage.modelward.io/{name}"] = value
+    decision = decide(request(item), around(LAX), NOW)
+    assert decision.allowed
+    (warning,) = decision.warnings
+    assert warning.startswith(f"lineage.modelward.io/{words}")
+    assert warning.endswith("it is not Ready until that is mended")

@@ -11,8 +11,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelward.lineage.outcome import Outcome
 from modelward.lineage.trust import Trust, read_trust
-from modelward.lineage.verify import File, Outcome, verify
+from modelward.lineage.verify import File, verify
 from tests.unit.lineage.signers import (
     DATASET,
     KEY,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelward.api.modeldeployment import ModelDeployment, ModelDeploymentStatus
-from modelward.lineage.verify import Outcome, Result
+from modelward.lineage.outcome import Outcome, Result
 from modelward.planner.signatures import Asked, Signatures
 from modelward.planner.status import Observation, Obstacle, invalid_status, status
 from modelward.rules.judge import Verdict, Violation
