@@ -161,6 +161,7 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt
 	$(COMPILE) --group he-peers -o requirements/he-peers.txt
+	$(COMPILE) --group explain-peers -o requirements/explain-peers.txt
 	$(COMPILE) --group bench-detect -o requirements/bench-detect.txt
 	$(COMPILE) --group conformance -o requirements/conformance.txt
 	$(COMPILE) pyproject.toml --extra sidecar --extra jobs --group attacks -o requirements/attacks.txt
