@@ -933,6 +933,10 @@ class AttributeStatus(Part):
     demographic_parity_difference: float | None = Field(
         default=None, description="The highest selection rate of its groups less the lowest."
     )
+    demographic_parity_ratio: float | None = Field(
+        default=None,
+        description="The lowest selection rate of its groups over the highest; the four-fifths rule asks for 0.8.",
+    )
     equalized_odds_difference: float | None = Field(
         default=None,
         description="The larger of the differences of true and of false positive rates; none without feedback.",
