@@ -829,7 +829,9 @@ class DriftStatus(Part):
     feature: Annotated[str, Field(max_length=253)] = Field(
         default="", description="The input or column; empty for all of them together."
     )
-    test: Annotated[str, Field(max_length=253)] = Field(description="The test that found it.")
+    test: Annotated[str, Field(max_length=253)] = Field(
+        description="Name of the test of drift that found it. Example: kolmogorov."
+    )
     score: float = Field(ge=0, description="How far it has gone, in two decimals; 1 is the threshold.")
 
 
