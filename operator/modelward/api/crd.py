@@ -101,6 +101,8 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         out["enum"] = [out.pop("const")]
     if "exclusiveMinimum" in out:
         out["minimum"], out["exclusiveMinimum"] = out["exclusiveMinimum"], True
+    if isinstance(out.get("default"), dict):  # absence says what null would, and the API server takes no null for it
+        out["default"] = {name: value for name, value in out["default"].items() if value is not None}
     if out.get("type") == "integer":
         out.setdefault("format", "int64")
     if "items" in out:
@@ -118,7 +120,10 @@ def _with_default_told(node: Schema) -> Schema:
     default = node.get("default")
     if default in (None, "", [], {}):
         return node
-    told = ", ".join(map(str, default)) if isinstance(default, list) else str(default)
+    if isinstance(default, dict):
+        told = ", ".join(f"{name} {value}" for name, value in default.items())
+    else:
+        told = ", ".join(map(str, default)) if isinstance(default, list) else str(default)
     if isinstance(default, bool):
         told = told.lower()
     return {**node, "description": f"{node['description']} Default: {told}."}

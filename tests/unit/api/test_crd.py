@@ -40,3 +40,11 @@ def test_a_crd_has_what_users_of_kubectl_expect(kind: Any) -> None:
     assert {"Ready", "Age"} <= {column["name"] for column in version["additionalPrinterColumns"]}
     conditions = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["conditions"]
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_no_default_holds_a_null(kind: Any) -> None:
+    """The API server refused the whole kind for one: a field that may be absent may not be null."""
+    for path, schema in nodes(schema_of(kind)):
+        default = schema.get("default")
+        assert not isinstance(default, dict) or None not in default.values(), path
