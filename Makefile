@@ -46,6 +46,9 @@ conformance-oip: setup build/conformance/.ready build/kserve/.ready ## The infer
 conformance-anonymity: setup build/anonymity/.ready ## k, l and t of the Adult census beside pycanon's; a minute or two
 	$(PY) -m tests.conformance.anonymity --pycanon build/anonymity/bin/python
 
+conformance-fairness: setup build/fairness/.ready ## How unequal the Adult census is, by our counts and by Fairlearn's; seconds
+	$(PY) -m tests.conformance.fairness --fairlearn build/fairness/bin/python
+
 conformance-pii: setup ## The recognisers on Presidio's labelled sentences: recall, precision, time, and every miss
 	$(PY) -m tests.bench.recognisers --misses
 
@@ -161,10 +164,12 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group bench -o requirements/bench.txt
 	$(COMPILE) --group he-peers -o requirements/he-peers.txt
+	$(COMPILE) --group explain-peers -o requirements/explain-peers.txt
 	$(COMPILE) --group bench-detect -o requirements/bench-detect.txt
 	$(COMPILE) --group conformance -o requirements/conformance.txt
 	$(COMPILE) pyproject.toml --extra sidecar --extra jobs --group attacks -o requirements/attacks.txt
 	$(COMPILE) --group anonymity -o requirements/anonymity.txt
+	$(COMPILE) --group fairness -o requirements/fairness.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-pii test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-pii test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -581,9 +581,37 @@ class Monitoring(Part):
 class Explanations(Part):
     """How decisions are explained and contested (GDPR articles 13-15 and 22)."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "!has(self.weightsConfigMapName) || self.method == 'LinearSHAP'",
+                "weightsConfigMapName is for LinearSHAP alone",
+            ),
+            ("!has(self.extraCalls) || self.method == 'PermutationSHAP'", "extraCalls is for PermutationSHAP alone"),
+        )
+    )
+
     method: Literal["LinearSHAP", "PermutationSHAP"] = Field(
         default="PermutationSHAP",
-        description="How reasons are computed: LinearSHAP for linear models, PermutationSHAP for any.",
+        description="How reasons are computed, against the ordinary rows of monitoring.baseline. LinearSHAP: of a"
+        " linear model, exactly, from its weights. PermutationSHAP: of any model, by asking it about changed rows.",
+    )
+    weights_config_map_name: ObjectName | None = Field(
+        default=None,
+        description="For LinearSHAP: ConfigMap with the linear model's exported weights under the key weights.json:"
+        " coef, intercept and link, of the columns as the model gets them. Whoever may Explain can find them out.",
+    )
+    output: ShortText | None = Field(
+        default=None,
+        description="The model's output that is explained, asked for by name (V2). Not given: of those that it answers"
+        " with, the one that tells most. Example: predict_proba.",
+    )
+    extra_calls: int | None = Field(
+        default=None,
+        ge=16,
+        le=32_768,
+        description="For PermutationSHAP: about how many rows the model may be asked to explain one; the more, the"
+        " surer. It needs about 8 for each column. Not given: 2048.",
     )
     contact: ShortText | None = Field(
         default=None, description="Who answers questions on a decision. Example: dpo@clinic.example."
@@ -801,7 +829,9 @@ class DriftStatus(Part):
     feature: Annotated[str, Field(max_length=253)] = Field(
         default="", description="The input or column; empty for all of them together."
     )
-    test: Annotated[str, Field(max_length=253)] = Field(description="The test that found it.")
+    test: Annotated[str, Field(max_length=253)] = Field(
+        description="Name of the test of drift that found it. Example: kolmogorov."
+    )
     score: float = Field(ge=0, description="How far it has gone, in two decimals; 1 is the threshold.")
 
 
@@ -904,6 +934,10 @@ class AttributeStatus(Part):
     )
     demographic_parity_difference: float | None = Field(
         default=None, description="The highest selection rate of its groups less the lowest."
+    )
+    demographic_parity_ratio: float | None = Field(
+        default=None,
+        description="The lowest selection rate of its groups over the highest; the four-fifths rule asks for 0.8.",
     )
     equalized_odds_difference: float | None = Field(
         default=None,

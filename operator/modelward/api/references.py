@@ -29,7 +29,7 @@ class Reference:
 
 def references_of(md: ModelDeployment) -> tuple[Reference, ...]:
     """Return every ConfigMap and Secret that a ModelDeployment needs before anything can be made for it."""
-    return (*_encryption(md), *_issuers(md), *_baseline(md), *_container(md))
+    return (*_encryption(md), *_issuers(md), *_baseline(md), *_explanations(md), *_container(md))
 
 
 def baseline_reference(baseline: Baseline) -> Reference | None:
@@ -67,6 +67,12 @@ def _baseline(md: ModelDeployment) -> Iterator[Reference]:
     reference = baseline_reference(baseline) if baseline else None
     if reference:
         yield reference
+
+
+def _explanations(md: ModelDeployment) -> Iterator[Reference]:
+    name = md.spec.explanations.weights_config_map_name if md.spec.explanations else None
+    if name:
+        yield Reference("ConfigMap", name, "spec.explanations.weightsConfigMapName", WEIGHTS_KEY)
 
 
 def _container(md: ModelDeployment) -> Iterator[Reference]:

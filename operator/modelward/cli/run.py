@@ -26,6 +26,7 @@ from modelward.api.validate import canonical
 from modelward.cli.files import read_paths
 from modelward.cli.findings import as_table
 from modelward.planner.access import trusting
+from modelward.planner.explanations import explained_weights_of
 from modelward.planner.in_use import weights_of
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References, hierarchies_among
@@ -121,7 +122,8 @@ def command(
             settings = _settings(md, policies, references, upstream, grpc_upstream)
             certificate = None if plaintext else given or _certificate(md, references, tls_out or Path(scratch))
             setup = with_tls(settings, _baseline(md, references), certificate, keys)
-            setup = replace(setup, weights=weights_of(md, references))
+            explained = explained_weights_of(md, references)
+            setup = replace(setup, weights=weights_of(md, references), explained_weights=explained)
             _announce(settings, upstream, listen, grpc_listen, monitor, certificate)
             with _access_log(log) as descriptor, _view(settings.binding.name) as watcher:
                 serve(Given(setup), Address(*listen), Address(*monitor), descriptor, watcher, Address(*grpc_listen))

@@ -56,6 +56,12 @@ class GroupCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.positives + self.negatives
 
     @property
+    def sound(self) -> bool:
+        """Whether these can be counts: no part is more than its whole."""
+        parts = (self.selection, self.true_positive, self.false_positive)
+        return all(share.hits <= share.rows for share in parts)
+
+    @property
     def vector(self) -> tuple[int, ...]:
         """The counts in the order of `CELLS`."""
         return tuple(getattr(self, cell) for cell in CELLS)
@@ -88,10 +94,10 @@ def from_vector(field: str, groups: Sequence[str], counts: Sequence[int]) -> Att
 
 
 def added(several: Iterable[AttributeCounts], field: str, groups: Sequence[str]) -> AttributeCounts:
-    """The sum of several counts of `field`, of its `groups` alone: whatever else somebody counts is left out."""
+    """The sum of several counts of `field`, of its `groups` alone: whatever else somebody makes up is left out."""
     sums = {name: [0] * len(CELLS) for name in groups}
     for one in several:
         for group in one.groups if one.field == field else ():
-            if group.name in sums:
+            if group.name in sums and group.sound:
                 sums[group.name] = [a + b for a, b in zip(sums[group.name], group.vector, strict=True)]
     return AttributeCounts(field, tuple(GroupCounts(name, *sums[name]) for name in groups))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.references import BASELINE_KEY, WEIGHTS_KEY
 from modelward.planner.names import KubeObject, metadata
 from modelward.planner.sidecar import config_map_name
 
@@ -17,9 +16,9 @@ Sign = Callable[[bytes], bytes]
 
 
 def config_map(
-    md: ModelDeployment, config: dict[str, Any], baseline: bytes | None, sign: Sign, weights: bytes | None = None
+    md: ModelDeployment, config: dict[str, Any], sign: Sign, files: Mapping[str, bytes | None]
 ) -> KubeObject:
-    """Return the ConfigMap that the sidecar reads.
+    """Return the ConfigMap that the sidecar reads. `files`: what the configuration names, by key, if it is there.
 
     The document is written in one way only (sorted keys, no spaces), so that the same configuration has the same
     signature and nothing is written anew.
@@ -32,7 +31,6 @@ def config_map(
         "metadata": metadata(md, config_map_name(md.metadata.name)),
         "data": {"config.json": document, "config.sig": signature},
     }
-    files = {BASELINE_KEY: baseline, WEIGHTS_KEY: weights}
     binary = {name: base64.b64encode(content).decode() for name, content in files.items() if content is not None}
     if binary:
         out["binaryData"] = binary

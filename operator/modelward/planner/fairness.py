@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from modelward.api.modeldeployment import Fairness, ModelDeployment
 from modelward.api.printable import printable
 from modelward.fairness.counts import AttributeCounts, GroupCounts, added
 from modelward.fairness.groups import group_names
-from modelward.fairness.rates import Share, Spread, spread, wilson
+from modelward.fairness.rates import Share, Spread, ratio, spread, wilson
 from modelward.incidents import Report
 
 Told = tuple[Any, str, str]
@@ -28,7 +29,7 @@ _GROWTH = 1.1
 _NAMED = 3
 _OURS = ("TooFewRows", "WithinLimit", "DifferenceTooLarge")
 _MOST_ROWS = 1 << 53
-_FIRST, _LAST = "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
+_FIRST = "1970-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def counted(raw: Mapping[str, Any], told: Mapping[str, Report | str], before: Co
         )
         for one in declared.protected
     )
-    times = [report.since for report in reports if len(report.since) == len(_FIRST) and _FIRST <= report.since <= _LAST]
+    times = [report.since for report in reports if _is_time(report.since)]
     uncounted = sum(report.uncounted for report in reports)
     new = Counted(min(times, default=_FIRST), attributes, declared.minimum_group_size, uncounted)
     return before if before is not None and _same_to_see(before, new, declared) else new
@@ -183,6 +184,13 @@ def _same_to_see(before: Counted, now: Counted, declared: Fairness) -> bool:
     was = [figure for one in before.attributes for group in one.groups for figure in _figures(group)]
     is_ = [figure for one in now.attributes for group in one.groups for figure in _figures(group)]
     return all(map(_alike, was, is_))
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").year >= 1970 and len(text) == len(_FIRST)  # noqa: DTZ007
+    except ValueError:
+        return False
 
 
 def _figures(group: GroupCounts) -> list[Share]:
@@ -242,6 +250,9 @@ def fairness_status(seen: Counted) -> dict[str, Any]:
         }
         if one.selection is not None:
             attribute["demographicParityDifference"] = _rounded(one.selection.difference)
+            smallest = ratio({group.name: group.selection for group in counts.groups}, seen.minimum)
+            if smallest is not None:
+                attribute["demographicParityRatio"] = _rounded(smallest)
         if one.equalized_odds is not None:
             attribute["equalizedOddsDifference"] = _rounded(one.equalized_odds)
         attributes.append(attribute)

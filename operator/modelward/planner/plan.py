@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.references import baseline_reference
+from modelward.api.references import BASELINE_KEY, WEIGHTS_KEY, baseline_reference
 from modelward.planner.access import AccessSettings, egress_rules
 from modelward.planner.config_map import Sign, config_map
 from modelward.planner.deployment import deployment
 from modelward.planner.disruption_budget import disruption_budget
+from modelward.planner.explanations import EXPLAINED_WEIGHTS, explained_weights_of
 from modelward.planner.in_use import weights_of
 from modelward.planner.names import KubeObject
 from modelward.planner.network_policy import network_policy
@@ -97,6 +98,11 @@ def plan(
     )
     # The way in is closed and the pods' volumes are there before the first pod is.
     closed = network_policy(md, settings.monitoring_namespaces, egress_rules(md, settings.access))
+    files = {
+        BASELINE_KEY: _baseline(md, references, "ConfigMap"),
+        WEIGHTS_KEY: weights_of(md, references),
+        EXPLAINED_WEIGHTS: explained_weights_of(md, references),
+    }
     beside = (
         secret(
             md,
@@ -104,7 +110,7 @@ def plan(
             material.keys if "keys" in config else b"",
             _baseline(md, references, "Secret"),
         ),
-        config_map(md, config, _baseline(md, references, "ConfigMap"), material.sign, weights_of(md, references)),
+        config_map(md, config, material.sign, files),
         service(md, withheld=withheld),
     )
     _fit_in(*beside[:2])

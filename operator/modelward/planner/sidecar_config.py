@@ -24,6 +24,7 @@ from modelward.planner.access import (
     fetched,
 )
 from modelward.planner.dataset import DatasetError, read_dataset
+from modelward.planner.explanations import ExplanationsError, explanations_config, explanations_unsupported
 from modelward.planner.fairness import fairness_config, fairness_unsupported
 from modelward.planner.in_use import BODY_BYTES, InUseError, in_use_config, in_use_unsupported
 from modelward.planner.names import namespace_of
@@ -100,11 +101,14 @@ def sidecar_config(
         config["telemetry"] = _telemetry(md, (access or AccessSettings()).telemetry)
     try:
         encrypted = in_use_config(md, policies, references)
-    except InUseError as error:
+        explained = explanations_config(md, policies, references)
+    except (InUseError, ExplanationsError) as error:
         raise SidecarConfigError(str(error)) from error
     if encrypted:
         config["inUse"] = encrypted
         config["limits"] = {"bodyBytes": BODY_BYTES}
+    if explained:
+        config["explanations"] = explained
     groups = fairness_config(md)
     if groups:
         config["fairness"] = groups
@@ -300,8 +304,7 @@ def _of_model(md: ModelDeployment) -> Iterator[str]:
             yield f"spec.access.issuers[{index}].audiences (none: a token for anything would do; name one)"
     yield from _of_schema(md)
     yield from _of_monitoring(md)
-    if spec.explanations:
-        yield "spec.explanations"
+    yield from explanations_unsupported(md)
     yield from fairness_unsupported(md)
 
 

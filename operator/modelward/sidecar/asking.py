@@ -11,7 +11,7 @@ from modelward.detect.answers import AnswerError, Output
 from modelward.detect.encoding import Array
 from modelward.sidecar.answered import outputs_of
 from modelward.sidecar.binary import Body
-from modelward.sidecar.columns import Columns
+from modelward.sidecar.columns import Columns, Subject
 from modelward.sidecar.config import ConfigError
 from modelward.sidecar.config import Upstream as Model
 from modelward.sidecar.exchange import Outcome, Response
@@ -24,55 +24,63 @@ _AT_ONCE = 128  # rows in one call
 
 
 class Asking:
-    """Asks one model by the inputs that it declares; every one of them must be among the baseline's columns.
+    """Asks one model by the inputs that it declares.
 
-    Raises:
-        ConfigError: one is not, and nobody could say what to send for it.
+    `output`: the one that is asked for by name (V2), "": whatever the model answers with. `path`: where it is
+    asked; `at_once`: rows in one call.
     """
 
-    def __init__(self, model: Model, columns: Columns, declared: Mapping[str, TensorSpec]) -> None:
+    def __init__(self, model: Model, columns: Columns, declared: Mapping[str, TensorSpec], output: str = "") -> None:
         self._columns = columns
         self._specs = tuple(declared.values())
         self._v1 = model.protocol == "v1"
         self._protocol = model.protocol
+        self._output = output
+        self._batched = all(spec.shape[0] == -1 for spec in self._specs)
+        self.at_once = _AT_ONCE if self._batched else 1
+        self.path = f"/v1/models/{model.model}:predict" if self._v1 else f"/v2/models/{model.model}/infer"
+        self._head = (
+            f"POST {self.path} HTTP/1.1\r\nhost: {model.host}:{model.port}\r\ncontent-type: application/json\r\n"
+        ).encode()
+
+    def check_covered(self) -> None:
+        """Raise ConfigError when an input is not among the baseline's columns: nobody could say what to send for it."""
+        columns = self._columns
         unknown = [spec.name for spec in self._specs if not columns.covers(spec)]
         if unknown:
             raise ConfigError(
                 f"Evasion and Backdoor ask the model about rows like the baseline's, and the baseline does not have "
                 f"{', '.join(unknown[:5])}: fit it with every column that the model takes"
             )
-        self._batched = all(spec.shape[0] == -1 for spec in self._specs)
-        path = f"/v1/models/{model.model}:predict" if self._v1 else f"/v2/models/{model.model}/infer"
-        self._head = (
-            f"POST {path} HTTP/1.1\r\nhost: {model.host}:{model.port}\r\ncontent-type: application/json\r\n"
-        ).encode()
 
-    async def ask(self, upstream: Upstream, rows: Array) -> list[Output]:
-        """The model's answers to encoded `rows` (n, d), as one.
+    async def ask(self, upstream: Upstream, rows: Array, subject: Subject | None = None) -> list[Output]:
+        """The model's answers to encoded `rows` (n, d), as one. `subject`: whose row they are made of, see `Columns`.
 
         Raises:
             AnswerError: an answer is missing, or not like the others.
             Refusal: the model is busy, in trouble, or not there.
         """
-        calls = [_call(upstream, self._payload(part)) for part in self._parts(rows)]
+        calls = [_call(upstream, self._payload(part, subject)) for part in self._parts(rows)]
         answers = await asyncio.gather(*calls)
         return joined([outputs_of(Body(each), self._protocol) for each in answers])
 
     def _parts(self, rows: Array) -> Iterator[Array]:
-        step = _AT_ONCE if self._batched else 1
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]
+        for start in range(0, len(rows), self.at_once):
+            yield rows[start : start + self.at_once]
 
-    def _payload(self, rows: Array) -> bytes:
-        tensors = [self._tensor(spec, rows) for spec in self._specs]
-        body = msgspec.json.encode(_v1(tensors) if self._v1 else _v2(tensors))
+    def _payload(self, rows: Array, subject: Subject | None) -> bytes:
+        tensors = [self._tensor(spec, rows, subject) for spec in self._specs]
+        document = _v1(tensors) if self._v1 else _v2(tensors)
+        if self._output:
+            document["outputs"] = [{"name": self._output}]
+        body = msgspec.json.encode(document)
         return b"%bcontent-length: %d\r\n\r\n%b" % (self._head, len(body), body)
 
-    def _tensor(self, spec: TensorSpec, rows: Array) -> Tensor:
-        shape = [len(rows), *spec.shape[1:]] if self._batched else list(spec.shape)
-        if spec.shape[0] == -1 and not self._batched:
-            shape[0] = 1
-        return Tensor(spec, shape, self._columns.data(spec, rows))
+    def _tensor(self, spec: TensorSpec, rows: Array, subject: Subject | None) -> Tensor:
+        inner = list(spec.shape if subject is None else subject.tensors[spec.name].shape)
+        if spec.shape[0] == -1:
+            inner[0] = len(rows) if self._batched else 1
+        return Tensor(spec, inner, self._columns.data(spec, rows, subject))
 
 
 def joined(answers: Sequence[Sequence[Output]]) -> list[Output]:

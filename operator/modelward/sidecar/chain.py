@@ -1,6 +1,6 @@
 """The checks of one configuration, immutable; and what an exchange carries along while it goes through them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from modelward.detect.encoding import Array
@@ -20,7 +20,9 @@ from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
+    from modelward.sidecar.columns import Subject
     from modelward.sidecar.encrypted import EncryptedPath
+    from modelward.sidecar.explaining import Explaining
     from modelward.sidecar.fairness import Fairness, Rows
     from modelward.sidecar.shared_limits import Counting
 
@@ -29,7 +31,7 @@ class Chain:
     """The checks of one configuration, and the connections to its model.
 
     `keys` gives an issuer's keys, `counting` is the common count of rate limits, `encrypted` takes requests that nobody
-    here can read.
+    here can read, `explained_weights` are a linear model's.
 
     Raises:
         ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
@@ -44,6 +46,7 @@ class Chain:
         pseudonyms: PseudonymKeys | None = None,
         counting: "Counting | None" = None,
         encrypted: "EncryptedPath | None" = None,
+        explained_weights: bytes | None = None,
     ) -> None:
         self.settings = settings
         self.encrypted = encrypted
@@ -67,19 +70,33 @@ class Chain:
             declared = {name: spec for name, spec in (declared or {}).items() if name not in self.treatments.dropped}
         # Detectors see what the model sees: their baselines are fitted on treated data.
         self.detection = Detection(settings, baseline, declared)
+        self.explaining: Explaining | None = None
+        if settings.explanations is not None:
+            from modelward.sidecar import explaining  # noqa: PLC0415 - for those who ask for it
+
+            self.explaining = explaining.Explaining(
+                settings, settings.explanations, baseline, explained_weights, declared
+            )
         self.upstream = upstream
         self.authority = f"{settings.upstream.host}:{settings.upstream.port}".encode()
 
 
 class Work:
-    """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked."""
+    """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked.
 
-    __slots__ = ("answered", "chain", "flag", "groups", "probed", "route", "tensors", "ticket", "watch")
+    A request to explain is one to infer whose answer is explained (`explains`): it goes by the same checks.
+    """
+
+    __slots__ = (
+        "answered", "chain", "explains", "flag", "groups", "probed", "route", "subjects", "tensors", "ticket", "watch",
+    )  # fmt: skip
 
     def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
         self.ticket = ticket
         self.chain = chain
-        self.route = route
+        self.explains = chain.explaining is not None and route.operation == "Explain"
+        self.route = route._replace(operation="Infer") if self.explains else route
+        self.subjects: Sequence[Subject] = ()  # the rows to be explained, as the model gets them
         self.flag = b""
         self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
         self.probed: Array | None = None  # rows that detectors ask the model about again

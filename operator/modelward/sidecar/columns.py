@@ -19,8 +19,18 @@ class Source(NamedTuple):
     offset: int
 
 
+class Subject(NamedTuple):
+    """One row of a request: encoded (d,), and its tensors by name, of one row each."""
+
+    row: Array
+    tensors: Mapping[str, Tensor]
+
+
 class Columns:
     """The columns of one baseline in the inputs of one schema. `whole`: they are just one input's, all and in order.
+
+    `names`: what the schema calls them, where it does, otherwise what the baseline does; `as_taken`: the same as the
+    model takes them, in order.
 
     Raises:
         ConfigError: they do not fit one another.
@@ -29,7 +39,12 @@ class Columns:
     def __init__(self, baseline: Baseline, declared: Mapping[str, TensorSpec]) -> None:
         self._columns = baseline.encoding.columns
         self._sources = _locate(baseline, declared)
-        self._names = frozenset(at.name for at in self._sources)
+        self._inputs = frozenset(at.name for at in self._sources)
+        named = [declared[at.name].columns for at in self._sources]
+        pairs = zip(self._sources, named, baseline.columns, strict=True)
+        self.names = [given[at.offset] if given else column for at, given, column in pairs]
+        places = [(list(declared).index(at.name), at.offset) for at in self._sources]
+        self.as_taken = [name for _, name in sorted(zip(places, self.names, strict=True))]
         self._codes = [_codes(column) for column in self._columns]
         self._coded = any(codes is not None for codes in self._codes)
         self._lower, self._upper = baseline.summary.lower, baseline.summary.upper
@@ -48,7 +63,7 @@ class Columns:
             numbers = next(tensor.numbers() for tensor in tensors if tensor.spec.name == self.whole)
             return numbers.reshape(-1, len(self._sources))
         by_name = {tensor.spec.name: tensor for tensor in tensors}
-        numbers_of = {name: by_name[name].numbers() for name in self._names if by_name[name].spec.datatype != "BYTES"}
+        numbers_of = {name: by_name[name].numbers() for name in self._inputs if by_name[name].spec.datatype != "BYTES"}
         columns = []
         for at, codes in zip(self._sources, self._codes, strict=True):
             tensor = by_name[at.name]
@@ -61,17 +76,36 @@ class Columns:
             raise Refusal("schema-violation", "The inputs must have the same number of rows.")
         return np.array(columns, dtype=np.float64).T
 
+    def subjects(self, tensors: Sequence[Tensor]) -> list[Subject]:
+        """The rows of a request, each for itself.
+
+        Raises:
+            Refusal: 422, its inputs have different numbers of rows.
+        """
+        rows = self.rows(tensors)
+        cut = [_cut(tensor, len(rows)) for tensor in tensors if tensor.kept]
+        return [Subject(row, {one.spec.name: one for one in parts}) for row, *parts in zip(rows, *cut, strict=True)]
+
     def covers(self, spec: TensorSpec) -> bool:
         """Whether every element of a row of this input is a column of the baseline's."""
         offsets = {at.offset for at in self._sources if at.name == spec.name}
         return offsets == set(range(spec.width))
 
-    def data(self, spec: TensorSpec, rows: Array) -> list[Any]:
-        """The data of an input that is covered, for encoded `rows` (n, d), flattened in row-major order."""
-        data: list[Any] = [None] * (len(rows) * spec.width)
+    def data(self, spec: TensorSpec, rows: Array, subject: Subject | None = None) -> list[Any]:
+        """The data of an input, for encoded `rows` (n, d), flattened in row-major order.
+
+        `subject`: what it has is taken from it: elements that are no column of the baseline's, and values that are its
+        own. Without one, the input must be covered.
+        """
+        own = None if subject is None else subject.tensors[spec.name].data
+        data: list[Any] = [None] * (len(rows) * spec.width) if own is None else list(own) * len(rows)
         for index, at in enumerate(self._sources):
             if at.name == spec.name:
-                data[at.offset :: spec.width] = self._values(index, rows[:, index], spec)
+                values = self._values(index, rows[:, index], spec)
+                if subject is not None and own is not None:
+                    mine = (rows[:, index] == subject.row[index]).tolist()
+                    values = [own[at.offset] if same else value for same, value in zip(mine, values, strict=True)]
+                data[at.offset :: spec.width] = values
         return data
 
     def put(self, tensors: Sequence[Tensor], rows: Array) -> None:
@@ -100,6 +134,17 @@ class Columns:
             return [value >= 0.5 for value in values.tolist()]
         whole: list[Any] = np.clip(values, low, high).tolist()
         return whole
+
+
+def _cut(tensor: Tensor, count: int) -> list[Tensor]:
+    """A tensor's rows, each as a tensor."""
+    spec, data = tensor.spec, tensor.data
+    rows = tensor.shape[0] if spec.shape[0] == -1 else 1
+    if rows != count:
+        raise Refusal("schema-violation", "The inputs must have the same number of rows.")
+    shape = [1, *tensor.shape[1:]] if spec.shape[0] == -1 else tensor.shape
+    width = len(data) // rows
+    return [Tensor(spec, shape, data[start : start + width]) for start in range(0, rows * width, width)]
 
 
 def _codes(column: Column) -> dict[str, int] | None:

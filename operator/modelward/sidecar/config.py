@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -238,7 +238,7 @@ class WeightsFile(Section, frozen=True):
     """The model's exported weights beside the configuration, and their digest."""
 
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    file: Literal["weights.json"] = "weights.json"
+    file: Literal["weights.json", "explained-weights.json"] = "weights.json"
 
 
 class InUse(Section, frozen=True):
@@ -258,6 +258,22 @@ class InUse(Section, frozen=True):
     memory_bytes: Annotated[int, Meta(ge=128 << 20, le=1 << 40)] = 512 << 20
     seconds: Seconds = 10.0
     kept_key_bytes: Annotated[int, Meta(ge=0, le=1 << 31)] = 32 << 20
+
+
+class Explanations(Section, frozen=True):
+    """How `explain` is answered. `weights`: the linear model's; LinearSHAP has them and no other method.
+
+    `output`: the model's output that is explained (V2), "": the one that tells most. `extra_calls`: how many rows the
+    model may be asked to explain one. `hidden`: fields whose values are not told in words.
+    """
+
+    method: Literal["LinearSHAP", "PermutationSHAP"] = "PermutationSHAP"
+    weights: WeightsFile | None = None
+    output: Text = ""
+    extra_calls: Annotated[int, Meta(ge=16, le=32_768)] = 2048
+    hidden: Annotated[list[Text], Meta(max_length=4096)] = []
+    contact: Text = ""
+    contest_url: Text = msgspec.field(name="contestURL", default="")
 
 
 class Telemetry(Section, frozen=True):
@@ -314,6 +330,7 @@ class Config(Section, frozen=True):
     fairness: Fairness | None = None
     record_values: bool = False
     in_use: InUse | None = None
+    explanations: Explanations | None = None
     telemetry: Telemetry | None = None
     limits: Limits = Limits()
 
@@ -382,10 +399,19 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return content
 
 
+class Signed(NamedTuple):
+    """A configuration and the files that it names: the baseline, and weights of encrypted requests and explanations."""
+
+    settings: Config
+    baseline: bytes | None
+    weights: bytes | None
+    explained_weights: bytes | None
+
+
 def read_signed(
     directory: Path, secrets: Path, public_key: bytes, namespace: str, name: str, running_generation: int
-) -> tuple[Config, bytes | None, bytes | None]:
-    """The configuration in `directory`, its baseline and its weights, once signature, binding and digests hold.
+) -> Signed:
+    """What is in `directory`, once signature, binding and digests hold.
 
     A baseline that came from a Secret is read from `secrets`.
 
@@ -400,11 +426,17 @@ def read_signed(
     if baseline is not None:
         content = read_bounded((secrets if baseline.secret else directory) / baseline.file, MAX_BASELINE_BYTES)
         check_digest(baseline, content)
-    weights = None
-    if config.in_use is not None and config.in_use.weights is not None:
-        weights = read_bounded(directory / config.in_use.weights.file, MAX_CONFIG_BYTES)
-        check_digest(config.in_use.weights, weights)
-    return config, content, weights
+    weights = _weights(directory, config.in_use.weights if config.in_use else None)
+    explained = _weights(directory, config.explanations.weights if config.explanations else None)
+    return Signed(config, content, weights, explained)
+
+
+def _weights(directory: Path, named: WeightsFile | None) -> bytes | None:
+    if named is None:
+        return None
+    content = read_bounded(directory / named.file, MAX_CONFIG_BYTES)
+    check_digest(named, content)
+    return content
 
 
 def check_digest(named: BaselineFile | KeyFile | WeightsFile, content: bytes) -> None:

@@ -73,6 +73,7 @@ class Detection:
             from modelward.sidecar import asking, probes  # noqa: PLC0415
 
             model = asking.Asking(settings.upstream, self._columns, declared)
+            model.check_covered()
             self.probes = probes.Probes(screening, probing, baseline, model, declared)
         self.needs_answers = self.watch is not None and self.watch.needs_answers
         self._active = bool(asked)

@@ -96,7 +96,9 @@ class Gateway:
         ticket = access.authorise(caller, route.operation, exchange.purpose)
         if route.has_body:
             self.check_media(header, route)
-        exchange.state = Work(chain, route, ticket)
+        exchange.state = work = Work(chain, route, ticket)
+        if work.explains and b"/versions/" in exchange.target:  # whose answer is explained is the one that is asked
+            raise Refusal("not-found", "The model's default version is explained: leave out `/versions/` and its name.")
 
     def respond(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
         """Check the body, screen it, and ask the model, once the rate limit is known to hold."""
@@ -134,10 +136,37 @@ class Gateway:
         except Exception as error:  # noqa: BLE001
             raise fault(error) from None
         exchange.upstream_started = time.perf_counter()
+        if work.explains:
+            return self._explain(exchange, work, payload, reply)
+        return self._call(exchange, work, payload, reply)
+
+    def _call(self, exchange: Exchange, work: Work, payload: Any, reply: Reply) -> Callable[[], None]:
         settle = partial(self._settle, exchange, work, reply)
         if work.probed is None:
             return self.forward(work, payload, settle)
         return self._probe(exchange, work, payload, settle)
+
+    def _explain(self, exchange: Exchange, work: Work, payload: Any, reply: Reply) -> Callable[[], None]:
+        """Ask the model as for any answer; when it may go out, have it explained."""
+        chain = work.chain
+        assert chain.explaining is not None  # noqa: S101 - it explains
+
+        def explained(outcome: Outcome) -> None:
+            exchange.upstream_time = time.perf_counter() - exchange.upstream_started
+            reply(outcome)
+
+        pending = chain.explaining.begin(work.subjects, chain.upstream, self._instruments.asked, explained)
+        try:
+            abandon = self._call(exchange, work, payload, pending.settle)
+        except Refusal:
+            pending.abandon()
+            raise
+
+        def leave() -> None:
+            pending.abandon()
+            abandon()
+
+        return leave
 
     def _probe(
         self, exchange: Exchange, work: Work, payload: Any, settle: Callable[[Outcome], None]
@@ -172,7 +201,7 @@ class Gateway:
     def encrypted(self, exchange: Exchange, work: Work, reply: Reply) -> Callable[[], None] | None:
         """Have an encrypted request scored; None: it is a plain one. A score is given to who may `Infer` alone."""
         path = work.chain.encrypted
-        if path is None or work.route.operation != "Infer" or work.route.streams:
+        if path is None or work.route.operation != "Infer" or work.route.streams or work.explains:
             return None
         return path.take(exchange, rest.body_of(exchange), reply)
 
@@ -196,7 +225,8 @@ class Gateway:
         if not work.route.has_body:
             return rest.request(b"GET", exchange, chain.authority, None)
         checked = self.judged(exchange, work, rest.body_of(exchange))
-        return rest.request(b"POST", exchange, chain.authority, checked.encode())
+        target = b"" if chain.explaining is None or not work.explains else chain.explaining.target
+        return rest.request(b"POST", exchange, chain.authority, checked.encode(), target)
 
     def judged(self, exchange: Exchange, work: Work, body: Body) -> Checked:
         """`body`, once it has passed the schema, the treatments and the screening."""
@@ -211,7 +241,7 @@ class Gateway:
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
             exchange.rows = checked.rows
-        if chain.fairness is not None and work.route.operation == "Infer":
+        if chain.fairness is not None and work.route.operation == "Infer" and not work.explains:  # that decides nothing
             work.groups = chain.fairness.rows(checked.tensors)
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
@@ -228,6 +258,8 @@ class Gateway:
         if chain.detection.probes is not None and work.route.operation == "Infer":
             work.probed, unjudged = chain.detection.to_probe(checked.tensors, streams=work.route.streams)
             work.flag = self.findings.act(exchange, unjudged)
+        if chain.explaining is not None and work.explains:
+            work.subjects = chain.explaining.subjects(checked.tensors)
         return checked
 
     def _watch(self, exchange: Exchange, work: Work, body: Body) -> None:

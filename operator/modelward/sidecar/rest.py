@@ -44,9 +44,13 @@ def _unsupported(detail: str) -> Refusal:
     return Refusal("unsupported-media-type", detail)
 
 
-def request(method: bytes, exchange: Exchange, authority: bytes, body: Body | None) -> bytes:
-    """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to."""
-    target = exchange.target.rstrip(b"/")  # the protocol writes /v2/ and /v2; servers know one and redirect the other
+def request(method: bytes, exchange: Exchange, authority: bytes, body: Body | None, target: bytes = b"") -> bytes:
+    """The request as the model gets it: nothing of the client's header but its path, and the trace it belongs to.
+
+    `target`: another path than the client's.
+    """
+    # The protocol writes /v2/ and /v2; servers know one and redirect the other.
+    target = target or exchange.target.rstrip(b"/")
     named = exchange.id.encode()
     parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority, b"\r\nx-request-id: ", named, b"\r\n"]
     if exchange.trace is not None:

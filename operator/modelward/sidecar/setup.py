@@ -16,9 +16,10 @@ class Setup:
     """A configuration with what it refers to. `context` None: plaintext; the expiry in seconds since the epoch.
 
     `grpc_context` is the gRPC listener's, where there is one.
-    `weights`: of the model, for encrypted requests. `keys`: what pseudonyms and date shifts are made with, where the
-    configuration asks for any. `limits_password` is the one for `settings.access.shared_limits`. `controller`: the raw
-    public key of who signed the configuration and may ask what was found; None: nobody may.
+    `weights`: of the model, for encrypted requests; `explained_weights`: for explanations. `keys`: what pseudonyms and
+    date shifts are made with, where the configuration asks for any. `limits_password` is the one for
+    `settings.access.shared_limits`. `controller`: the raw public key of who signed the configuration and may ask what
+    was found; None: nobody may.
     """
 
     settings: config.Config
@@ -30,6 +31,7 @@ class Setup:
     controller: bytes | None = None
     grpc_context: ssl.SSLContext | None = None
     weights: bytes | None = None
+    explained_weights: bytes | None = None
 
 
 class Source(Protocol):
@@ -63,11 +65,17 @@ class SignedFiles:
 
     def load(self, running_generation: int) -> Setup:
         """Read, verify and check everything."""
-        settings, baseline, weights = config.read_signed(
+        signed = config.read_signed(
             self._config_dir, self._tls_dir, self._public_key, self._namespace, self._name, running_generation
         )
-        setup = with_tls(settings, baseline, self._certificate, self._keys(settings))
-        return replace(setup, limits_password=self._password(settings), controller=self._public_key, weights=weights)
+        settings = signed.settings
+        return replace(
+            with_tls(settings, signed.baseline, self._certificate, self._keys(settings)),
+            limits_password=self._password(settings),
+            controller=self._public_key,
+            weights=signed.weights,
+            explained_weights=signed.explained_weights,
+        )
 
     def _keys(self, settings: config.Config) -> Keys | None:
         if settings.keys is None:

@@ -259,7 +259,14 @@ class Sidecar:
         counting = self._counting_of(setup)
         encrypted = self._encrypted_of(setup)
         return Chain(
-            setup.settings, setup.baseline, self._connect(setup.settings), keys, setup.keys, counting, encrypted
+            setup.settings,
+            setup.baseline,
+            self._connect(setup.settings),
+            keys,
+            setup.keys,
+            counting,
+            encrypted,
+            setup.explained_weights,
         )
 
     def _encrypted_of(self, setup: Setup) -> "EncryptedPath | None":

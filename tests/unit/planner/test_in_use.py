@@ -48,7 +48,7 @@ def test_the_sidecar_reads_what_is_planned() -> None:
     assert config.in_use.weights.sha256 == hashlib.sha256(WEIGHTS.encode()).hexdigest()
     assert config.limits.body_bytes == BODY_BYTES
     assert unsupported(md, []) == []
-    made = config_map(md, document, None, lambda _: b"", weights_of(md, references()))
+    made = config_map(md, document, lambda _: b"", {"weights.json": weights_of(md, references())})
     assert base64.b64decode(made["binaryData"]["weights.json"]) == WEIGHTS.encode()
 
 

@@ -140,7 +140,18 @@ def test_a_model_with_mutual_tls_lets_the_controller_ask() -> None:
 
 UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("spec.encryption.inUse", lambda s: s["encryption"].update(inUse={})),
-    ("spec.explanations", lambda s: s.update(explanations={})),
+    ("LinearSHAP without weightsConfigMapName", lambda s: s.update(explanations={"method": "LinearSHAP"})),
+    ("output other (no such output; declared are malignant)", lambda s: s.update(explanations={"output": "other"})),
+    (
+        "explanations with spec.encryption.inUse.only",
+        lambda s: (
+            s["encryption"].update(inUse={"only": True, "weightsConfigMapName": "w"}) or s.update(explanations={})
+        ),
+    ),
+    (
+        "explanations without spec.monitoring.baseline",
+        lambda s: s.update(explanations={}, monitoring={"detectors": []}),
+    ),
     ("spec.fairness.protected[0].field", lambda s: s.update(fairness={"protected": [{"field": "x", "groups": ["a"]}]})),
     ("fairness.protected[0].edges", lambda s: s.update(fairness={"protected": [{"field": "radius", "edges": [2, 1]}]})),
     ("spec.access.issuers[0].audiences", lambda s: s["access"]["issuers"][0].update(audiences=[])),

@@ -295,6 +295,7 @@ class Running:
             None,
             controller=CONTROLLER.public_key().public_bytes_raw(),
             weights=WEIGHTS if parsed.in_use else None,
+            explained_weights=WEIGHTS if parsed.explanations else None,
         )
 
     async def _start_model(self) -> None:

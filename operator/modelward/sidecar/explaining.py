@@ -1,0 +1,319 @@
+"""`explain`: the model's own answer to a request, and why it is that.
+
+A request to explain goes by all the checks that one to infer does, and the model answers it. Then the model is asked
+about more rows, call by call and for one request at a time, so that whoever infers waits for none of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from modelward.detect.answers import AnswerError, Output
+from modelward.detect.baseline import Baseline, BaselineError, from_bytes
+from modelward.detect.encoding import Array
+from modelward.explain.methods import ByWalks, ByWeights, Explained, Method, MethodError, UnfaithfulError
+from modelward.explain.reasons import Teller, reasons
+from modelward.explain.target import open_outputs
+from modelward.explain.weights import WeightsError, fitted_to, linear_model
+from modelward.privacy.effective import targets
+from modelward.privacy.spec import KEEP, Treatment
+from modelward.sidecar import binary, config, log
+from modelward.sidecar.asking import Asking, joined
+from modelward.sidecar.columns import Columns, Subject
+from modelward.sidecar.exchange import Outcome, Reply, Response
+from modelward.sidecar.problems import Refusal
+from modelward.sidecar.tensors import Tensor, TensorSpec
+from modelward.sidecar.upstream import Upstream
+
+MAX_ROWS = 16  # of one request
+MAX_PENDING = 8  # requests, the one that is being explained among them
+SECONDS = 30.0  # for one request, from the model's answer on
+ASKER = "Explanations"  # among those who ask the model for more than callers do
+_ELEMENTS = 4096  # of the rows of one call: a millisecond's work here
+_REDIRECTS = 300
+
+Count = Callable[[str, int], None]
+"""Told who has asked the model about how many rows."""
+
+
+class _Row(msgspec.Struct, rename="camel", omit_defaults=True):
+    value: float
+    base: float
+    contributions: list[float]
+    reasons: tuple[str, ...]
+    standard_errors: list[float] | None = None
+
+
+class _Explanation(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The member `explanation` of an answer, as docs/how-to/explain-decisions.md describes it."""
+
+    method: str
+    explained: list[str]
+    columns: list[str]
+    baseline: str
+    reference_rows: int
+    asked_rows: int
+    rows: list[_Row]
+    agreement: str = ""
+    contact: str = ""
+    contest_url: str = msgspec.field(name="contestURL", default="")
+
+
+class Explaining:
+    """The explanations of one configuration.
+
+    Raises:
+        ConfigError: there is no baseline, or there are no declared inputs; or the method cannot be used with them.
+    """
+
+    def __init__(
+        self,
+        settings: config.Config,
+        asked: config.Explanations,
+        baseline: bytes | None,
+        weights: bytes | None,
+        declared: Mapping[str, TensorSpec] | None,
+    ) -> None:
+        named = settings.screening.baseline
+        if baseline is None or named is None or declared is None:
+            raise config.ConfigError("explanations need a baseline and the model's declared inputs")
+        try:
+            fitted = from_bytes(baseline, ())
+        except BaselineError as error:
+            raise config.ConfigError(f"the baseline: {error}") from error
+        self._settings = asked
+        self._baseline = f"sha256:{named.sha256}"
+        self._treated = frozenset(settings.fields)
+        self._columns = Columns(fitted, declared)
+        self._asking = Asking(settings.upstream, self._columns, declared, asked.output)
+        self.target = self._asking.path.encode()
+        treatments = _treatments(settings)
+        dropped = np.array([treatments.get(name, KEEP).treatment == "Drop" for name in self._columns.names])
+        try:
+            self._method = _method(asked, weights, fitted, self._columns, dropped)
+        except (MethodError, WeightsError) as error:
+            raise config.ConfigError(f"explanations: {error}") from error
+        self._shown = np.flatnonzero(~dropped)
+        self._tellers = _tellers(fitted, self._columns.names, treatments, asked.hidden, self._shown)
+        self._pending = 0
+        self._turn = asyncio.Lock()
+
+    def subjects(self, tensors: Sequence[Tensor]) -> list[Subject]:
+        """The rows to be explained.
+
+        Raises:
+            Refusal: 422, there are too many.
+        """
+        if any(tensor.spec.shape[0] == -1 and tensor.shape[0] > MAX_ROWS for tensor in tensors):
+            raise Refusal(
+                "schema-violation", f"At most {MAX_ROWS} rows are explained at a time: send several requests."
+            )
+        return self._columns.subjects(tensors)
+
+    def begin(self, subjects: Sequence[Subject], upstream: Upstream, count: Count, reply: Reply) -> "Pending":
+        """Take a place; the model's answer is to be told to `Pending.settle`, which explains and replies.
+
+        Raises:
+            Refusal: 503, too many requests wait.
+        """
+        if self._pending >= MAX_PENDING:
+            detail = "Too many requests wait to be explained; try again."
+            raise Refusal("overloaded", detail, reason="explanations-full", headers=b"retry-after: 5\r\n")
+        self._pending += 1
+
+        def explain(answer: Response) -> Coroutine[None, None, Response]:
+            return self._explained(answer, subjects, _Asked(self._asking, self._open, upstream, count))
+
+        return Pending(explain, reply, self._leave)
+
+    def _leave(self) -> None:
+        self._pending -= 1
+
+    def _open(self, outputs: Sequence[Output]) -> list[Output]:
+        return open_outputs(outputs, self._treated, self._settings.output)
+
+    async def _explained(self, answer: Response, subjects: Sequence[Subject], asked: "_Asked") -> Response:
+        try:
+            async with asyncio.timeout(SECONDS), self._turn:
+                found = [await asked.explained(self._method, subject) for subject in subjects]
+        except TimeoutError:
+            detail = f"The model did not answer the rows of the explanation in {SECONDS:g} seconds: send fewer rows."
+            raise Refusal("upstream-timeout", detail, reason="explanation-slow") from None
+        except AnswerError as error:
+            log.event("warning", "an answer could not be explained", why=str(error))
+            raise Refusal("bad-upstream", f"The answer cannot be explained: {error}.", reason="unexplained") from None
+        except UnfaithfulError:
+            log.event("error", "the weights of explanations are not those of the model: export them anew")
+            raise Refusal(
+                "bad-upstream",
+                "The weights that explain are not those of the model that answers, and an explanation of another model"
+                " would be worse than none; tell the model's owner the `instance`.",
+                reason="unfaithful",
+            ) from None
+        return _with(answer, self._told(subjects, found, asked.rows))
+
+    def _told(self, subjects: Sequence[Subject], found: Sequence[Explained], asked_rows: int) -> bytes:
+        explanation = _Explanation(
+            method=self._settings.method,
+            explained=[each.what for each in found],
+            columns=[teller.name for teller in self._tellers],
+            baseline=self._baseline,
+            reference_rows=self._method.references,
+            asked_rows=asked_rows,
+            rows=[self._row(subject.row, each) for subject, each in zip(subjects, found, strict=True)],
+            agreement=found[0].agreement,
+            contact=self._settings.contact,
+            contest_url=self._settings.contest_url,
+        )
+        return msgspec.json.encode(explanation)
+
+    def _row(self, row: Array, found: Explained) -> _Row:
+        shown = self._shown
+        errors = None if found.errors is None else found.errors[shown]
+        words = reasons(self._tellers, row[shown], found.towards[shown], errors, for_class=found.of_class)
+        return _Row(
+            value=found.value,
+            base=found.base,
+            contributions=found.contributions[shown].tolist(),
+            reasons=words,
+            standard_errors=None if errors is None else errors.tolist(),
+        )
+
+
+class Pending:
+    """A request that waits for its answer, and then for what explains it."""
+
+    def __init__(
+        self, explain: Callable[[Response], Coroutine[None, None, Response]], reply: Reply, leave: Callable[[], None]
+    ) -> None:
+        self._explain = explain
+        self._reply: Reply | None = reply
+        self._leave = leave
+        self._task: asyncio.Task[None] | None = None
+
+    def settle(self, outcome: Outcome) -> None:
+        """The model has answered, and the answer may go out; or it may not, or there is none."""
+        if isinstance(outcome, Response) and outcome.status < _REDIRECTS:
+            self._task = asyncio.get_running_loop().create_task(self._run(outcome))
+        else:
+            self._finish(outcome)
+
+    def abandon(self) -> None:
+        """The caller has gone."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._reply is not None:
+            self._reply = None
+            self._leave()
+
+    async def _run(self, answer: Response) -> None:
+        try:
+            outcome: Outcome = await self._explain(answer)
+        except Refusal as refusal:
+            outcome = refusal
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is to be told
+            log.fault("an explanation failed", error)
+            outcome = Refusal("internal-error", "The sidecar failed; tell the model's owner the `instance`.")
+        self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            self._leave()
+            reply(outcome)
+
+
+class _Asked:
+    """Asks the model for one explanation, one call after another, and counts the rows."""
+
+    def __init__(
+        self, asking: Asking, open_: Callable[[Sequence[Output]], list[Output]], upstream: Upstream, count: Count
+    ) -> None:
+        self._asking = asking
+        self._open = open_
+        self._upstream = upstream
+        self._count = count
+        self.rows = 0
+
+    async def explained(self, method: Method, subject: Subject) -> Explained:
+        """What the method finds of one row."""
+        conversation = method.explain(subject.row)
+        rows = next(conversation)
+        while True:
+            outputs = await self._ask(rows, subject)
+            try:
+                rows = conversation.send(outputs)
+            except StopIteration as end:
+                explained: Explained = end.value
+                return explained
+
+    async def _ask(self, rows: Array, subject: Subject) -> list[Output]:
+        step = max(1, min(self._asking.at_once, _ELEMENTS // rows.shape[1]))
+        answers = []
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            answers.append(self._open(await self._asking.ask(self._upstream, part, subject)))
+            self._count(ASKER, len(part))
+            self.rows += len(part)
+        return joined(answers)
+
+
+def _method(
+    asked: config.Explanations,
+    weights: bytes | None,
+    fitted: Baseline,
+    columns: Columns,
+    dropped: np.ndarray,
+) -> Method:
+    sample = fitted.summary.sample
+    if asked.method == "PermutationSHAP":
+        return ByWalks(sample, dropped, asked.extra_calls)
+    texts = [column.name for column in fitted.encoding.columns if column.categories is not None]
+    if texts:
+        raise MethodError(f"LinearSHAP is of columns of numbers, and {texts[0]} holds texts: use PermutationSHAP")
+    if weights is None:
+        raise WeightsError("LinearSHAP needs the model's exported weights")
+    return ByWeights(fitted_to(linear_model(weights), columns.names, columns.as_taken), sample, dropped)
+
+
+def _treatments(settings: config.Config) -> dict[str, Treatment]:
+    """The treatment of each treated column, by its name."""
+    return {
+        tensor.columns[target.offset] if target.offset is not None else target.field: target.treatment
+        for tensor in settings.inputs or ()
+        for target in targets(settings.fields, tensor.name, tensor.columns)
+    }
+
+
+def _tellers(
+    fitted: Baseline,
+    names: Sequence[str],
+    treatments: Mapping[str, Treatment],
+    hidden: Sequence[str],
+    shown: np.ndarray,
+) -> list[Teller]:
+    usual = np.median(fitted.summary.sample, axis=0)
+    made = []
+    for index in shown.tolist():
+        name, categories = names[index], fitted.encoding.columns[index].categories
+        treatment = treatments.get(name, KEEP)
+        made.append(Teller(name, categories, float(usual[index]), treatment, hidden=name in hidden))
+    return made
+
+
+def _with(answer: Response, explanation: bytes) -> Response:
+    """The answer, a JSON object, with the member `explanation`.
+
+    Raises:
+        Refusal: 422, the client asked for an answer as bytes; 502, it is no object.
+    """
+    if binary.header_value(answer.headers) is not None:
+        raise Refusal("schema-violation", "An explained answer comes as JSON: leave out `binary_data_output`.")
+    try:
+        document = msgspec.json.decode(answer.body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Refusal("bad-upstream", "The model's answer is not JSON.", reason="upstream-schema") from None
+    document["explanation"] = msgspec.Raw(explanation)
+    return answer._replace(body=msgspec.json.encode(document))

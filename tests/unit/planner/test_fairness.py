@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelward.api.modeldeployment import Fairness, FairnessStatus, ModelDeployment
+from modelward.api.validate import SchemaError, parse
+from modelward.fairness.counts import AttributeCounts, FairnessReport, GroupCounts
+from modelward.incidents import Report
+from modelward.planner.fairness import (
+    Counted,
+    counted,
+    fair,
+    fairness_config,
+    fairness_status,
+    fairness_unsupported,
+)
+from modelward.sidecar import config
+from tests.unit.planner.test_sidecar_config import supported
+
+SEX = {"field": "sex", "groups": ["female", "male"]}
+RAW: dict[str, Any] = {"spec": {"fairness": {"protected": [SEX]}}}
+DECLARED = Fairness.model_validate(RAW["spec"]["fairness"])
+SINCE = "2026-03-01T09:00:00Z"
+
+
+def report(*groups: GroupCounts, since: str = SINCE, uncounted: int = 0, field: str = "sex") -> Report:
+    told = FairnessReport(since, (AttributeCounts(field, groups),), uncounted)
+    return Report("clinic/wdbc", "", "", SINCE, (), (), (), (), 0, fairness=told)
+
+
+def seen(*groups: GroupCounts, raw: dict[str, Any] = RAW) -> Counted:
+    found = counted(raw, {"a": report(*groups)}, None)
+    assert found is not None
+    return found
+
+
+def condition(*groups: GroupCounts, declared: Fairness = DECLARED) -> tuple[str, str, str]:
+    return fair(declared, seen(*groups))
+
+
+def test_replicas_are_added_up_and_the_earliest_counts() -> None:
+    told = {
+        "a": report(GroupCounts("female", 60, 6, 5, 4, 3, 2), since="2026-03-01T10:00:00Z", uncounted=3),
+        "b": report(GroupCounts("female", 40, 4), GroupCounts("male", 7), uncounted=1),
+        "c": "no answer",
+    }
+    found = counted(RAW, told, None)
+    assert found is not None
+    assert (found.since, found.uncounted) == (SINCE, 4)
+    assert [group.vector for group in found.attributes[0].groups] == [
+        (100, 10, 5, 4, 3, 2),
+        (7, 0, 0, 0, 0, 0),
+        (0,) * 6,
+    ]
+    assert [group.name for group in found.attributes[0].groups] == ["female", "male", "other"]
+
+
+def test_who_tells_nothing_changes_nothing() -> None:
+    before = seen(GroupCounts("female", 60))
+    assert counted(RAW, {"a": "no answer"}, before) is before
+    assert counted(RAW, {"a": "no answer"}, None) is None
+    assert counted({"spec": {}}, {"a": report(GroupCounts("female", 60))}, before) is None
+    assert counted({"spec": {"fairness": {"protected": 3}}}, {"a": report()}, before) is None
+
+
+@pytest.mark.parametrize(
+    "since", ["\x1b[31mnow, or so    ", "2026-99-99T00:00:00Z", "2026-3-01T09:00:00Z ", "", "0001-01-01T00:00:00Z"]
+)
+def test_a_lying_sidecar_makes_no_group_no_share_and_no_time_up(since: str) -> None:
+    lies = report(
+        GroupCounts("x" * 253, 5),
+        GroupCounts("female", 100, 101),
+        GroupCounts("male", 100, 10, 50, 60),
+        GroupCounts("other", 1 << 53, 1 << 53, 0, 0, 1 << 53, 1 << 53),
+        since=since,
+    )
+    found = counted(RAW, {"a": lies, "b": lies}, None)
+    assert found is not None
+    assert found.since == "1970-01-01T00:00:00Z"
+    status = fairness_status(found)
+    FairnessStatus.model_validate(status)
+    assert [(one["name"], one["rows"]) for one in status["attributes"][0]["groups"]] == [
+        ("female", 0),
+        ("male", 0),
+        ("other", 1 << 54),
+    ]
+    fair(DECLARED, found)
+
+
+def test_a_difference_that_is_too_large() -> None:
+    told = condition(GroupCounts("female", 400, 40), GroupCounts("male", 400, 120))
+    assert told[:2] == ("False", "DifferenceTooLarge")
+    assert told[2] == ("favourable answers by sex: male 0.200 above female (95 %: 0.146 to 0.253); accepted: 0.1")
+
+
+def test_a_difference_that_may_be_chance() -> None:
+    told = condition(GroupCounts("female", 60, 20), GroupCounts("male", 60, 28))
+    assert told[:2] == ("Unknown", "TooFewRows")
+    assert "may be chance" in told[2]
+
+
+def test_within_the_limit_and_who_is_left_out() -> None:
+    told = condition(GroupCounts("female", 400, 40), GroupCounts("male", 400, 44), GroupCounts("other", 49, 49))
+    assert told[:2] == ("True", "WithinLimit")
+    assert "largest difference is 0.010" in told[2]
+    assert "not compared, fewer than 50 rows: sex=other" in told[2]
+    assert "no feedback" in told[2]
+
+
+def test_others_are_a_group_as_any() -> None:
+    told = condition(GroupCounts("female", 400, 200), GroupCounts("male", 400, 200), GroupCounts("other", 400, 20))
+    assert told[:2] == ("False", "DifferenceTooLarge")
+    assert "above other" in told[2]
+
+
+def test_feedback_tells_of_what_the_selection_rates_hide() -> None:
+    female = GroupCounts("female", 400, 200, 100, 90, 100, 10)
+    assert condition(female, GroupCounts("male", 400, 200, 100, 88, 100, 12))[:2] == ("True", "WithinLimit")
+    told = condition(female, GroupCounts("male", 400, 200, 100, 60, 100, 40))
+    assert told[:2] == ("False", "DifferenceTooLarge")
+    assert "true positives by sex: female" in told[2]
+    assert "false positives by sex: male" in told[2]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [(), (GroupCounts("female", 1000, 10),), (GroupCounts("female", 1000, 10), GroupCounts("male", 49, 49))],
+)
+def test_too_few_rows(groups: tuple[GroupCounts, ...]) -> None:
+    told = condition(*groups)
+    assert told[:2] == ("Unknown", "TooFewRows")
+    assert "fewer than two groups by sex have 50 rows" in told[2]
+
+
+def test_without_a_look_the_condition_stands() -> None:
+    before = {"type": "Fair", "status": "False", "reason": "DifferenceTooLarge", "message": "as it was"}
+    assert fair(DECLARED, None, before) == ("False", "DifferenceTooLarge", "as it was")
+    assert fair(DECLARED, None, {**before, "reason": "NotDeclared"})[:2] == ("Unknown", "TooFewRows")
+    assert fair(DECLARED, None)[:2] == ("Unknown", "TooFewRows")
+    for nothing in (None, Fairness()):
+        assert fair(nothing, None, before)[:2] == ("Unknown", "NotDeclared")
+
+
+def test_rates_of_small_groups_are_not_told() -> None:
+    groups = (GroupCounts("female", 100, 30, 60, 30, 40, 0), GroupCounts("male", 49, 49))
+    status = fairness_status(seen(*groups))
+    FairnessStatus.model_validate(status)
+    assert (status["rows"], status["labelled"]) == (149, 100)
+    (attribute,) = status["attributes"]
+    female, male, other = attribute["groups"]
+    assert female == {
+        "name": "female",
+        "rows": 100,
+        "labelled": 100,
+        "selectionRate": 0.3,
+        "low": 0.218949,
+        "high": 0.395849,
+        "truePositiveRate": 0.5,
+    }
+    assert male == {"name": "male", "rows": 49, "labelled": 0}
+    assert other == {"name": "other", "rows": 0, "labelled": 0}
+    assert "demographicParityDifference" not in attribute
+    status = fairness_status(seen(groups[0], GroupCounts("male", 100, 60, 50, 45, 50, 15)))
+    (attribute,) = status["attributes"]
+    assert attribute["demographicParityDifference"] == 0.3
+    assert attribute["demographicParityRatio"] == 0.5
+    assert "equalizedOddsDifference" not in attribute, "of false positives one group has too few"
+
+
+@given(st.integers(50, 10_000), st.floats(0, 1), st.integers(0, 500))
+def test_what_nobody_would_see_is_not_written(rows: int, share: float, more: int) -> None:
+    selected = int(rows * share)
+    before = seen(GroupCounts("female", rows, selected), GroupCounts("male", rows, selected))
+    told = {"a": report(GroupCounts("female", rows + more, selected), GroupCounts("male", rows + more, selected))}
+    after = counted(RAW, told, before)
+    assert after is not None
+    if after is before:
+        assert abs(selected / rows - selected / (rows + more)) < 0.005
+        assert more <= rows * 0.1 + 1
+    else:
+        assert after.attributes[0].groups[0].rows == rows + more
+
+
+def test_a_crossing_is_seen_however_small() -> None:
+    before = seen(GroupCounts("female", 10_000, 1000), GroupCounts("male", 10_000, 2000))
+    assert fair(DECLARED, before)[0] == "True"
+    told = {"a": report(GroupCounts("female", 10_000, 1000), GroupCounts("male", 10_000, 2001))}
+    after = counted(RAW, told, before)
+    assert fair(DECLARED, after)[0] == "False"
+
+
+def test_counts_that_begin_anew_are_seen() -> None:
+    before = seen(GroupCounts("female", 1000, 100), GroupCounts("male", 1000, 100))
+    told = {"a": report(GroupCounts("female", 100, 10), GroupCounts("male", 100, 10))}
+    after = counted(RAW, told, before)
+    assert after is not before
+    assert after is not None
+
+
+# --- what is declared
+
+
+def model(**fairness: Any) -> ModelDeployment:
+    manifest = supported()
+    manifest["spec"]["fairness"] = fairness
+    md = parse(manifest)
+    assert isinstance(md, ModelDeployment)
+    return md
+
+
+def test_the_sidecar_is_told_what_to_count_and_no_more() -> None:
+    md = model(protected=[{"field": "radius", "edges": [10, 20]}], favourable={"atLeast": 0.5}, maxDifference=0.2)
+    document = fairness_config(md)
+    assert document == {
+        "protected": [{"field": "radius", "groups": [], "edges": [10.0, 20.0]}],
+        "favourable": {"element": 0, "atLeast": 0.5},
+    }
+    msgspec.convert(document, config.Fairness)
+    assert list(fairness_unsupported(md)) == []
+    assert fairness_config(model()) is None
+
+
+@pytest.mark.parametrize(
+    ("protected", "told"),
+    [
+        ({"field": "sex", "groups": ["f", "m"]}, "sex is no column"),
+        ({"field": "features", "groups": ["f", "m"]}, "features is no column"),
+        ({"field": "radius", "edges": [2, 1]}, "must ascend"),
+        ({"field": "radius"}, "nothing to compare it with"),
+    ],
+)
+def test_what_cannot_be_counted_is_told_with_its_fix(protected: dict[str, Any], told: str) -> None:
+    (found,) = fairness_unsupported(model(protected=[protected]))
+    assert told in found
+    assert found.startswith("spec.fairness.protected[0].")
+
+
+def test_an_output_that_is_not_declared_and_what_nobody_reads() -> None:
+    radius = {"field": "radius", "edges": [10]}
+    manifest = supported()
+    manifest["spec"]["fairness"] = {"protected": [radius], "favourable": {"output": "grant"}}
+    manifest["spec"]["schema"]["outputs"] = [{"name": "label", "datatype": "INT64", "shape": [-1]}]
+    manifest["spec"]["encryption"]["inUse"] = {"only": True, "weightsConfigMapName": "w"}
+    md = parse(manifest)
+    assert isinstance(md, ModelDeployment)
+    nobody, output = fairness_unsupported(md)
+    assert "inUse.only" in nobody
+    assert "grant is not among" in output
+
+
+@pytest.mark.parametrize(
+    ("fairness", "told"),
+    [
+        ({"protected": [{"field": "radius", "edges": [1, 2], "groups": ["a", "b"]}]}, "one group more"),
+        ({"favourable": {"equals": "1", "atLeast": 0.5}}, "one of equals and atLeast"),
+        ({"minimumGroupSize": 1}, "minimumGroupSize"),
+    ],
+)
+def test_what_has_no_meaning_is_no_manifest(fairness: dict[str, Any], told: str) -> None:
+    with pytest.raises(SchemaError, match=told):
+        model(**fairness)
