@@ -52,6 +52,9 @@ conformance-fairness: setup build/fairness/.ready ## How unequal the Adult censu
 conformance-pii: setup ## The recognisers on Presidio's labelled sentences: recall, precision, time, and every miss
 	$(PY) -m tests.bench.recognisers --misses
 
+conformance-signing: setup build/signing/.ready ## Signed statements of OpenSSF model-signing read by modelward, and the other way round; seconds
+	$(PY) -m tests.conformance.signing --model-signing build/signing/bin/python
+
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 	$(PY) -m tests.stages integration
 
@@ -171,5 +174,6 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group anonymity -o requirements/anonymity.txt
 	$(COMPILE) --group fairness -o requirements/fairness.txt
 	$(COMPILE) --group kserve -o requirements/kserve.txt
+	$(COMPILE) --group signing -o requirements/signing.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-pii test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "run": "Run the sidecar here, in front of a model, without a cluster.",
     "scan-data": "Look through training data for poison, repeats, identifiers and people that stand out.",
     "score": "Score rows against a baseline.",
+    "sign": "Sign a statement about a model or a data set: what it consists of, or what it was made of.",
     "token": "Make the key that tokens are sealed to, and undo tokens.",
     "top": "Show a cluster's models: whether they are ready, and what their sidecars answer.",
     "verify-log": "Try the chain of an access log: which lines were changed, moved or taken away.",
@@ -67,7 +68,7 @@ def main() -> None:
             raise
         click.echo(
             f"modelward: this verb needs the package {error.name}, which is not installed. "
-            "Install the extra that has it: pip install 'modelward[sidecar]' for run, fit, score and scan-data; "
+            "Install the extra that has it: pip install 'modelward[sidecar]' for run, fit, score, scan-data and sign; "
             "'modelward[jobs]' for parquet.",
             err=True,
         )

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,17 +20,23 @@ BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
 
-def files_statement(name: str, files: Sequence[Resource]) -> dict[str, Any]:
+def files_statement(name: str, files: Sequence[Resource], ignored: Sequence[str] = ()) -> dict[str, Any]:
     """Return a statement of model-signing's kind.
 
     Args:
         name: of the model or data set.
         files: path (`.` where it is a single file) and digest of each; model-signing lists them by path.
+        ignored: paths that were left out.
     """
-    listed = sorted(files, key=lambda file: file.name)
+    listed = sorted(files, key=lambda file: PurePosixPath(file.name))
     whole = hashlib.sha256(b"".join(bytes.fromhex(file.sha256) for file in listed)).hexdigest()
     predicate = {
-        "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False},
+        "serialization": {
+            "method": "files",
+            "hash_type": "sha256",
+            "allow_symlinks": False,
+            **({"ignore_paths": list(ignored)} if ignored else {}),
+        },
         "resources": [{"name": file.name, "algorithm": "sha256", "digest": file.sha256} for file in listed],
     }
     return _statement(Resource(name, whole), MODEL_SIGNING, predicate)
