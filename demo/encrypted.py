@@ -33,6 +33,7 @@ HERE = BUILD / "encrypted"
 NAMESPACE, MODEL = "clinic", "wdbc"
 MODELWARD = (sys.executable, "-m", "modelward.cli.main")
 READY_SECONDS = 120
+AVERAGED = 64  # rows, as many as the keys of a score reach over
 
 
 def main() -> int:
@@ -40,10 +41,11 @@ def main() -> int:
     screen = Screen()
     try:
         with contextlib.ExitStack() as running:
-            row, expected = _prepared(screen)
+            row, expected, means = _prepared(screen)
             server = running.enter_context(_server(screen))
             sidecar, url = running.enter_context(_sidecar(screen))
             _asked(screen, url, expected)
+            _averaged(screen, url, means)
             numbers = [float(value) for value in row]
             _searched(screen, (server, sidecar), numbers, held=False)
             _plain(screen, url, row)
@@ -76,8 +78,8 @@ def _run(screen: Screen, *command: str | Path, show: bool = True) -> str:
     return done.stdout
 
 
-def _prepared(screen: Screen) -> tuple[np.ndarray, float]:
-    """Keys, data, exported weights and manifests in `build/example`; the row that is asked about, and its score."""
+def _prepared(screen: Screen) -> tuple[np.ndarray, float, dict[str, float]]:
+    """Data, exported weights and manifests in `build/example`; the row that is asked about, its score, and means."""
     screen.step(
         "A model that scores under encryption",
         "One field in the manifest, `encryption.inUse`, and the model's exported weights in a ConfigMap. The client"
@@ -101,15 +103,24 @@ def _prepared(screen: Screen) -> tuple[np.ndarray, float]:
     # To the last digit its own: a value of the data set may well stand in the baseline's limits too.
     row = np.asarray((held_out - centre) / scale + np.random.default_rng().uniform(-1e-9, 1e-9, 30))
     (HERE / "rows.csv").write_text(",".join(columns) + "\n" + ",".join(map(repr, row.tolist())) + "\n")
+    averaged = columns[:3]
+    some = features[:AVERAGED, :3]
+    lines = [",".join(averaged), *(",".join(map(repr, one)) for one in some.tolist())]
+    (HERE / "many.csv").write_text("\n".join(lines) + "\n")
     _manifests(weights, columns)
     screen.command(f"cat {HERE}/model.yaml    # what is added to {EXAMPLE}/model.yaml")
-    screen.output("spec:\n  encryption:\n    inUse: {scheme: CKKS, weightsConfigMapName: wdbc-weights}")
-    return row, float(plain.predict_proba([row])[0, 1])
+    in_use = "{scheme: CKKS, weightsConfigMapName: wdbc-weights, statistics: true}"
+    screen.output(f"spec:\n  encryption:\n    inUse: {in_use}")
+    return row, float(plain.predict_proba([row])[0, 1]), dict(zip(averaged, some.mean(axis=0).tolist(), strict=True))
 
 
 def _manifests(weights: dict[str, object], columns: list[str]) -> None:
     model = yaml.safe_load((EXAMPLE / "model.yaml").read_text(encoding="utf-8"))
-    model["spec"]["encryption"]["inUse"] = {"scheme": "CKKS", "weightsConfigMapName": "wdbc-weights"}
+    model["spec"]["encryption"]["inUse"] = {
+        "scheme": "CKKS",
+        "weightsConfigMapName": "wdbc-weights",
+        "statistics": True,
+    }
     model["spec"]["schema"] = {
         "inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 30], "columns": columns}]
     }
@@ -208,6 +219,21 @@ def _asked(screen: Screen, url: str, expected: float) -> None:
     if abs(score - expected) > 1e-6:
         raise NotAsToldError(f"the decrypted score is {score}, the plain model's {expected}")
     screen.good(f"the plain model says {expected!r}: the same to {abs(score - expected):.0e}")
+
+
+def _averaged(screen: Screen, url: str, means: dict[str, float]) -> None:
+    screen.step("The mean of a column", f"Of {AVERAGED} encrypted rows: no weights, and the same keys.")
+    keys, request, answer = HERE / f"keys-{os.getpid()}", HERE / "means.json", HERE / "means-answer.json"
+    encrypt = ("he", "encrypt", "--keys", keys, HERE / "many.csv", "--statistic", "mean", "--model", MODEL, "--body")
+    _run(screen, *MODELWARD, *encrypt, "--out", request)
+    answer.write_bytes(_sent(url, request.read_bytes()))
+    told = dict(
+        line.rsplit(",", 1) for line in _run(screen, *MODELWARD, "he", "decrypt", "--keys", keys, answer).split()
+    )
+    off = max(abs(float(told[name]) - mean) for name, mean in means.items())
+    if off > 1e-6:
+        raise NotAsToldError(f"the decrypted means are {told}, those of the rows {means}")
+    screen.good(f"the same as those of the rows, to {off:.0e}")
 
 
 def _plain(screen: Screen, url: str, row: np.ndarray) -> None:
