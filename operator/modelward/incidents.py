@@ -5,6 +5,7 @@ A sidecar has no account at the API server, so the controller asks it, over TLS,
     GET  /.modelward/incidents                          -> Report
     POST /.modelward/release     Release                -> Done, so many clients were let go
     POST /.modelward/quarantine  Spread                 -> Done, so many were taken over from another replica
+    POST /.modelward/aggregates  Collect                -> Collected: see `modelward.audit.told`
 
 Each request carries a token (JWT, RFC 7519; EdDSA, RFC 8037) by the key that signs the sidecar's configuration, whose
 public half the sidecar holds. A token is for one model, one method, one path (`htm` and `htu` as in RFC 9449) and one
@@ -22,6 +23,7 @@ from typing import Annotated, Protocol
 import msgspec
 from msgspec import Meta
 
+from modelward.audit.told import Encrypted
 from modelward.fairness.counts import FairnessReport
 from modelward.windows import Served
 
@@ -31,6 +33,7 @@ PREFIX = "/.modelward/"
 INCIDENTS = PREFIX + "incidents"
 RELEASE = PREFIX + "release"
 QUARANTINE = PREFIX + "quarantine"
+AGGREGATES = PREFIX + "aggregates"
 
 TOKEN_SECONDS = 60
 SKEW_SECONDS = 30  # between the clocks of two nodes
@@ -95,7 +98,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a sidecar has to tell since it began (`since`); `dropped` counts anomalies for which it had no room.
 
     `baseline` is its digest, `fitted` when it was made, where it says so. `served` tells who got answers,
-    `fairness` how groups were treated, where that is counted.
+    `fairness` how groups were treated, where that is counted, `encrypted` what waits for auditors.
     """
 
     model: Text
@@ -109,6 +112,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropped: int
     served: Served = Served()
     fairness: FairnessReport | None = None
+    encrypted: Encrypted = Encrypted()
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -329,6 +329,50 @@ class Quarantine(Part):
     )
 
 
+class AuditorKey(Part):
+    """Counters that sidecars encrypt to an auditor's public key: nobody else can read them, and no single window."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("self.periodSeconds >= self.everySeconds", "periodSeconds must be everySeconds at the least")
+        )
+    )
+
+    public_key_config_map_name: ObjectName = Field(
+        description="Name of the ConfigMap that holds, under keys.bin, the public key that `modelward audit keygen`"
+        " wrote: in the policy's namespace, for a ClusterDataPolicy in modelward-system."
+    )
+    keys_digest: Annotated[str, Field(max_length=71, pattern="^sha256:[0-9a-f]{64}$")] = Field(
+        description="What `modelward audit keygen` called the key: who may write the ConfigMap cannot put another key"
+        " in its place. Example: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08."
+    )
+    every_seconds: int = Field(
+        default=300,
+        ge=10,
+        le=86_400,
+        description="Length of a window, in seconds: so often each sidecar encrypts what it has counted. Of several"
+        " policies the shortest counts.",
+    )
+    period_seconds: int = Field(
+        default=86_400,
+        ge=60,
+        le=2_678_400,
+        description="Length of a period, in seconds: an aggregate is given out when it covers as much.",
+    )
+    minimum_windows: int = Field(
+        default=12,
+        ge=2,
+        le=10_000,
+        description="So many windows, of all pods together, must be in an aggregate before it is given out.",
+    )
+    minimum_count: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Counts below it are not told when an aggregate is opened. Not given: kAnonymity.k, or 10.",
+    )
+
+
 class CustomRule(Part):
     """A rule of the policy owner's own, in CEL."""
 
@@ -421,6 +465,11 @@ class PolicySpec(Part):
         default=None,
         description="When a client whose requests are anomalous again and again is refused altogether. Not given:"
         " never. Of several policies each counts.",
+    )
+    audit: AuditorKey | None = Field(
+        default=None,
+        description="Whether sidecars count quasi-identifiers and how protected groups are answered, encrypted to an"
+        " auditor's key. Not given: no. At most two keys count for one model.",
     )
     record_values: bool | None = Field(
         default=None,

@@ -13,6 +13,7 @@ BASELINE_KEY = "baseline.npz"
 CLIENT_CA_KEY = "ca.crt"
 WEIGHTS_KEY = "weights.json"
 HIERARCHY_KEY = "hierarchy.csv"
+AUDIT_KEY = "keys.bin"
 
 Kind = Literal["ConfigMap", "Secret"]
 

@@ -6,35 +6,19 @@ first.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec import Meta
 
 from modelward.audit.parameters import LEVEL, MAX_WINDOWS, PARAMETERS, RING
+from modelward.audit.told import MAX_KEPT, Digest, Time, Window
 from modelward.encrypted import envelope
-from modelward.encrypted.envelope import Aggregate, Digest, Keys
+from modelward.encrypted.envelope import Aggregate, Keys
 from modelward.encrypted.parameters import EncryptedError
 
 SKEW_SECONDS: Final = 30  # between the clocks of two nodes
-MAX_KEPT: Final = 8  # windows that a sidecar keeps for each auditor until they are collected
 MAX_PODS: Final = 1024
-MAX_AUDITORS: Final = 2
-
-Time = Annotated[int, Meta(ge=0, le=1 << 40)]
-
-
-class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one pod counted in one window, from `start` (seconds since the epoch) on, under an auditor's key.
-
-    `keys` names the key, `layout` what the cells mean.
-    """
-
-    keys: Digest
-    layout: Digest
-    start: Time
-    ciphertext: Annotated[bytes, Meta(max_length=1 << 20)]
 
 
 class Sum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from msgspec import Meta
 MAX_CELLS: Final = 4096  # the slots of one ciphertext
 MAX_COUNTED: Final = 64
 OTHER: Final = "other"
+UNKNOWN: Final = "unknown"
 _OUTCOMES: Final = ("selected", "not selected")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -29,36 +30,34 @@ class LayoutError(ValueError):
 class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
     """A field (an input, or a column of one) whose values are counted, each in the cell that it belongs to.
 
-    `values`: a cell for each text or number that is named. `edges`: rising; a cell for each interval [low, high)
-    between them, one for what is below, and one for what is above. One of the two. What fits none is `other`.
-    `outcome`: counted once with and once without a favourable answer, each in a cell of its own.
+    `names`: the cells. Without `edges` they are the values themselves, as they are written; a value that has none is
+    counted as `other`. With `edges`, which rise, they are names of intervals: below the first edge, from each edge up
+    to the next, from the last edge on. `outcome`: a row is counted by how it was answered as well, favourably or not,
+    and by the group that it was of before any treatment.
     """
 
     field: Name
-    values: Annotated[tuple[Name, ...], Meta(max_length=MAX_CELLS)] = ()
+    names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_CELLS)]
     edges: Annotated[tuple[float, ...], Meta(max_length=MAX_CELLS)] = ()
     outcome: bool = False
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The cells, in order."""
-        if not self.outcome:
-            return self._groups
-        return tuple(f"{group}, {outcome}" for group in self._groups for outcome in _OUTCOMES)
+    def groups(self) -> tuple[str, ...]:
+        """The names, with one for what has none."""
+        return self.names if OTHER in self.names else (*self.names, OTHER)
 
     @property
-    def _groups(self) -> tuple[str, ...]:
-        if not self.edges:
-            return (*self.values, OTHER)
-        bounds = [f"{edge:g}" for edge in self.edges]
-        between = [f"[{low}, {high})" for low, high in pairwise(bounds)]
-        return (f"below {bounds[0]}", *between, f"{bounds[-1]} and above", OTHER)
+    def cells(self) -> tuple[str, ...]:
+        """The cells, in order; with `outcome` two of each group, and one for rows of which it is not known."""
+        if not self.outcome:
+            return self.groups
+        return (*(f"{group}: {outcome}" for group in self.groups for outcome in _OUTCOMES), UNKNOWN)
 
     def finder(self) -> Callable[[Any], int]:
-        """What gives the group, by its index, that a value belongs to; with `outcome` a group has two cells."""
-        other = len(self._groups) - 1
+        """What gives the group, by its index, that a value belongs to."""
+        other = self.groups.index(OTHER)
         if self.edges:
-            edges = self.edges
+            edges = list(self.edges)
 
             def between(value: Any) -> int:
                 if isinstance(value, str) or not math.isfinite(value):
@@ -66,10 +65,17 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
                 return bisect.bisect_right(edges, value)
 
             return between
-        places = {value: index for index, value in enumerate(self.values)}
+        places: dict[Any, int] = {name: index for index, name in enumerate(self.names)}
+        booleans = {word: places.get(word, other) for word in ("true", "false")}
+        for index, name in enumerate(self.names):
+            number = _number(name)
+            if number is not None:
+                places.setdefault(number, index)  # a dictionary finds 1.0 by 1
 
         def named(value: Any) -> int:
-            return places.get(value if isinstance(value, str) else _text(value), other)
+            if isinstance(value, bool):
+                return booleans["true" if value else "false"]
+            return places.get(value, other)
 
         return named
 
@@ -112,11 +118,13 @@ def layout_of(counted: Sequence[Counted], uncounted: Sequence[str] = ()) -> Layo
     if len(counted) > MAX_COUNTED:
         raise LayoutError(f"{len(counted)} fields are to be counted, and at most {MAX_COUNTED} can be")
     for one in counted:
-        if bool(one.values) == bool(one.edges):
-            raise LayoutError(f"{one.field}: either values or edges tell its cells")
+        if one.edges and len(one.names) != len(one.edges) + 1:
+            raise LayoutError(f"{one.field}: {len(one.edges)} edges make {len(one.edges) + 1} intervals to be named")
+        if len(set(one.names)) != len(one.names):
+            raise LayoutError(f"{one.field}: a name comes twice")
         if any(not low < high for low, high in pairwise(one.edges)):
             raise LayoutError(f"{one.field}: edges must rise, each above the one before")
-    blocks = tuple(Block(one.field + (" by outcome" if one.outcome else ""), one.names) for one in counted)
+    blocks = tuple(Block(one.field + (" by outcome" if one.outcome else ""), one.cells) for one in counted)
     layout = Layout(blocks, tuple(uncounted))
     if layout.size > MAX_CELLS:
         raise LayoutError(f"{layout.size:,} cells are to be counted, and one ciphertext holds {MAX_CELLS:,}")
@@ -134,7 +142,16 @@ def read_layout(content: bytes) -> Layout:
     return layout
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}"
+def interval_names(edges: Sequence[float]) -> tuple[str, ...]:
+    """Names of the intervals between edges, and of those below the first and above the last."""
+    bounds = [f"{edge:g}" for edge in edges]
+    between = (f"[{low}, {high})" for low, high in pairwise(bounds))
+    return (f"below {bounds[0]}", *between, f"{bounds[-1]} and above")
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

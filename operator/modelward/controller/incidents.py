@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, get_args
 
 import msgspec
 
 from modelward import incidents
 from modelward.api.modeldeployment import DetectorType
+from modelward.controller.aggregates import Aggregates
 from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.certificates import Pair, due, issue_client
 from modelward.controller.cluster import Cluster
@@ -64,6 +67,7 @@ class Incidents:
         self._installed = installed
         self._clock = clock
         self._lineage = lineage or Lineage(cluster)
+        self._aggregates = Aggregates(cluster, recorder, lambda: installed().signing_key, clock)
         self._shown: Pair | None = None
         self._asker = Asker(lambda: installed().signing_key.sign, port, client=self._client)
         self._seen: dict[Place, Seen] = {}
@@ -86,6 +90,7 @@ class Incidents:
         if raw is None or "deletionTimestamp" in raw["metadata"]:
             self._let_go.pop((namespace, name), None)
             self._lineage.forget(namespace, name)
+            self._aggregates.forget(namespace, name)
             return self._seen.pop((namespace, name), None) is not None, None
         pods = await self._pods(raw)
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
@@ -97,6 +102,7 @@ class Incidents:
         await self._tell(raw, seen)
         self._seen[namespace, name] = seen
         news = await self._lineage.take(raw, told)
+        await self._aggregates.take(raw, told, partial(self._collect, pods))
         return news or seen != before, SECONDS if _has_detectors(raw) else QUIET_SECONDS
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
@@ -120,6 +126,7 @@ class Incidents:
             "modelward_model_fairness_difference": ("How far apart the rates of a model's groups are.", apart),
             "modelward_model_quarantined_clients": ("Clients that any replica of a model holds in quarantine.", held),
             "modelward_model_silent_sidecars": ("Sidecars of ready pods that do not tell what they found.", silent),
+            **self._aggregates.metrics(),
         }
 
     async def _pods(self, raw: KubeObject) -> dict[str, Asked]:
@@ -163,6 +170,22 @@ class Incidents:
 
         asked = list(whom)
         return list(await asyncio.gather(*map(one, asked, bodies or [b""] * len(asked))))
+
+    async def _collect(self, pods: Mapping[str, Asked], bodies: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What some pods, by their names, have encrypted for auditors; a pod without an answer is left out."""
+        slots, found = asyncio.Semaphore(_AT_ONCE), dict[str, bytes]()
+
+        async def one(pod: str, body: bytes) -> None:
+            with suppress(AskingError):
+                async with slots:
+                    answer = await self._asker.ask(pods[pod], "POST", incidents.AGGREGATES, body, _MAX_REPORT)
+                if answer.status == 200:
+                    found[pod] = answer.content
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ROUND_SECONDS):
+                await asyncio.gather(*(one(pod, body) for pod, body in bodies.items()))
+        return found
 
     async def _ask(self, whom: Asked, method: str, path: str, body: bytes) -> Report | str:
         try:

@@ -24,6 +24,7 @@ from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Found, Targets
 from modelward.detect.origin import known_of
+from modelward.planner.audit import key_places
 from modelward.planner.consumers import Record
 from modelward.planner.deployment import pod_spec
 from modelward.planner.fit_request import fitted_in_cluster
@@ -340,7 +341,12 @@ class Models:
             self._installed().authority.bundle.decode(),
             await self._system_maps({one["hierarchy"] for one in fields if one.get("hierarchy")}),
             trust=await self._system_maps(trust_names(policies)),
+            audit=await self._audit_keys(policies),
         )
+
+    async def _audit_keys(self, policies: Sequence[KubeObject]) -> dict[tuple[str, str], KubeObject]:
+        found = {place: await self._cluster.get("ConfigMap", *place) for place in key_places(policies)}
+        return {place: item for place, item in found.items() if item is not None}
 
     async def _system_maps(self, names: Collection[str]) -> dict[str, KubeObject]:
         found = {name: await self._cluster.get("ConfigMap", SYSTEM_NAMESPACE, name) for name in sorted(names)}

@@ -1,4 +1,4 @@
-"""The ConfigMap `<name>-sidecar`: the sidecar's configuration, its signature, its baseline, and the model's weights."""
+"""The ConfigMap `<name>-sidecar`: the sidecar's configuration and signature, baseline, weights and auditors' keys."""
 
 from __future__ import annotations
 

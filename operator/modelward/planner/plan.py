@@ -12,6 +12,7 @@ from typing import Any, Literal
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import BASELINE_KEY, WEIGHTS_KEY, baseline_reference
 from modelward.planner.access import AccessSettings, egress_rules
+from modelward.planner.audit import audit_files
 from modelward.planner.config_map import Sign, config_map
 from modelward.planner.deployment import deployment
 from modelward.planner.disruption_budget import disruption_budget
@@ -102,6 +103,7 @@ def plan(
         BASELINE_KEY: _baseline(md, references, "ConfigMap"),
         WEIGHTS_KEY: weights_of(md, references),
         EXPLAINED_WEIGHTS: explained_weights_of(md, references),
+        **audit_files(policies, references),
     }
     beside = (
         secret(

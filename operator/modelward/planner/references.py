@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelward.api.references import HIERARCHY_KEY, Kind, Reference
+from modelward.api.references import AUDIT_KEY, HIERARCHY_KEY, Kind, Reference
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 
 
@@ -23,6 +23,7 @@ class References:
         hierarchies: ConfigMaps of the system namespace that policies name.
         fitted: the baseline that a Job fitted for the model; None where none did.
         trust: ConfigMaps of the system namespace that policies name, with the keys of signers.
+        audit: ConfigMaps that policies name, by namespace and name, with the keys of auditors.
     """
 
     config_maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class References:
     hierarchies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fitted: bytes | None = field(default=None, repr=False)
     trust: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    audit: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def among(cls, objects: Iterable[Mapping[str, Any]], namespace: str) -> References:
@@ -44,7 +46,9 @@ class References:
             if (metadata.get("namespace") or "default") == namespace:
                 found[item["kind"]][str(metadata.get("name"))] = item
         system = hierarchies_among(objects)
-        return cls(found["ConfigMap"], found["Secret"], hierarchies=system, trust=system)
+        audit = {(namespace, name): item for name, item in found["ConfigMap"].items()}
+        audit |= {(SYSTEM_NAMESPACE, name): item for name, item in system.items()}
+        return cls(found["ConfigMap"], found["Secret"], hierarchies=system, trust=system, audit=audit)
 
     def content(self, kind: Kind, name: str, key: str) -> bytes | None:
         """Return what is under a key; None where the object or the key is not there, or is not base64."""
@@ -60,6 +64,11 @@ class References:
         """Return all that is in a ConfigMap with the keys of signers; None where it is not there."""
         found = self.trust.get(name)
         return None if found is None else _entries("ConfigMap", found)
+
+    def audit_key(self, namespace: str, name: str) -> bytes | None:
+        """Return an auditor's public key; None where there is none."""
+        found = self.audit.get((namespace, name))
+        return None if found is None else _entry("ConfigMap", found, AUDIT_KEY)
 
     def hierarchy(self, name: str) -> str | None:
         """Return the hierarchy in a ConfigMap of the system namespace; None where there is none."""

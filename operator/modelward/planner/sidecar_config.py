@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from modelward import allowlist
 from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
 from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
@@ -23,6 +25,7 @@ from modelward.planner.access import (
     counts_together,
     fetched,
 )
+from modelward.planner.audit import AuditError, audit_config
 from modelward.planner.dataset import DatasetError, read_dataset
 from modelward.planner.explanations import ExplanationsError, explanations_config, explanations_unsupported
 from modelward.planner.fairness import fairness_config, fairness_unsupported
@@ -33,6 +36,7 @@ from modelward.planner.sidecar import KEYS_FILE
 from modelward.planner.treatment import fields, impossible, needs_keys
 from modelward.planner.upstream import grpc_port_of, model_name_of, port_of, protocol_of, ready_path_of
 from modelward.privacy.hierarchy import HierarchyError
+from modelward.privacy.spec import Treatment
 
 Policy = dict[str, Any]
 """A policy as the API server stores it: camelCase, defaults applied."""
@@ -73,7 +77,7 @@ def sidecar_config(
 
     Raises:
         SidecarConfigError: a JWKS document is not JSON, keys may not be fetched from there, a hierarchy cannot be used,
-            a reference is missing, or the port is not known.
+            an auditor's key is not there, a reference is missing, or the port is not known.
     """
     config: dict[str, Any] = {
         "binding": {
@@ -109,6 +113,7 @@ def sidecar_config(
         config["limits"] = {"bodyBytes": BODY_BYTES}
     if explained:
         config["explanations"] = explained
+    config |= _audit(md, policies, treated, references)
     groups = fairness_config(md)
     if groups:
         config["fairness"] = groups
@@ -124,6 +129,16 @@ def _records_values(policies: Sequence[Policy]) -> bool:
     """Whether a policy asks for values in the access log, and none forbids them."""
     said = [one["spec"]["recordValues"] for one in policies if one["spec"].get("recordValues") is not None]
     return bool(said) and all(said)
+
+
+def _audit(
+    md: ModelDeployment, policies: Sequence[Policy], treated: dict[str, Any], references: References
+) -> dict[str, Any]:
+    try:
+        counted = audit_config(md, policies, msgspec.convert(treated, dict[str, Treatment]), references)
+    except AuditError as error:
+        raise SidecarConfigError(str(error)) from error
+    return {"audit": counted} if counted else {}
 
 
 def _undeclared(policy: Policy) -> str:

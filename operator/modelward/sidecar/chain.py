@@ -20,18 +20,20 @@ from modelward.sidecar.treatment import Treatments
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
+    from modelward.sidecar.auditing import Auditing
     from modelward.sidecar.columns import Subject
     from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.explaining import Explaining
     from modelward.sidecar.fairness import Fairness, Rows
     from modelward.sidecar.shared_limits import Counting
+    from modelward.sidecar.tally import Rows as CountedRows
 
 
 class Chain:
     """The checks of one configuration, and the connections to its model.
 
     `keys` gives an issuer's keys, `counting` is the common count of rate limits, `encrypted` takes requests that nobody
-    here can read, `explained_weights` are a linear model's.
+    here can read, `explained_weights` are a linear model's, `auditing` counts for auditors.
 
     Raises:
         ConfigError: the parts of the configuration do not fit one another, a key or the baseline cannot be used.
@@ -47,9 +49,11 @@ class Chain:
         counting: "Counting | None" = None,
         encrypted: "EncryptedPath | None" = None,
         explained_weights: bytes | None = None,
+        auditing: "Auditing | None" = None,
     ) -> None:
         self.settings = settings
         self.encrypted = encrypted
+        self.auditing = auditing
         self.router = Router(settings.upstream.protocol, settings.upstream.model)
         self.access = Access(settings.access, keys, counting)
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
@@ -88,7 +92,8 @@ class Work:
     """
 
     __slots__ = (
-        "answered", "chain", "explains", "flag", "groups", "probed", "route", "subjects", "tensors", "ticket", "watch",
+        "answered", "chain", "counted", "explains", "flag", "groups", "probed", "route", "subjects", "tensors",
+        "ticket", "watch",
     )  # fmt: skip
 
     def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
@@ -102,4 +107,5 @@ class Work:
         self.probed: Array | None = None  # rows that detectors ask the model about again
         self.groups: Rows | None = None  # of whom the rows are; kept only where that is counted
         self.answered: Response | None = None  # what the model said of them
+        self.counted: CountedRows | None = None  # which cells they belong to; kept only where that is counted
         self.watch: Callable[[Body], None] | None = None  # looks at the answer; raises Refusal to withhold it

@@ -17,12 +17,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Meta
 
+from modelward.audit.settings import Audit
+from modelward.audit.settings import Auditor as AuditorKeys
 from modelward.encrypted.parameters import Parameters as EncryptedParameters
 from modelward.encrypted.parameters import SecurityBits
 from modelward.privacy.spec import Treatment
 
 MAX_CONFIG_BYTES = 1 << 20  # a ConfigMap's own limit
 MAX_BASELINE_BYTES = 1 << 20
+MAX_AUDIT_KEYS_BYTES = 1 << 18
 LIMITS_PASSWORD = "limits-password"  # noqa: S105 - a file's name
 
 Text = Annotated[str, Meta(max_length=1024)]
@@ -331,6 +334,7 @@ class Config(Section, frozen=True):
     record_values: bool = False
     in_use: InUse | None = None
     explanations: Explanations | None = None
+    audit: Audit | None = None
     telemetry: Telemetry | None = None
     limits: Limits = Limits()
 
@@ -439,7 +443,17 @@ def _weights(directory: Path, named: WeightsFile | None) -> bytes | None:
     return content
 
 
-def check_digest(named: BaselineFile | KeyFile | WeightsFile, content: bytes) -> None:
+def read_audit_keys(directory: Path, settings: Config) -> tuple[bytes, ...]:
+    """The auditors' keys in `directory`, once their digests hold. Raises ConfigError."""
+    keys = []
+    for auditor in settings.audit.auditors if settings.audit else ():
+        content = read_bounded(directory / auditor.file, MAX_AUDIT_KEYS_BYTES)
+        check_digest(auditor, content)
+        keys.append(content)
+    return tuple(keys)
+
+
+def check_digest(named: BaselineFile | KeyFile | WeightsFile | AuditorKeys, content: bytes) -> None:
     """Raise ConfigError when `content` is not the file that the configuration names."""
     digest = hashlib.sha256(content).hexdigest()
     if not hmac.compare_digest(digest, named.sha256):

@@ -12,13 +12,19 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from modelward import incidents
+from modelward.audit.told import Collect, Collected
 from modelward.incidents import Done, Release, Report, Spread, TokenError
 from modelward.sidecar.exchange import Exchange, Response
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.quarantine import Quarantines
 
 _PREFIX = incidents.PREFIX.encode()
-_METHODS = {incidents.INCIDENTS: "GET", incidents.RELEASE: "POST", incidents.QUARANTINE: "POST"}
+_METHODS = {
+    incidents.INCIDENTS: "GET",
+    incidents.RELEASE: "POST",
+    incidents.QUARANTINE: "POST",
+    incidents.AGGREGATES: "POST",
+}
 _JSON = b"content-type: application/json\r\ncache-control: no-store\r\n"
 
 
@@ -38,6 +44,7 @@ class Control:
         quarantines: whom to hold.
         release: lets every client of a name go; how many were held.
         report: what there is to tell.
+        collect: what is encrypted for auditors.
         note: told what was done, for the access log.
         clock: seconds since the epoch.
     """
@@ -49,6 +56,7 @@ class Control:
         quarantines: Quarantines,
         release: Callable[[str], int],
         report: Callable[[], Report],
+        collect: Callable[[Collect], Collected],
         note: Callable[..., None],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -57,6 +65,7 @@ class Control:
         self._quarantines = quarantines
         self._let_go = release
         self._report = report
+        self._collect = collect
         self._note = note
         self._clock = clock
 
@@ -87,6 +96,8 @@ class Control:
                     return _answer(self._release(msgspec.json.decode(body, type=Release)))
                 case incidents.QUARANTINE:
                     return _answer(self._hold(msgspec.json.decode(body, type=Spread)))
+                case incidents.AGGREGATES:
+                    return _answer(self._collect(msgspec.json.decode(body, type=Collect)))
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             raise Refusal("schema-violation", "The body is not what belongs to this path.") from None
         return _answer(self._report())

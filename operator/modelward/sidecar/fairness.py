@@ -108,10 +108,7 @@ class Fairness:
 
         `answer` None: it was given in a way in which nothing can be told of it.
         """
-        try:
-            outcomes = self._outcomes(answer, rows.count)
-        except (AnswerError, TypeError, ValueError):
-            outcomes = None
+        outcomes = self.outcomes(answer, rows.count)
         if outcomes is None or None in rows.codes:
             self._window.today()[self._uncounted] += rows.count
         if outcomes is None:
@@ -131,8 +128,14 @@ class Fairness:
         if number is not None:
             self._awaited.keep(number, rows.count, bytes(told))
 
-    def _outcomes(self, answer: Body | None, rows: int) -> list[bool] | None:
+    def outcomes(self, answer: Body | None, rows: int) -> list[bool] | None:
         """For each row whether the answer is favourable; None: it cannot be told."""
+        try:
+            return self._outcomes(answer, rows)
+        except (AnswerError, TypeError, ValueError):
+            return None
+
+    def _outcomes(self, answer: Body | None, rows: int) -> list[bool] | None:
         if answer is None or not 0 < rows <= MAX_ROWS:
             return None
         wanted, element = self.settings.favourable.output, self.settings.favourable.element

@@ -7,10 +7,11 @@ each exchange keeps the chain that it began with.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from modelward.audit.told import Collect, Collected
 from modelward.incidents import Report
 from modelward.sidecar import binary, feedback, log, rest
 from modelward.sidecar.binary import Body
@@ -29,9 +30,6 @@ from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.verdict import Verdict
-
-if TYPE_CHECKING:
-    from modelward.sidecar.fairness import Rows
 
 _REDIRECTS = 300  # and errors: they hold no answer to check
 
@@ -63,9 +61,16 @@ class Gateway:
 
     def report(self) -> Report:
         """What the controller is told."""
-        detection, fairness = self.chain.detection, self.chain.fairness
+        detection, fairness, auditing = self.chain.detection, self.chain.fairness, self.chain.auditing
         told = self.findings.report(self.chain.settings, detection.fitted, detection.rates(), detection.drift())
-        return told if fairness is None else msgspec.structs.replace(told, fairness=fairness.report())
+        if fairness is not None:
+            told = msgspec.structs.replace(told, fairness=fairness.report())
+        return told if auditing is None else msgspec.structs.replace(told, encrypted=auditing.told())
+
+    def collect(self, asked: Collect) -> Collected:
+        """What was encrypted for auditors, for the controller."""
+        auditing = self.chain.auditing
+        return Collected() if auditing is None else auditing.collect(asked)
 
     def release(self, name: str) -> int:
         """Let every client of this name go; how many were held."""
@@ -243,11 +248,17 @@ class Gateway:
             exchange.rows = checked.rows
         if chain.fairness is not None and work.route.operation == "Infer" and not work.explains:  # that decides nothing
             work.groups = chain.fairness.rows(checked.tensors)
+        counted = None
+        if chain.auditing is not None and work.route.operation == "Infer" and not work.explains:
+            counted = chain.auditing.tally.begin(checked.tensors)
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
             exchange.treated = chain.treated
             if chain.answers is not None:
                 work.tensors = checked.tensors
+        if chain.auditing is not None and counted is not None:
+            chain.auditing.tally.treated(counted, checked.tensors)
+            work.counted = counted
         verdicts = chain.detection.judge(exchange, checked.tensors)
         if chain.settings.record_values and chain.schema.declared is not None:
             exchange.values = values_of(checked.tensors)
@@ -304,17 +315,21 @@ class Gateway:
                 trace = trace_of(exchange.header, own=True)
                 assert trace is not None  # noqa: S101 - it is our own
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
-        if isinstance(work, Work) and work.groups is not None:
-            self._count(exchange, work, work.groups)
+        if isinstance(work, Work) and (work.groups is not None or work.counted is not None):
+            self._count(exchange, work)
 
-    def _count(self, exchange: Exchange, work: Work, rows: "Rows") -> None:
+    def _count(self, exchange: Exchange, work: Work) -> None:
         """Count whom the answer was about: afterwards, so that nobody waits for it."""
-        fairness, response = work.chain.fairness, work.answered
-        if fairness is None or exchange.refusal is not None or exchange.status >= _REDIRECTS:
+        fairness, auditing, response = work.chain.fairness, work.chain.auditing, work.answered
+        if exchange.refusal is not None or exchange.status >= _REDIRECTS or exchange.grpc_status > 0:
             return
         try:
             body = None if response is None else self.body_of_answer(response)
-            fairness.count(number_of(exchange.id), rows, body)
+            if fairness is not None and work.groups is not None:
+                fairness.count(number_of(exchange.id), work.groups, body)
+            if auditing is not None and work.counted is not None:
+                outcomes = None if fairness is None else fairness.outcomes(body, work.counted.count)
+                auditing.tally.count(work.counted, outcomes)
         except Exception as error:  # noqa: BLE001 - the request is over, and was answered
             log.fault("an answer could not be counted", error)
 

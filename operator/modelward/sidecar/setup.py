@@ -19,7 +19,8 @@ class Setup:
     `weights`: of the model, for encrypted requests; `explained_weights`: for explanations. `keys`: what pseudonyms and
     date shifts are made with, where the configuration asks for any. `limits_password` is the one for
     `settings.access.shared_limits`. `controller`: the raw public key of who signed the configuration and may ask what
-    was found; None: nobody may.
+    was found; None: nobody may. `audit_keys`: files of those for whom counters are encrypted, in the order of
+    `settings.audit.auditors`.
     """
 
     settings: config.Config
@@ -32,6 +33,7 @@ class Setup:
     grpc_context: ssl.SSLContext | None = None
     weights: bytes | None = None
     explained_weights: bytes | None = None
+    audit_keys: tuple[bytes, ...] = ()
 
 
 class Source(Protocol):
@@ -75,6 +77,7 @@ class SignedFiles:
             controller=self._public_key,
             weights=signed.weights,
             explained_weights=signed.explained_weights,
+            audit_keys=config.read_audit_keys(self._config_dir, settings),
         )
 
     def _keys(self, settings: config.Config) -> Keys | None:

@@ -26,6 +26,7 @@ from modelward.sidecar.setup import Setup, Source
 from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
+    from modelward.sidecar.auditing import Auditing
     from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.grpc.side import GrpcSide
     from modelward.sidecar.shared_limits import Counting
@@ -74,6 +75,8 @@ class Sidecar:
         self._workers_awaited = True
         self._counting: Counting | None = None
         self._encrypted: EncryptedPath | None = None
+        self._auditing: Auditing | None = None
+        self._audit_awaited = True
         self._ending: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
@@ -100,6 +103,7 @@ class Sidecar:
                 findings.quarantines,
                 self._gateway.release,
                 self._gateway.report,
+                self._gateway.collect,
                 self._access_log.note,
             )
         self._reporting = Reporting(self._access_log, self._output, self.instruments, bound)
@@ -173,6 +177,7 @@ class Sidecar:
         self._keyring.close()
         self._count_by(None)
         self._encrypt_by(None)
+        self._audit_by(None)
         self.monitor.close()
         self._monitor_server.abort()
         for task in self._tasks:
@@ -217,6 +222,9 @@ class Sidecar:
         self._workers_awaited = self._workers_awaited and not (self._encrypted is None or self._encrypted.workers.ready)
         if self._workers_awaited:
             return "no process is ready to score encrypted requests"
+        self._audit_awaited = self._audit_awaited and not (self._auditing is None or self._auditing.ready)
+        if self._audit_awaited:
+            return "counters cannot be encrypted to an auditor's key yet"
         if not self._model_ready:
             return "the model server does not answer its ready path"
         probes = self._gateway.chain.detection.probes
@@ -267,6 +275,7 @@ class Sidecar:
             counting,
             encrypted,
             setup.explained_weights,
+            self._auditing_of(setup),
         )
 
     def _encrypted_of(self, setup: Setup) -> "EncryptedPath | None":
@@ -289,6 +298,29 @@ class Sidecar:
             encrypted.workers.start()
         if previous is not None:
             task = asyncio.get_running_loop().create_task(previous.workers.close())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def _auditing_of(self, setup: Setup) -> "Auditing | None":
+        """What counts for auditors: that which there is, if nothing about it has changed."""
+        settings, inputs = setup.settings.audit, setup.settings.inputs
+        if settings is None:
+            return None
+        there = self._auditing
+        if there is not None and (there.settings, there.keys, there.inputs) == (settings, setup.audit_keys, inputs):
+            return there
+        from modelward.sidecar.auditing import Auditing  # noqa: PLC0415 - for those who ask for it
+
+        return Auditing(settings, setup.audit_keys, inputs)
+
+    def _audit_by(self, auditing: "Auditing | None") -> None:
+        previous, self._auditing = self._auditing, auditing
+        if previous is auditing:
+            return
+        if auditing is not None:
+            auditing.start()
+        if previous is not None:
+            task = asyncio.get_running_loop().create_task(previous.close())
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
@@ -327,6 +359,7 @@ class Sidecar:
         self._keyring.keep(setup.settings.access)
         self._count_by(self._gateway.chain.access.counting)
         self._encrypt_by(self._gateway.chain.encrypted)
+        self._audit_by(self._gateway.chain.auditing)
         self.instruments.generation = setup.settings.binding.generation
         self.instruments.expect(each.type for each in setup.settings.screening.detectors)
         self.instruments.certificate_expires = setup.certificate_expires
@@ -366,6 +399,8 @@ class Sidecar:
         detection.tick()
         if detection.probes is not None and self._model_ready:
             detection.probes.learn(self._gateway.chain.upstream, self.instruments.asked)
+        if self._auditing is not None:
+            self._auditing.tick()
         if self.grpc is not None:
             self.grpc.sweep()
 

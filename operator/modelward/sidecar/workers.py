@@ -5,7 +5,6 @@ A process that takes too long or dies is replaced, and its job is refused; other
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from modelward.encrypted import worker
 from modelward.encrypted.worker import Settings
 from modelward.sidecar import log
 from modelward.sidecar.problems import Refusal
+from modelward.sidecar.processes import environment
 
 _START_SECONDS = 20.0
 _PAUSE_SECONDS = 1.0  # after a process that did not get ready
@@ -137,7 +137,7 @@ class Workers:
             "modelward.encrypted.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env=environment(),
         )
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -231,9 +231,3 @@ async def _ask(
         raise
     except (OSError, EOFError, RuntimeError) as error:  # IncompleteReadError, and uvloop's way to say «closed»
         raise _FailedError("it died, of a fault or of its limits") from error
-
-
-def _environment() -> dict[str, str]:
-    """What a process needs to find its code, and one thread for each: the pool is the parallelism."""
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

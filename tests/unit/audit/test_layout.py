@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.audit.layout import Counted, LayoutError, layout_of, read_layout
+from modelward.audit.layout import Counted, LayoutError, interval_names, layout_of, read_layout
+
+AGE = Counted("age", interval_names((18, 40, 65)), (18, 40, 65))
 
 
 def cell_of(counted: Counted, value: Any) -> str:
-    return counted.names[counted.finder()(value)]
+    return counted.cells[counted.finder()(value)]
 
 
 @pytest.mark.parametrize(
@@ -28,36 +30,37 @@ def cell_of(counted: Counted, value: Any) -> str:
     ],
 )
 def test_numbers_are_counted_by_interval(value: Any, cell: str) -> None:
-    assert cell_of(Counted("age", edges=(18, 40, 65)), value) == cell
+    assert cell_of(AGE, value) == cell
 
 
 @pytest.mark.parametrize(
-    ("value", "cell"), [("f", "f"), ("F", "other"), (1, "1"), (1.0, "1"), (True, "true"), (2, "other")]
+    ("value", "cell"),
+    [("f", "f"), ("F", "other"), ("1.0", "other"), (1, "1"), (1.0, "1"), (True, "true"), (2, "other")],
 )
 def test_texts_and_numbers_are_counted_by_name(value: Any, cell: str) -> None:
-    assert cell_of(Counted("sex", values=("f", "1", "true")), value) == cell
+    assert cell_of(Counted("sex", ("f", "1", "true")), value) == cell
 
 
 @given(st.floats() | st.text() | st.booleans() | st.integers(-(1 << 64), 1 << 64))
 def test_every_value_has_a_cell(value: Any) -> None:
-    for counted in (Counted("a", edges=(0.5,)), Counted("a", values=("x",))):
-        assert 0 <= counted.finder()(value) < len(counted.names)
+    for counted in (Counted("a", ("low", "high"), (0.5,)), Counted("a", ("x", "1e400", "other"))):
+        assert 0 <= counted.finder()(value) < len(counted.cells)
 
 
 def test_with_an_outcome_a_group_has_two_cells() -> None:
-    counted = Counted("sex", values=("f",), outcome=True)
-    assert counted.names == ("f, selected", "f, not selected", "other, selected", "other, not selected")
+    counted = Counted("sex", ("f",), outcome=True)
+    assert counted.cells == ("f: selected", "f: not selected", "other: selected", "other: not selected", "unknown")
 
 
 @pytest.mark.parametrize(
     ("counted", "why"),
     [
         ([], "nothing to count"),
-        ([Counted("a")], "a: either values or edges"),
-        ([Counted("a", values=("x",), edges=(1.0,))], "either values or edges"),
-        ([Counted("a", edges=(1.0, 1.0))], "edges must rise"),
-        ([Counted("a", values=tuple(map(str, range(4096))))], "4,097 cells"),
-        ([Counted("a", values=("x",))] * 65, "65 fields"),
+        ([Counted("a", ("x",), (1.0,))], "a: 1 edges make 2 intervals"),
+        ([Counted("a", ("x", "y", "z"), (1.0, 1.0))], "edges must rise"),
+        ([Counted("a", ("x", "x"))], "comes twice"),
+        ([Counted("a", tuple(map(str, range(4096))))], "4,097 cells"),
+        ([Counted("a", ("x",))] * 65, "65 fields"),
     ],
 )
 def test_what_cannot_be_counted_is_said(counted: list[Counted], why: str) -> None:
@@ -66,9 +69,9 @@ def test_what_cannot_be_counted_is_said(counted: list[Counted], why: str) -> Non
 
 
 def test_a_layout_is_read_as_it_was_written() -> None:
-    layout = layout_of([Counted("a", edges=(1.0,)), Counted("b", values=("x",), outcome=True)], ["c"])
+    layout = layout_of([Counted("a", ("low", "high"), (1.0,)), Counted("b", ("x",), outcome=True)], ["c"])
     assert read_layout(layout.encode()) == layout
-    assert layout.size == 7
+    assert layout.size == 8
     for hostile in (b"", b"{}", b"[" * 100_000, b'{"blocks":[]}', b'{"blocks":[{"name":"a","cells":[]}]}', b"\xff"):
         with pytest.raises(LayoutError):
             read_layout(hostile)

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from modelward.audit.aggregate import Sum, Window, added, public_key, sealed
+from modelward.audit.aggregate import Sum, added, public_key, sealed
 from modelward.audit.layout import Counted, layout_of
 from modelward.audit.parameters import PARAMETERS
+from modelward.audit.told import Window
 from modelward.cli import audit
 from modelward.cli.kubectl import KubectlError
 from modelward.encrypted import envelope
@@ -22,7 +23,7 @@ from modelward.encrypted.context import Encryptor
 pytest.importorskip("Pyfhel")
 CONTROLLER = Ed25519PrivateKey.generate()
 CONTROLLER_KEY = base64.b64encode(CONTROLLER.public_key().public_bytes_raw()).decode()
-LAYOUT = layout_of([Counted("sex", values=("f", "m"))], ["name"])
+LAYOUT = layout_of([Counted("sex", ("f", "m"))], ["name"])
 
 
 def run(*arguments: str | Path) -> Result:
@@ -72,7 +73,7 @@ def test_the_cluster_is_asked_for_it(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(audit, "kubectl", kubectl)
     opened = run("open", "--keys", folder / "keys", "--from-cluster", "md/wdbc", "-n", "clinic")
     assert opened.exit_code == 0, opened.stderr
-    assert asked == [("get", "--namespace=clinic", "configmap/wdbc-aggregate", "--output=json")]
+    assert asked == [("get", "--namespace=clinic", "configmap/wdbc.aggregate", "--output=json")]
     binary.clear()
     opened = run("open", "--keys", folder / "keys", "--from-cluster", "md/wdbc")
     assert (opened.exit_code, "no aggregate was given out yet" in opened.stderr) == (2, True)

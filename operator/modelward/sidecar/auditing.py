@@ -1,0 +1,144 @@
+"""Counters for auditors: counted in windows, encrypted to their keys, kept until the controller collects them.
+
+What was counted leaves the process in ciphertexts alone. A window that is not over when the sidecar ends is lost, and
+so are those that nobody collects in time: `dropped` counts these.
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+
+import msgspec
+
+from modelward.audit.job import Done, Job
+from modelward.audit.settings import Audit
+from modelward.audit.told import MAX_KEPT, Collect, Collected, Encrypted, Window
+from modelward.sidecar import log
+from modelward.sidecar.config import TensorDeclaration
+from modelward.sidecar.processes import environment
+from modelward.sidecar.tally import Tally
+from modelward.sidecar.tensors import TensorSpec
+
+_SECONDS = 60.0  # for one process; it takes less than one
+_AGAIN_SECONDS = 10.0
+
+
+class Auditing:
+    """The counters of one configuration. `start` on the event loop, `tick` about every second, `close` at the end.
+
+    Raises:
+        ConfigError: a field is not among the inputs.
+    """
+
+    def __init__(
+        self,
+        settings: Audit,
+        keys: Sequence[bytes],
+        inputs: Sequence[TensorDeclaration] | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.keys = tuple(keys)
+        self.inputs = inputs
+        self.tally = Tally(settings, {one.name: TensorSpec(one) for one in inputs or ()})
+        self.ready = False
+        self._layout = self.tally.layout.digest()
+        self._clock = clock
+        self._start = self._window()
+        self._waiting: dict[str, deque[Window]] = {one.keys: deque() for one in settings.auditors}
+        self._dropped = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Try the keys: whoever cannot encrypt is not ready."""
+        self._run(self._try())
+
+    def tick(self) -> None:
+        """Encrypt what was counted, once its window is over."""
+        start = self._window()
+        if start <= self._start:
+            return
+        if self.tally.rows:
+            self._run(self._encrypt(self.tally.taken(), self._start))
+        self._start = start
+
+    def told(self) -> Encrypted:
+        """What the controller is told."""
+        return Encrypted(sum(map(len, self._waiting.values())), self._dropped)
+
+    def collect(self, asked: Collect) -> Collected:
+        """Forget what the controller has written down; give it what waits."""
+        for keys, start in asked.through.items():
+            waiting = self._waiting.get(keys, deque())
+            while waiting and waiting[0].start <= start:
+                waiting.popleft()
+        return Collected(tuple(window for waiting in self._waiting.values() for window in waiting))
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _window(self) -> int:
+        return int(self._clock() // self.settings.seconds) * self.settings.seconds
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _try(self) -> None:
+        while not self.ready:
+            done = await _encrypted([0], self.keys)
+            self.ready = not done.why
+            if done.why:
+                log.event("error", "counters cannot be encrypted", why=done.why)
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _encrypt(self, counts: list[int], start: int) -> None:
+        done = await _encrypted(counts, self.keys)
+        if done.why:
+            self._dropped += len(self.keys)
+            log.event("error", "a window of counters could not be encrypted", why=done.why)
+            return
+        for auditor, ciphertext in zip(self.settings.auditors, done.ciphertexts, strict=True):
+            waiting = self._waiting[auditor.keys]
+            waiting.append(Window(auditor.keys, self._layout, start, ciphertext))
+            if len(waiting) > MAX_KEPT:
+                waiting.popleft()
+                self._dropped += 1
+
+
+async def _encrypted(counts: list[int], keys: Sequence[bytes]) -> Done:
+    """Have a process of its own encrypt; it ends with the job."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "modelward.audit.encrypt",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment(),
+        )
+    except OSError as error:
+        return Done(why=f"no process could be started: {error.strerror}")
+    try:
+        async with asyncio.timeout(_SECONDS):
+            answer, _ = await process.communicate(msgspec.json.encode(Job(counts, list(keys))))
+        done = msgspec.json.decode(answer, type=Done)
+    except TimeoutError:
+        return Done(why=f"the process took longer than {_SECONDS:.0f} s")
+    except (msgspec.MsgspecError, OSError):
+        return Done(why="the process ended without an answer, of a fault or of its limits")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if not done.why and len(done.ciphertexts) != len(keys):
+        return Done(why="the process answered something else")
+    return done

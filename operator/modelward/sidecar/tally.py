@@ -1,0 +1,114 @@
+"""Counts rows by group and by treated value, for an auditor: a number for each cell of the layout, and nothing else.
+
+Which cells a row belongs to is told while its request goes through; it is counted once it was answered.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from modelward.audit.layout import Counted, Layout, layout_of
+from modelward.audit.parameters import MAX_ROWS
+from modelward.audit.settings import Audit
+from modelward.sidecar.config import ConfigError
+from modelward.sidecar.tensors import Tensor, TensorSpec
+
+MAX_REQUEST_ROWS = 4096
+"""Rows of a request that are looked at; those of a larger one are counted as what is not known."""
+
+
+class Rows:
+    """Groups of a request's rows, for each block: an index a row; None: it cannot be told."""
+
+    __slots__ = ("count", "groups")
+
+    def __init__(self, count: int, blocks: int) -> None:
+        self.count = count
+        self.groups: list[list[int] | None] = [None] * blocks
+
+
+class _Block(NamedTuple):
+    """A field: where it lies, its groups, and the first of its cells."""
+
+    input: str
+    offset: int
+    width: int
+    find: Callable[[Any], int]
+    counted: Counted
+    base: int
+
+
+class Tally:
+    """The counters of one window.
+
+    Raises:
+        ConfigError: a field is not among the inputs.
+    """
+
+    def __init__(self, settings: Audit, declared: Mapping[str, TensorSpec]) -> None:
+        self.layout: Layout = layout_of(settings.counted, settings.uncounted)
+        self._blocks: list[_Block] = []
+        base = 0
+        for counted in settings.counted:
+            name, offset, width = _place(counted.field, declared)
+            self._blocks.append(_Block(name, offset, width, counted.finder(), counted, base))
+            base += len(counted.cells)
+        self._counts = [0] * self.layout.size
+        self.rows = 0
+        self.missed = 0
+
+    def begin(self, tensors: Sequence[Tensor]) -> Rows:
+        """Look at a request's rows before they are treated: which groups they are of."""
+        rows = Rows(max((_rows(tensor) for tensor in tensors), default=0), len(self._blocks))
+        self._look(rows, tensors, outcome=True)
+        return rows
+
+    def treated(self, rows: Rows, tensors: Sequence[Tensor]) -> None:
+        """Look at them once more, as the model gets them."""
+        self._look(rows, tensors, outcome=False)
+
+    def _look(self, rows: Rows, tensors: Sequence[Tensor], *, outcome: bool) -> None:
+        if rows.count > MAX_REQUEST_ROWS:
+            return
+        by_name = {tensor.spec.name: tensor for tensor in tensors}
+        for index, block in enumerate(self._blocks):
+            tensor = by_name.get(block.input)
+            if block.counted.outcome is outcome and tensor is not None and len(tensor) == rows.count * block.width:
+                find = block.find
+                rows.groups[index] = [find(value) for value in tensor.data[block.offset :: block.width]]
+
+    def count(self, rows: Rows, favourable: Sequence[bool] | None) -> None:
+        """Count rows that were answered; `favourable` None: it is not known how."""
+        if self.rows + rows.count > MAX_ROWS:  # as many as can be added exactly
+            self.missed += rows.count
+            return
+        self.rows += rows.count
+        counts = self._counts
+        for block, groups in zip(self._blocks, rows.groups, strict=True):
+            base, last = block.base, block.base + len(block.counted.cells) - 1
+            if not block.counted.outcome:
+                if groups is None:
+                    counts[base + len(block.counted.groups) - 1] += rows.count
+                else:
+                    for group in groups:
+                        counts[base + group] += 1
+            elif groups is None or favourable is None:
+                counts[last] += rows.count
+            else:
+                for group, selected in zip(groups, favourable, strict=True):
+                    counts[base + 2 * group + (not selected)] += 1
+
+    def taken(self) -> list[int]:
+        """The counters, which begin anew."""
+        counts, self._counts, self.rows = self._counts, [0] * len(self._counts), 0
+        return counts
+
+
+def _rows(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
+
+
+def _place(field: str, declared: Mapping[str, TensorSpec]) -> tuple[str, int, int]:
+    for spec in declared.values():
+        if field in spec.columns:
+            return spec.name, list(spec.columns).index(field), spec.width
+    raise ConfigError(f"the field {field} is to be counted and is no input's column: name it in `spec.schema.inputs`")
