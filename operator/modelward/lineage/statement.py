@@ -84,7 +84,7 @@ def read_statement(payload: bytes) -> Statement:
         return Statement(kind, subjects, digests, _resources(listed, f"{path}resolvedDependencies", MAX_SOURCES))
     if kind == LINEAGE:
         return _lineage(subjects, digests, predicate)
-    raise StatementError(f"predicateType {shown(kind)} tells nothing of lineage")
+    raise StatementError("predicateType is none that tells of lineage")
 
 
 def _model_signing(subjects: tuple[Resource, ...], predicate: dict[str, Any]) -> Statement:

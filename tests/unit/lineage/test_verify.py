@@ -134,7 +134,7 @@ def test_a_statement_of_another_kind_vouches_for_nothing() -> None:
     statement = {**about(MODEL), "predicateType": "https://in-toto.io/attestation/test-result/v0.1"}
     reason, message = failure(signed(statement))
     assert reason == "StatementMalformed"
-    assert "tells nothing of lineage" in message
+    assert "predicateType is none that tells of lineage" in message
 
 
 def test_what_cannot_be_read_keeps_nothing_else_from_being_read() -> None:
