@@ -6,6 +6,7 @@ A sidecar has no account at the API server, so the controller asks it, over TLS,
     POST /.modelward/release     Release                -> Done, so many clients were let go
     POST /.modelward/quarantine  Spread                 -> Done, so many were taken over from another replica
     POST /.modelward/aggregates  Collect                -> Collected: see `modelward.audit.told`
+    POST /.modelward/labels      Labels                 -> Done, of so many requests what was true was counted
 
 Each request carries a token (JWT, RFC 7519; EdDSA, RFC 8037) by the key that signs the sidecar's configuration, whose
 public half the sidecar holds. A token is for one model, one method, one path (`htm` and `htu` as in RFC 9449) and one
@@ -34,6 +35,7 @@ INCIDENTS = PREFIX + "incidents"
 RELEASE = PREFIX + "release"
 QUARANTINE = PREFIX + "quarantine"
 AGGREGATES = PREFIX + "aggregates"
+LABELS = PREFIX + "labels"
 
 TOKEN_SECONDS = 60
 SKEW_SECONDS = 30  # between the clocks of two nodes
@@ -128,7 +130,7 @@ class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Done(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many clients it concerned."""
+    """How many clients it concerned, or requests."""
 
     clients: int
 

@@ -830,7 +830,7 @@ class DriftStatus(Part):
         default="", description="The input or column; empty for all of them together."
     )
     test: Annotated[str, Field(max_length=253)] = Field(
-        description="Name of the test of drift that found it. Example: kolmogorov."
+        description="Name of the test of drift that found it. Example: KS."
     )
     score: float = Field(ge=0, description="How far it has gone, in two decimals; 1 is the threshold.")
 

@@ -27,8 +27,9 @@ from modelward.controller.health import quoted
 from modelward.controller.installation import Installed
 from modelward.controller.lineage import Lineage
 from modelward.controller.observe import leaving, unwatched_because
+from modelward.fairness.labels import Labels
 from modelward.incidents import Release, Report, Spread
-from modelward.planner.fairness import counted
+from modelward.planner.fairness import counted, to_let_go, to_pass_on
 from modelward.planner.names import KubeObject, host_names
 from modelward.planner.references import References
 from modelward.planner.sidecar import HTTPS_PORT, RELEASE_ANNOTATION, RELEASE_AT_ANNOTATION, serving_secret_name
@@ -96,6 +97,7 @@ class Incidents:
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
         told, released = await self._release(raw, pods, told)
         await self._spread(pods, told)
+        await self._pass_on(pods, told)
         before = self._seen.get((namespace, name))
         groups = counted(raw, told, before.fairness if before else None)
         seen = replace(await asyncio.to_thread(gathered, told), released=released, fairness=groups)
@@ -240,6 +242,17 @@ class Incidents:
         lacking = to_spread(told)
         bodies = [msgspec.json.encode(Spread(held)) for held in lacking.values()]
         await self._ask_all([pods[pod] for pod in lacking], "POST", incidents.QUARANTINE, bodies)
+
+    async def _pass_on(self, pods: Mapping[str, Asked], told: Mapping[str, Report | str]) -> None:
+        """Bring each replica the labels of its answers that others were told; what fails is tried again."""
+        bringing = to_pass_on(told)
+        failures = await self._bring(pods, bringing)
+        reached = [labels for labels, failure in zip(bringing.values(), failures, strict=True) if not failure]
+        await self._bring(pods, to_let_go(told, reached))
+
+    async def _bring(self, pods: Mapping[str, Asked], labels: Mapping[str, Labels]) -> list[Report | str]:
+        bodies = [msgspec.json.encode(each) for each in labels.values()]
+        return await self._ask_all([pods[pod] for pod in labels], "POST", incidents.LABELS, bodies)
 
     async def _tell(self, raw: KubeObject, seen: Seen) -> None:
         last = self.of(raw["metadata"]["namespace"], raw["metadata"]["name"])

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from modelward.fairness.labels import MAX_KEPT, Told
 from modelward.fairness.rates import Share
 
 MAX_ATTRIBUTES = 16
@@ -77,12 +78,15 @@ class AttributeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FairnessReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one sidecar has counted since `since` (RFC 3339), at most the last 30 days of it.
 
-    `uncounted`: rows whose group or outcome could not be told.
+    `uncounted`: rows whose group or outcome could not be told. `run` is what the ids of its requests begin with, and
+    `elsewhere` are labels of answers that others gave.
     """
 
     since: Annotated[str, Meta(max_length=64)]
     attributes: Annotated[tuple[AttributeCounts, ...], Meta(max_length=MAX_ATTRIBUTES)]
     uncounted: Count = 0
+    run: Annotated[str, Meta(max_length=40)] = ""
+    elsewhere: Annotated[tuple[Told, ...], Meta(max_length=MAX_KEPT)] = ()
 
 
 def from_vector(field: str, groups: Sequence[str], counts: Sequence[int]) -> AttributeCounts:

@@ -7,7 +7,7 @@ too few rows to tell. A group's rate counts from `minimumGroupSize` rows on, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,16 +18,19 @@ from modelward.api.modeldeployment import Fairness, ModelDeployment
 from modelward.api.printable import printable
 from modelward.fairness.counts import AttributeCounts, GroupCounts, added
 from modelward.fairness.groups import group_names
+from modelward.fairness.labels import MAX_KEPT, Labels, Told, run_of
 from modelward.fairness.rates import Share, Spread, ratio, spread, wilson
 from modelward.incidents import Report
 
-Told = tuple[Any, str, str]
+Condition = tuple[Any, str, str]
 """Status, reason and message of a condition."""
 
 _VISIBLE = 0.005  # of a rate; smaller changes alone are not written
 _GROWTH = 1.1
 _NAMED = 3
 _OURS = ("TooFewRows", "WithinLimit", "DifferenceTooLarge")
+_MAX_BYTES = 512 << 10  # of labels in one request
+_AROUND = 80  # bytes around the truths of one
 _MOST_ROWS = 1 << 53
 _FIRST = "1970-01-01T00:00:00Z"
 
@@ -150,6 +153,48 @@ def counted(raw: Mapping[str, Any], told: Mapping[str, Report | str], before: Co
     return before if before is not None and _same_to_see(before, new, declared) else new
 
 
+def to_pass_on(told: Mapping[str, Report | str]) -> dict[str, Labels]:
+    """Return what each pod is to be brought of the labels that others keep for it, as much as goes into one request.
+
+    Of a pod that tells nothing just now the labels wait, with whoever keeps them.
+    """
+    reports = {pod: one.fairness for pod, one in told.items() if isinstance(one, Report) and one.fairness is not None}
+    pod_of = {report.run: pod for pod, report in reports.items() if report.run}
+    brought: dict[str, list[Told]] = {}
+    for report in reports.values():
+        for each in report.elsewhere:
+            pod = pod_of.get(run_of(each.request))
+            if pod is not None:
+                brought.setdefault(pod, []).append(each)
+    return {pod: Labels(told=_fitting(labels)) for pod, labels in brought.items()}
+
+
+def to_let_go(told: Mapping[str, Report | str], brought: Iterable[Labels]) -> dict[str, Labels]:
+    """Return what each pod need not keep any more, once `brought` has reached whom it was for."""
+    reports = {pod: one.fairness for pod, one in told.items() if isinstance(one, Report) and one.fairness is not None}
+    runs = {report.run for report in reports.values()}
+    reached = {each.request for labels in brought for each in labels.told}
+    gone: dict[str, Labels] = {}
+    for pod, report in reports.items():
+        kept = [each.request for each in report.elsewhere]
+        delivered = tuple(request for request in kept if request in reached)
+        # While some pod is silent, nobody knows whose they are.
+        lost = tuple(request for request in kept if run_of(request) not in runs) if len(reports) == len(told) else ()
+        if delivered or lost:
+            gone[pod] = Labels(delivered=delivered, lost=lost)
+    return gone
+
+
+def _fitting(labels: Sequence[Told]) -> tuple[Told, ...]:
+    chosen, size = [], 0
+    for each in labels[:MAX_KEPT]:
+        size += len(each.truths) + _AROUND
+        if size > _MAX_BYTES:
+            break
+        chosen.append(each)
+    return tuple(chosen)
+
+
 def declared_by(raw: Mapping[str, Any]) -> Fairness | None:
     """Return what a manifest declares; None: no attribute is protected."""
     try:
@@ -206,7 +251,7 @@ def _alike(was: Share, is_: Share) -> bool:
 # --- what is told
 
 
-def fair(declared: Fairness | None, seen: Counted | None, before: Mapping[str, Any] | None = None) -> Told:
+def fair(declared: Fairness | None, seen: Counted | None, before: Mapping[str, Any] | None = None) -> Condition:
     """Return the condition Fair.
 
     Args:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from modelward import incidents
 from modelward.audit.told import Collect, Collected
+from modelward.fairness.labels import Labels
 from modelward.incidents import Done, Release, Report, Spread, TokenError
 from modelward.sidecar.exchange import Exchange, Response
 from modelward.sidecar.problems import Refusal
@@ -24,6 +25,7 @@ _METHODS = {
     incidents.RELEASE: "POST",
     incidents.QUARANTINE: "POST",
     incidents.AGGREGATES: "POST",
+    incidents.LABELS: "POST",
 }
 _JSON = b"content-type: application/json\r\ncache-control: no-store\r\n"
 
@@ -46,6 +48,7 @@ class Control:
         report: what there is to tell.
         collect: what is encrypted for auditors.
         note: told what was done, for the access log.
+        labels: takes what other replicas were told of answers of this one; of how many requests it was counted.
         clock: seconds since the epoch.
     """
 
@@ -58,6 +61,7 @@ class Control:
         report: Callable[[], Report],
         collect: Callable[[Collect], Collected],
         note: Callable[..., None],
+        labels: Callable[[Labels], int] = lambda _: 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._key = Ed25519PublicKey.from_public_bytes(key)
@@ -67,6 +71,7 @@ class Control:
         self._report = report
         self._collect = collect
         self._note = note
+        self._labels = labels
         self._clock = clock
 
     def order(self, exchange: Exchange) -> Order | None:
@@ -98,6 +103,8 @@ class Control:
                     return _answer(self._hold(msgspec.json.decode(body, type=Spread)))
                 case incidents.AGGREGATES:
                     return _answer(self._collect(msgspec.json.decode(body, type=Collect)))
+                case incidents.LABELS:
+                    return _answer(Done(self._labels(msgspec.json.decode(body, type=Labels))))
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             raise Refusal("schema-violation", "The body is not what belongs to this path.") from None
         return _answer(self._report())

@@ -16,7 +16,9 @@ from modelward.sidecar import config
 from modelward.sidecar.answered import outputs_of
 from modelward.sidecar.awaited import Awaited
 from modelward.sidecar.binary import Body
+from modelward.sidecar.elsewhere import Elsewhere
 from modelward.sidecar.incidents import rfc3339
+from modelward.sidecar.reader import run
 from modelward.sidecar.tensors import Tensor, TensorSpec
 
 MAX_ROWS = 4096
@@ -80,12 +82,14 @@ class Fairness:
         self._uncounted = width  # one more counter, behind the groups'
         self._window = Window(width + 1, clock)
         self._awaited = Awaited(clock)
+        self.elsewhere = Elsewhere(clock)
         self.since = clock()
 
     def inherit(self, previous: "Fairness") -> None:
         """Go on counting where the configuration before this one stopped, if it counted the same."""
         if previous.settings == self.settings:
             self._window, self._awaited, self.since = previous._window, previous._awaited, previous.since  # noqa: SLF001
+            self.elsewhere = previous.elsewhere
 
     # --- on a request's way
 
@@ -152,20 +156,27 @@ class Fairness:
 
     # --- what was true
 
-    def learn(self, number: int | None, labels: Sequence[Label]) -> int:
-        """Count what the answers of a request should have been; None: it is not known. How many rows were counted.
+    def truths(self, labels: Sequence[Label]) -> list[bool | None]:
+        """For each label whether it is the favourable answer; None: nobody knows.
+
+        Raises:
+            TypeError: one cannot be compared with a score.
+        """
+        fits = self._favourable
+        return [label if label is None or isinstance(label, bool) else fits(label) for label in labels]
+
+    def learn(self, number: int | None, truths: Sequence[bool | None]) -> int:
+        """Count what the answers of a request should have been. How many rows were counted.
 
         Raises:
             UnknownError, LabelledError: see `Awaited.look`; None is no request's number.
-            ValueError: there are not as many labels as rows.
-            TypeError: a label cannot be compared with a score.
+            ValueError: there are not as many truths as rows.
         """
         codes = self._awaited.look(number)
         assert number is not None  # noqa: S101 - it is not known otherwise
         rows = len(codes) // len(self._attributes)
-        if len(labels) != rows:
+        if len(truths) != rows:
             raise ValueError(rows)
-        truths = [self._truth(label) for label in labels]
         self._awaited.done(number)
         counters = self._window.today()
         for index, attribute in enumerate(self._attributes):
@@ -179,11 +190,6 @@ class Fairness:
         counters[cell + (_POSITIVES if truth else _NEGATIVES)] += 1
         if selected:
             counters[cell + (_TRUE_POSITIVES if truth else _FALSE_POSITIVES)] += 1
-
-    def _truth(self, label: Label) -> bool | None:
-        if label is None or isinstance(label, bool):
-            return label
-        return self._favourable(label)
 
     # --- what is told
 
@@ -209,7 +215,7 @@ class Fairness:
         totals = self._window.totals()
         attributes = tuple(from_vector(one.field, one.groups, totals[one.base : one.end]) for one in self._attributes)
         since = max(self.since, self._window.since or 0.0)
-        return FairnessReport(rfc3339(since), attributes, totals[self._uncounted])
+        return FairnessReport(rfc3339(since), attributes, totals[self._uncounted], run(), self.elsewhere.told())
 
 
 def _rows(tensor: Tensor) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from modelward.audit.told import Collect, Collected
+from modelward.fairness.labels import Labels
 from modelward.incidents import Report
 from modelward.sidecar import binary, feedback, log, rest
 from modelward.sidecar.binary import Body
@@ -64,6 +65,7 @@ class Gateway:
         detection, fairness, auditing = self.chain.detection, self.chain.fairness, self.chain.auditing
         told = self.findings.report(self.chain.settings, detection.fitted, detection.rates(), detection.drift())
         if fairness is not None:
+            self._instruments.feedback.add("lost", amount=fairness.elsewhere.expire())
             told = msgspec.structs.replace(told, fairness=fairness.report())
         return told if auditing is None else msgspec.structs.replace(told, encrypted=auditing.told())
 
@@ -76,6 +78,11 @@ class Gateway:
         """Let every client of this name go; how many were held."""
         self.chain.detection.release(name)
         return self.findings.quarantines.release(name)
+
+    def labels(self, brought: Labels) -> int:
+        """Take what other replicas were told; of how many requests it was counted."""
+        fairness = self.chain.fairness
+        return 0 if fairness is None else feedback.bring(fairness, brought, self._instruments.feedback)
 
     def admit(self, exchange: Exchange) -> None:
         """Caller, path, access rule and rate limit; and that a body, if any, is JSON."""
@@ -130,7 +137,8 @@ class Gateway:
             work = exchange.state
             assert isinstance(work, Work)  # noqa: S101 - set by admit
             if work.route.operation == "Feedback":
-                reply(feedback.take(work.chain.fairness, exchange, self._instruments.feedback))
+                passes_on = self.control is not None
+                reply(feedback.take(work.chain.fairness, exchange, self._instruments.feedback, passes_on=passes_on))
                 return None
             abandon = self.encrypted(exchange, work, reply)
             if abandon is not None:

@@ -16,7 +16,7 @@ from modelward.sidecar.verdict import ACTIONS
 
 _DENIALS = ("unauthenticated", "forbidden", "rate-limited")
 OUTCOMES = ("sent", "dropped", "failed")  # of a record, on its way to a sink
-OF_FEEDBACK = ("taken", "unknown", "repeated", "unfit")
+OF_FEEDBACK = ("taken", "unknown", "repeated", "unfit", "kept", "full", "lost")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

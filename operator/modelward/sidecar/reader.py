@@ -31,6 +31,11 @@ def new_request_id() -> str:
     return f"{_run}-{next(_count):08x}"
 
 
+def run() -> str:
+    """What the ids of this process begin with."""
+    return _run
+
+
 def number_of(identifier: str) -> int | None:
     """The count in a request's id; None: this process has given no such id."""
     run, _, count = identifier.partition("-")

@@ -105,6 +105,7 @@ class Sidecar:
                 self._gateway.report,
                 self._gateway.collect,
                 self._access_log.note,
+                self._gateway.labels,
             )
         self._reporting = Reporting(self._access_log, self._output, self.instruments, bound)
         self._reporting.take(setup.settings.telemetry)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelward.api.modeldeployment import Fairness, FairnessStatus, ModelDeployment
 from modelward.api.validate import SchemaError, parse
 from modelward.fairness.counts import AttributeCounts, FairnessReport, GroupCounts
+from modelward.fairness.labels import Labels, Told
 from modelward.incidents import Report
 from modelward.planner.fairness import (
     Counted,
@@ -18,6 +19,8 @@ from modelward.planner.fairness import (
     fairness_config,
     fairness_status,
     fairness_unsupported,
+    to_let_go,
+    to_pass_on,
 )
 from modelward.sidecar import config
 from tests.unit.planner.test_sidecar_config import supported
@@ -200,6 +203,45 @@ def test_counts_that_begin_anew_are_seen() -> None:
     after = counted(RAW, told, before)
     assert after is not before
     assert after is not None
+
+
+# --- labels that reached another replica than the one that gave the answer
+
+
+def keeps(run: str, *kept: str) -> Report:
+    told = FairnessReport(
+        SINCE, (), 0, run * 12, tuple(Told(f"{each * 12}-0000000{at}", "1-") for at, each in enumerate(kept))
+    )
+    return msgspec.structs.replace(report(), fairness=told)
+
+
+def test_labels_go_to_whose_answer_it_was_and_are_let_go_then() -> None:
+    told = {"a": keeps("a", "b", "c", "f"), "b": keeps("b", "a"), "c": keeps("c"), "none": report()}
+    brought = to_pass_on(told)
+    assert {pod: [each.request[0] for each in labels.told] for pod, labels in brought.items()} == {
+        "a": ["a"],
+        "b": ["b"],
+        "c": ["c"],
+    }
+    gone = to_let_go(told, [brought["a"], brought["c"]])
+    assert gone == {
+        "a": Labels(delivered=("c" * 12 + "-00000001",), lost=("f" * 12 + "-00000002",)),
+        "b": Labels(delivered=("a" * 12 + "-00000000",)),
+    }
+    silent = {**told, "d": "no answer"}
+    assert not any(labels.lost for labels in to_let_go(silent, []).values()), "they may be d's"
+    assert to_pass_on({"d": "no answer"}) == to_let_go({"d": "no answer"}, []) == {}
+
+
+def test_no_more_labels_than_one_request_takes() -> None:
+    many = tuple(Told(f"{'b' * 12}-{number:08x}", "1" * 4096) for number in range(200))
+    told = {
+        "a": msgspec.structs.replace(report(), fairness=FairnessReport(SINCE, (), 0, "a" * 12, many)),
+        "b": keeps("b"),
+    }
+    (labels,) = to_pass_on(told).values()
+    assert 100 < len(labels.told) < 200
+    assert len(msgspec.json.encode(labels)) < 1 << 20
 
 
 # --- what is declared

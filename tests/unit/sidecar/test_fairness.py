@@ -10,11 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelward.incidents import Report
-from modelward.sidecar import awaited, config
+from modelward.fairness.labels import Told
+from modelward.incidents import LABELS, Report
+from modelward.sidecar import awaited, config, reader
 from modelward.sidecar.awaited import Awaited, LabelledError, UnknownError
 from modelward.sidecar.config import ConfigError
+from modelward.sidecar.elsewhere import Elsewhere
 from modelward.sidecar.fairness import Fairness
+from modelward.sidecar.instruments import OF_FEEDBACK
 from modelward.sidecar.tensors import TensorSpec
 from tests.unit.sidecar.harness import Asked, ModelConnection, settings, token
 
@@ -28,6 +31,15 @@ FAIRNESS = {
         {"field": "age", "edges": [40], "groups": ["young", "old"]},
     ]
 }
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 FEEDBACK = "/v2/models/m/feedback"
 CELLS = ("rows", "selected", "positives", "true_positives", "negatives", "false_positives")
 
@@ -225,10 +237,12 @@ def test_what_was_true_is_counted_once(serve):
     assert (record["operation"], record["rows"], "values" in record) == ("Feedback", 4, False)
 
 
-@pytest.mark.parametrize("identifier", ["", "-", "00", "0123456789ab-00000001", "x-y", "0123456789ab-" + "f" * 240])
+@pytest.mark.parametrize(
+    "identifier", ["", "-", "00", "0123456789ab-1", "x-y", "0123456789ab-" + "f" * 240, "{run}-ffffffff"]
+)
 def test_an_id_of_nothing_is_not_found(serve, identifier):
     running = serve()
-    told = tell(running, identifier, [1])
+    told = tell(running, identifier.format(run=reader.run()), [1])
     assert (told.status, told.problem) == (404, "unknown-request")
     assert running.metric('modelward_feedback_total{outcome="unknown"}') == 1
 
@@ -269,6 +283,74 @@ def test_who_may_not_give_feedback_is_refused(serve):
     assert counts(running)["sex"]["female"] == (1, 1, 0, 0, 0, 0)
 
 
+OTHER = "0123456789ab-00000001"
+
+
+def bring(running, **labels: Any) -> int:
+    return running.order(LABELS, labels).json["clients"]
+
+
+def test_the_id_of_another_replica_is_kept_until_it_is_passed_on(serve):
+    running = serve()
+    told = tell(running, OTHER, [1, False, None])
+    assert (told.status, told.json) == (202, {"passedOn": 3})
+    assert tell(running, OTHER, [1]).problem == "already-labelled"
+    found = msgspec.json.decode(running.order().body, type=Report).fairness
+    assert found is not None
+    assert (found.run, found.elsewhere) == (reader.run(), (Told(OTHER, "10-"),))
+    assert bring(running, lost=[OTHER]) == 0
+    elsewhere = running.sidecar._gateway.chain.fairness.elsewhere
+    assert elsewhere.told(), "a replica may be unready for a moment"
+    assert bring(running, delivered=[OTHER, "x"]) == 0
+    assert not elsewhere.told()
+    assert running.metric('modelward_feedback_total{outcome="kept"}') == 1
+
+
+def test_what_others_were_told_is_counted_once(serve):
+    running = serve()
+    answer = running.ask(applicants((30, 12, "female"), (50, 5, "male"))).header["x-modelward-request-id"]
+    labels = [
+        {"request": answer, "truths": "1"},
+        {"request": answer, "truths": "0-"},
+        {"request": answer, "truths": "11"},
+    ]
+    assert bring(running, told=[*labels, {"request": OTHER, "truths": "1"}]) == 1
+    assert counts(running)["sex"]["female"] == (1, 1, 0, 0, 1, 1)
+    assert counts(running)["sex"]["male"] == (1, 0, 0, 0, 0, 0)
+    outcomes = {name: running.metric(f'modelward_feedback_total{{outcome="{name}"}}') for name in OF_FEEDBACK}
+    assert outcomes == {"taken": 1, "unknown": 1, "repeated": 1, "unfit": 1, "kept": 0, "full": 0, "lost": 0}
+    assert running.order(LABELS, {"told": [{"request": answer, "truths": "x"}]}).problem == "schema-violation"
+
+
+def test_there_is_room_for_so_many_labels_and_no_more(serve, monkeypatch):
+    monkeypatch.setattr("modelward.sidecar.elsewhere.MAX_ROWS", 3)
+    running = serve()
+    assert tell(running, OTHER, [1, 1]).status == 202
+    full = tell(running, OTHER.replace("a", "c"), [1, 1])
+    assert (full.status, full.problem, full.header["retry-after"]) == (503, "overloaded", "60")
+    assert tell(running, OTHER.replace("a", "d"), [1]).status == 202
+
+
+def test_without_a_controller_nothing_is_kept_for_others(serve):
+    running = serve()
+    running.sidecar._gateway.control = None
+    assert tell(running, OTHER, [1]).problem == "unknown-request"
+
+
+def test_labels_that_nobody_fetches_are_let_go():
+    clock = Clock()
+    kept = Elsewhere(clock)
+    kept.keep("a", "1")
+    clock.now += 100
+    kept.keep("b", "10")
+    assert kept.give_up(["a", "b", "c"]) == 0
+    clock.now += 50
+    assert kept.give_up(["a", "b", "c"]) == 1
+    assert [each.request for each in kept.told()] == ["b"]
+    clock.now += 551
+    assert (kept.expire(), kept.told(), kept._rows) == (1, (), 0)
+
+
 def test_without_fairness_there_is_no_feedback(serve):
     running = serve(fairness=None)
     told = tell(running, "x", [1])
@@ -297,13 +379,6 @@ def test_counts_outlive_a_configuration_that_counts_the_same(serve):
 
 
 # --- the parts
-
-
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_what_is_awaited_is_forgotten_by_age_and_by_number():
