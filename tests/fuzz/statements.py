@@ -67,7 +67,8 @@ def one(content: bytes) -> None:
     if signs:
         files = [File("s.json", f"{index}.json", envelope(payload)) for index, payload in enumerate(payloads)]
     else:
-        files = [File(name, name, content) for name in ("s.sigstore.json", "s.intoto.jsonl")]
+        names = ("s.oci.tar",) if _is_tar(content) else ("s.sigstore.json", "s.intoto.jsonl")
+        files = [File(name, name, content) for name in names]
     found = verify({"model": MODEL, "dataset": DATASET}, [], files, _TRUST, _ACCEPTED, _AT)
     _check_told(found, secret=not signs)
     for judged in found.statements:
@@ -81,6 +82,10 @@ def one(content: bytes) -> None:
         assert any(MODEL.encode() in payload for payload in payloads), "a statement about something else has passed"
     if by_name.get("dataset") and by_name["dataset"].reason == "Signed":
         assert any(DATASET.encode() in payload for payload in payloads), "a statement about something else has passed"
+
+
+def _is_tar(content: bytes) -> bool:
+    return content[257:262] == b"ustar"
 
 
 def _check_told(found: Outcome, *, secret: bool) -> None:
@@ -115,6 +120,12 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
         else:
             parts[place] = _swapped(parts[place], chance)
         return _SIGN + b"\n\n".join(parts[:70])
+    if _is_tar(content):
+        changed = bytearray(content)
+        place = chance.choice((chance.randrange(len(changed)), 124 + chance.randrange(33)))
+        changed[place] = chance.choice((0, 0x30, 0x31, 0x37, 0x78, chance.randrange(256)))
+        changed[148:156] = b"%06o\0 " % (sum(changed[:148]) + 256 + sum(changed[156:512]))
+        return bytes(changed[: chance.choice((len(changed), len(changed), chance.randrange(len(changed))))])
     if chance.random() < 0.4:
         try:
             return _inside(json.loads(content), chance)

@@ -125,6 +125,12 @@ class RequireLineage(Part):
         description="ConfigMap of modelward-system with the public keys (<name>.pub, PEM) and the authorities"
         " (authorities.pem) that signedBy speaks of.",
     )
+    certificate_time: Literal["Now", "Issued"] = Field(
+        default="Now",
+        description="When a signer's certificate has to be valid. Now: when it ends, what it signed has to be signed"
+        " anew, or is no longer served. Issued: when it was issued, so that signatures outlive it; whoever gets hold of"
+        " its key later can then sign as well. Default: Now.",
+    )
 
 
 class RequireMonitoring(Part):

@@ -55,7 +55,8 @@ def look_at_signatures(
     if named and notes:
         return Seen(notes=tuple(notes))
     try:
-        found = signatures(md.metadata.annotations, policies, references, now)
+        image = md.spec.model.image if md.spec.model else ""
+        found = signatures(md.metadata.annotations, policies, references, now, image)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "cryptography":
             raise

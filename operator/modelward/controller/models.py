@@ -319,7 +319,8 @@ class Models:
         review, verdict, governing = judged_now.review, judged_now.verdict, judged_now.policies
         found = await self._targets.look_up(md, self._installed().settings)
         references = await self._references(md, governing)
-        signed = signatures(md.metadata.annotations, governing, references, review.now)
+        image = md.spec.model.image if md.spec.model else ""
+        signed = signatures(md.metadata.annotations, governing, references, review.now, image)
         seen = observations(raw, _pods(md, found), review.now, signed.observed())
         readiness = judge_readiness(review, governing, seen)
         said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now, seen)

@@ -1,4 +1,5 @@
-"""Files with signed statements: sigstore bundles v0.3, bare DSSE envelopes, and either of them a line (`.jsonl`).
+"""Files with signed statements: sigstore bundles v0.3 and bare DSSE envelopes, one a file, one a line (`.jsonl`), or in
+an OCI image layout (`.oci.tar`).
 
 A bundle (https://docs.sigstore.dev/about/bundle/) holds an envelope and a hint of who signed it: the fingerprint of a
 public key, or a chain of certificates. Entries of transparency logs and timestamps are passed over: they can be checked
@@ -11,10 +12,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from modelward.lineage import layout
 from modelward.lineage.dsse import Envelope, base64_bytes, read_envelope
 from modelward.lineage.reading import MAX_BYTES, StatementError, member, optional, read_object
 
-SUFFIXES = (".json", ".jsonl", ".sig")
+SUFFIXES = (".json", ".jsonl", ".sig", layout.SUFFIX)
 """Of the keys of a ConfigMap or Secret that are read: `model.sig` is what `model_signing` writes unless told."""
 MAX_CHAIN = 8
 MAX_CERTIFICATE_BYTES = 16 * 1024
@@ -42,7 +44,7 @@ def read_bundles(name: str, content: bytes) -> list[Bundle]:
     """Read a file with signed statements.
 
     Args:
-        name: of the file; `.jsonl` has one a line.
+        name: of the file; `.jsonl` has one a line, `.oci.tar` one a layer.
         content: its bytes.
 
     Raises:
@@ -50,6 +52,8 @@ def read_bundles(name: str, content: bytes) -> list[Bundle]:
     """
     if len(content) > MAX_BYTES:
         raise StatementError(f"has more than {MAX_BYTES:,} bytes")
+    if name.endswith(layout.SUFFIX):
+        return [_bundle(read_object(layer)) for layer in layout.read_layout(content)]
     if not name.endswith(".jsonl"):
         return [_bundle(read_object(content))]
     lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]

@@ -56,12 +56,15 @@ class Trust:
         fingerprints: by name of a key, SHA-256 of its PEM, which model-signing writes into its bundles as a hint.
         authorities: roots of certificates.
         unusable: by key of the ConfigMap, why what is there cannot be used.
+        outlives: whether a signature holds when its certificate has ended: certificates are then judged as of the time
+            from which they hold, as model-signing does.
     """
 
     keys: Mapping[str, PublicKey] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     authorities: tuple[x509.Certificate, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
+    outlives: bool = False
 
     def lacks(self, accepted: Sequence[str]) -> list[str]:
         """Return, for each accepted signer that can never be recognised, a sentence that says why."""
@@ -74,8 +77,13 @@ class Trust:
         return found
 
 
-def read_trust(contents: Mapping[str, bytes]) -> Trust:
-    """Read `<name>.pub` (PEM public keys) and `authorities.pem` (PEM certificates); other keys are passed over."""
+def read_trust(contents: Mapping[str, bytes], *, outlives: bool = False) -> Trust:
+    """Read `<name>.pub` (PEM public keys) and `authorities.pem` (PEM certificates); other keys are passed over.
+
+    Args:
+        contents: of the ConfigMap.
+        outlives: see `Trust`.
+    """
     keys: dict[str, PublicKey] = {}
     fingerprints: dict[str, str] = {}
     authorities: tuple[x509.Certificate, ...] = ()
@@ -90,7 +98,7 @@ def read_trust(contents: Mapping[str, bytes]) -> Trust:
                 fingerprints[name] = fingerprint(keys[name])
         except TrustError as error:
             unusable[file] = str(error)
-    return Trust(keys, fingerprints, authorities, unusable)
+    return Trust(keys, fingerprints, authorities, unusable, outlives)
 
 
 def signers(bundle: Bundle, trust: Trust, at: datetime) -> Signers:
@@ -123,7 +131,9 @@ def _by_certificate(bundle: Bundle, trust: Trust, at: datetime) -> Signers:
     try:
         leaf, *between = (x509.load_der_x509_certificate(one) for one in bundle.chain)
         key = usable(leaf.public_key())
-        chain = _verifier(trust.authorities, at).verify(leaf, between)
+        # One that is not valid yet is not made valid by that.
+        when = min(at, leaf.not_valid_before_utc) if trust.outlives else at
+        chain = _verifier(trust.authorities, when).verify(leaf, between)
     except verification.VerificationError as error:
         return Signers((), "SignerNotTrusted", f"its certificate is not accepted: {shown(_first_line(error))}")
     except TrustError as error:

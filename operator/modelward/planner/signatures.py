@@ -93,7 +93,7 @@ class Signatures:
 
 
 def signatures(
-    annotations: Mapping[str, str], policies: Sequence[Policy], references: References, at: datetime
+    annotations: Mapping[str, str], policies: Sequence[Policy], references: References, at: datetime, image: str = ""
 ) -> Signatures:
     """Hold a model's lineage against its signed statements, for each policy that asks for that.
 
@@ -102,6 +102,7 @@ def signatures(
         policies: those that govern it.
         references: the ConfigMaps and Secrets of its namespace, and those that the policies name for their trust.
         at: the time at which certificates must be valid.
+        image: that the model server runs; empty where modelward does not run it.
     """
     asking = [policy for policy in policies if asks_for_signatures(policy)]
     if not asking:
@@ -110,7 +111,9 @@ def signatures(
         why = f"{STATEMENTS} names no ConfigMap or Secret with signed statements"
         return Signatures(tuple(Asked(one, Outcome((Result("", "StatementMissing", why),))) for one in asking))
     files, lacking = _files(annotations, references)
-    return Signatures(tuple(Asked(one, _outcome(one, annotations, files, lacking, references, at)) for one in asking))
+    return Signatures(
+        tuple(Asked(one, _outcome(one, annotations, files, lacking, references, at, image)) for one in asking)
+    )
 
 
 def asks_for_signatures(policy: Policy) -> bool:
@@ -151,6 +154,7 @@ def _outcome(
     lacking: str,
     references: References,
     at: datetime,
+    image: str,
 ) -> Outcome:
     from modelward.lineage.trust import read_trust  # noqa: PLC0415 - cryptography, where somebody asks for signatures
     from modelward.lineage.verify import ANNOTATIONS, File, verify  # noqa: PLC0415
@@ -165,7 +169,9 @@ def _outcome(
     digests = {one: digest(annotations, one) for one in ANNOTATIONS if one == "model" or PREFIX + one in annotations}
     if PREFIX + "model" not in annotations:
         return Outcome((Result("model", "DigestMissing", "is not there, and statements are about its digest"),))
-    trust = read_trust(contents)
+    if other := _another_image(annotations[PREFIX + "model"], digests["model"], image):
+        return Outcome((Result("model", "DigestMismatch", other),))
+    trust = read_trust(contents, outlives=asked.get("certificateTime") == "Issued")
     named = [File(key, place, content) for place, (key, content) in files.items()]
     outcome = verify(digests, transformations(annotations), named, trust, asked["signedBy"], at)
     failed = outcome.failed
@@ -177,6 +183,15 @@ def _outcome(
     if failed.reason == "StatementMissing" and lacking:
         return Outcome((Result(failed.annotation, failed.reason, lacking),), outcome.statements)
     return outcome
+
+
+def _another_image(address: str, sha256: str, image: str) -> str:
+    """Why the pods run something else than what was signed, where the model is the image itself."""
+    signed = address.removeprefix("oci://").partition("@")[0]
+    running, _, running_digest = image.partition("@sha256:")
+    if not sha256 or running != signed or running_digest == sha256:
+        return ""
+    return f"names sha256:{sha256[:12]}, and the pods run {signed} of sha256:{running_digest[:12] or '(no digest)'}"
 
 
 def _listed(judged: Judged) -> list[tuple[str, str, str]]:

@@ -302,6 +302,14 @@ def test_a_certificate_that_is_over_or_not_yet_valid() -> None:
     assert "not valid at validation time" in refused(CA.signer(RELEASE, begins=NOW + timedelta(hours=1)))
 
 
+def test_a_signature_may_outlive_its_certificate_where_the_policy_says_so() -> None:
+    trust = read_trust({"authorities.pem": CA.pem}, outlives=True)
+    over = certified(about(MODEL), CA.signer(RELEASE, ends=NOW - timedelta(hours=1)))
+    assert outcome(over, trust=trust, accepted=WHO).failed is None
+    future = certified(about(MODEL), CA.signer(RELEASE, begins=NOW + timedelta(hours=1)))
+    assert failure(future, trust=trust, accepted=WHO)[0] == "SignerNotTrusted"
+
+
 def test_a_certificate_that_is_for_something_else() -> None:
     assert "not for code signing" in refused(CA.signer(RELEASE, purposes=[ExtendedKeyUsageOID.SERVER_AUTH]))
     assert "not for signatures" in refused(CA.signer(RELEASE, sign=False))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,21 @@ import pytest
 from modelward.api.modeldeployment import LineageStatus
 from modelward.planner.references import References
 from modelward.planner.signatures import Signatures, signatures, trust_names
-from tests.unit.lineage.signers import DATASET, KEY, KEYS, MODEL, NOW, OTHER, RAW, about, public, signed
+from tests.unit.lineage.signers import (
+    DATASET,
+    KEY,
+    KEYS,
+    MODEL,
+    NOW,
+    OTHER,
+    RAW,
+    RELEASE,
+    about,
+    authority,
+    certified,
+    public,
+    signed,
+)
 
 ML = "key:ml-platform"
 GOOD = {
@@ -115,7 +130,7 @@ def test_a_place_without_statements() -> None:
     there = References({"wdbc-statements": config_map({"README": b"x"})}, trust=REFERENCES.trust)
     reason, message = told(references=there)
     assert reason == "StatementMissing"
-    assert "ConfigMap wdbc-statements has no key that ends in .json, .jsonl, .sig" in message
+    assert "ConfigMap wdbc-statements has no key that ends in .json, .jsonl, .sig, .oci.tar" in message
 
 
 def test_trust_is_the_platform_teams() -> None:
@@ -151,6 +166,30 @@ def test_nothing_of_a_secret_is_told() -> None:
         reason, message = told(annotations={"lineage.modelward.io/statements": "secret/s"}, references=there)
         assert reason == "StatementMalformed"
         assert "hunter2" not in message
+
+
+def test_a_model_that_is_the_image_itself_must_be_the_one_that_runs() -> None:
+    def reason(image: str) -> str:
+        found = signatures(GOOD, [policy()], REFERENCES, NOW, image).told()
+        assert found
+        return found[1]
+
+    assert reason(f"registry/wdbc@sha256:{MODEL}") == "Signed"
+    assert reason(f"registry/server@sha256:{RAW}") == "Signed", "the model is not the image: nothing is known of that"
+    assert reason(f"registry/wdbc@sha256:{RAW}") == "DigestMismatch"
+    assert reason("registry/wdbc") == "DigestMismatch"
+
+
+def test_signatures_outlive_certificates_where_the_policy_says_so() -> None:
+    root = authority()
+    leaf = root.signer(RELEASE, ends=NOW - timedelta(hours=1))
+    bundles = {f"{one[0]}.json": certified(about(one), leaf) for one in (MODEL, DATASET)}
+    trust = {"signers": config_map({"authorities.pem": root.pem})}
+    there = References({"wdbc-statements": config_map(bundles)}, trust=trust)
+    asks = policy(signed_by=(f"cert:{RELEASE.value}",))
+    assert told(asks, references=there)[0] == "SignerNotTrusted"
+    asks["spec"]["require"]["lineage"]["certificateTime"] = "Issued"
+    assert told(asks, references=there)[0] == "Signed"
 
 
 def test_what_things_were_made_of_is_told_for_the_graph() -> None:
