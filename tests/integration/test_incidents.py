@@ -168,6 +168,11 @@ class Replicas:
         assert result.ok, result.stderr
 
     def ask(self, name: str, client: str, row: list[float], address: str = ADDRESSES[0]) -> int:
+        body = {"inputs": [{"name": "rows", "datatype": "FP64", "shape": [1, 3], "data": row}]}
+        return self.send(name, client, "infer", body, address)[0]
+
+    def send(self, name: str, client: str, verb: str, body: Any, address: str = ADDRESSES[0]) -> tuple[int, str, bytes]:
+        """The status, the request's id and the body of what a replica answers."""
         context = ssl.create_default_context(cadata=self.controller.have().authority.bundle.decode())
         host = f"{name}.{PLACE}.svc"
 
@@ -177,11 +182,11 @@ class Replicas:
                 self.sock = context.wrap_socket(self.sock, server_hostname=host)
 
         connection = Named(address, self.port, timeout=30)
-        body = json.dumps({"inputs": [{"name": "rows", "datatype": "FP64", "shape": [1, 3], "data": row}]})
         headers = {"content-type": "application/json", "authorization": f"Bearer {token(client)}"}
         try:
-            connection.request("POST", f"/v2/models/{name}/infer", body, headers)
-            return connection.getresponse().status
+            connection.request("POST", f"/v2/models/{name}/{verb}", json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers["x-modelward-request-id"], answer.read()
         finally:
             connection.close()
 
