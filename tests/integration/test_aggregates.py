@@ -1,0 +1,176 @@
+"""Counters nobody reads one by one: real sidecars encrypt, the controller adds, the auditor opens."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("Pyfhel")
+
+from modelward.audit import auditor
+from modelward.controller.incidents import Incidents
+from modelward.encrypted import envelope
+from modelward.encrypted.client import ClientKeys
+from modelward.planner.names import KubeObject
+from tests.integration.test_controller import (  # noqa: F401 - fixtures
+    PLACE,
+    Controller,
+    apply,
+    cluster,
+    controller,
+    place,
+    policy,
+)
+from tests.integration.test_incidents import ADDRESSES, Replicas, replicas, watched  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.timeout(300)
+
+SECONDS, PERIOD = 10, 60
+YOUNG, OLD = 23, 11  # requests to each of the two replicas
+
+
+class Model(BaseHTTPRequestHandler):
+    """Answers 1 to a row whose first number is above a half."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        selected = int(asked["inputs"][0]["data"][0] > 0.5)
+        output = {"name": "y", "datatype": "INT64", "shape": [1], "data": [selected]}
+        self._answer(json.dumps({"model_name": "m", "outputs": [output]}).encode())
+
+    def do_GET(self) -> None:
+        self._answer(b"{}")
+
+    def _answer(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the library
+        """Nothing."""
+
+
+@pytest.fixture
+def answering() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def counted(name: str, port: int) -> KubeObject:
+    manifest = watched(name)
+    del manifest["spec"]["monitoring"]
+    manifest["spec"]["model"]["port"] = port
+    manifest["spec"]["fairness"] = {"protected": [{"field": "b", "edges": [0.0]}], "favourable": {"equals": "1"}}
+    return manifest
+
+
+def asks(keys: ClientKeys, config_map: str = "audit-key", **audit: Any) -> KubeObject:
+    asked = {"publicKeyConfigMapName": config_map, "keysDigest": f"sha256:{envelope.digest(keys.public)}"}
+    bounds = {"everySeconds": SECONDS, "periodSeconds": PERIOD, "minimumWindows": 2, "minimumCount": 8}
+    fields = [{"name": "a", "role": "QuasiIdentifier", "treatment": "Bucket", "edges": [0, 1]}]
+    return policy("asks", audit={**asked, **bounds, **audit}, fields=fields)
+
+
+def key_map(keys: ClientKeys, name: str = "audit-key") -> KubeObject:
+    content = base64.b64encode(keys.public).decode()
+    metadata = {"name": name, "namespace": PLACE}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "binaryData": {"keys.bin": content}}
+
+
+def kept(replicas: Replicas, name: str) -> dict[str, Any] | None:  # noqa: F811
+    found = replicas.server.kubectl("get", "configmap", f"{name}.aggregate", "-n", PLACE, "-o", "json")
+    return json.loads(found.stdout) if found.ok else None
+
+
+async def test_counters_of_two_replicas_are_added_unread_and_opened_by_the_auditor_alone(
+    replicas: Replicas,  # noqa: F811
+    answering: int,
+    tmp_path: Path,
+) -> None:
+    signer = base64.b64decode((await replicas.controller.installation.reconcile()).settings.config_key).hex()
+    keys = auditor.generate(tmp_path / "keys", signer, epsilon="40.0", base=1)  # hardly any noise
+    apply(replicas.server, key_map(keys), asks(keys), counted("wdbc", answering))
+    await replicas.start("wdbc")
+    await asyncio.sleep(SECONDS - time.time() % SECONDS)  # what follows is in one window
+    for address in ADDRESSES:
+        for row, times in (([0.1, 5.0, 0.0], YOUNG), ([1.5, -5.0, 0.0], OLD)):
+            answers = {replicas.ask("wdbc", "dr-lee", row, address) for _ in range(times)}
+            assert answers == {200}
+
+    deadline = time.monotonic() + 60
+    while True:
+        await replicas.incidents.look(PLACE, "wdbc")
+        found = kept(replicas, "wdbc")
+        about = json.loads(found["data"]["aggregates.json"])[envelope.digest(keys.public)] if found else {}
+        if (about.get("running") or {}).get("pods") == 2:
+            break
+        assert time.monotonic() < deadline, about
+        await asyncio.sleep(1)
+    assert found is not None
+    assert set(found["binaryData"]) == {"running.sealed"}
+    assert found["metadata"]["ownerReferences"][0]["name"] == "wdbc"
+
+    # The period ends; a controller that begins anew gives out what the one before it has added.
+    made = replicas.controller
+    replicas.incidents = Incidents(
+        made.cluster,
+        made.recorder,
+        made.have,
+        lambda: datetime.now(UTC) + timedelta(seconds=PERIOD),
+        port=replicas.port,
+    )
+    await replicas.incidents.look(PLACE, "wdbc")
+    found = kept(replicas, "wdbc")
+    assert found is not None
+    content = base64.b64decode(found["binaryData"][f"aggregate-{envelope.digest(keys.public)[:16]}.bin"])
+    opened = auditor.opened(tmp_path / "keys", content)
+    assert (opened.header.model, opened.header.policy) == (f"{PLACE}/wdbc", "DataPolicy asks")
+    assert opened.header.pods == 2
+    cells = {(cell.block, cell.cell): cell.count for cell in opened.cells}
+    for block, cell, rows in (
+        ("b by outcome", "below 0: selected", 2 * OLD),  # before the treatment
+        ("b by outcome", "0 and more: not selected", 2 * YOUNG),
+        ("a", "[0, 1)", 2 * YOUNG),  # after it
+        ("a", "1 and above", 2 * OLD),
+    ):
+        assert cells[block, cell] == rows, (block, cell, cells)
+    assert cells["a", "other"] is None
+    (event,) = made.events("AggregateGivenOut")
+    assert "modelward audit open --from-cluster md/wdbc" in event["message"]
+    assert made.events("WindowRefused") == []
+
+
+async def test_a_key_that_is_not_there_or_another_is_named(
+    replicas: Replicas,  # noqa: F811
+    answering: int,
+    tmp_path: Path,
+) -> None:
+    keys, others = (auditor.generate(tmp_path / name, "0" * 64) for name in ("keys", "others"))
+    apply(replicas.server, asks(keys, "none"), counted("keyless", answering))
+    conditions = await replicas.reconcile("keyless")
+    assert conditions["Ready"] == ("False", "ReferenceUnusable"), conditions
+    apply(replicas.server, key_map(others, "theirs"), asks(keys, "theirs"))
+    await replicas.reconcile("keyless")
+    status = replicas.server.get("modeldeployment", "keyless", "-n", PLACE)["status"]
+    (ready,) = [one for one in status["conditions"] if one["type"] == "Ready"]
+    assert "and keysDigest names" in ready["message"]
+    apply(replicas.server, key_map(keys, "theirs"))
+    conditions = await replicas.reconcile("keyless")
+    assert conditions["Ready"] != ("False", "ReferenceUnusable")
