@@ -88,6 +88,9 @@ bench-extraction: setup build/attacks/.ready ## Copying a classifier through the
 bench-grpc: .venv/.bench ## gRPC through the sidecar, beside Envoy: CPU a call, latency, memory
 	$(PY) -m tests.bench.grpc_calls --out docs/benchmarks/grpc.md
 
+bench-audit: setup ## Encrypted counters: what counting, encrypting, adding and opening take; writes docs/benchmarks/audit.md
+	$(PY) -m tests.bench.audit --out docs/benchmarks/audit.md
+
 bench-he: setup build/he-peers/.ready ## The homomorphic path beside raw Pyfhel and TenSEAL; writes docs/benchmarks/he.md
 	$(PY) -m tests.bench.he --tenseal build/he-peers/bin/python --out docs/benchmarks/he.md
 
@@ -176,4 +179,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 	$(COMPILE) --group signing -o requirements/signing.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -115,7 +115,7 @@ def command(
             documents = read_paths(list(files))
             checked = check(documents)
             md = _chosen(checked, name)
-            policies = _governing(checked, documents, md)
+            policies = _uncounted(_governing(checked, documents, md))
             _refuse(checked, unsupported(md, policies), force)
             references = _references(documents, md, baseline, plaintext)
             keys = derive({1: secrets.token_bytes(KEY_BYTES)}, namespace_of(md))
@@ -169,6 +169,13 @@ def _governing(checked: Checked, documents: Sequence[Document], md: ModelDeploym
             labels |= document.data.get("metadata", {}).get("labels") or {}
     verdict = judge(Review(canonical(md), None, namespace, labels, datetime.now(UTC)), checked.policies)
     return [policy for policy in checked.policies if policy_name(policy) in verdict.policies]
+
+
+def _uncounted(policies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The policies without spec.audit: what is counted for auditors, the controller collects, and here is none."""
+    if any(policy["spec"].get("audit") for policy in policies):
+        click.echo("modelward: nothing is counted for auditors here: a controller would collect it", err=True)
+    return [{**one, "spec": {key: value for key, value in one["spec"].items() if key != "audit"}} for one in policies]
 
 
 def _refuse(checked: Checked, not_honoured: Sequence[str], force: bool) -> None:

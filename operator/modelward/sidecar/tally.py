@@ -6,7 +6,7 @@ Which cells a row belongs to is told while its request goes through; it is count
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from modelward.audit.layout import Counted, Layout, layout_of
+from modelward.audit.layout import OTHER, UNKNOWN, Layout, layout_of
 from modelward.audit.parameters import MAX_ROWS
 from modelward.audit.settings import Audit
 from modelward.sidecar.config import ConfigError
@@ -23,18 +23,19 @@ class Rows:
 
     def __init__(self, count: int, blocks: int) -> None:
         self.count = count
-        self.groups: list[list[int] | None] = [None] * blocks
+        self.groups: list[Sequence[int] | None] = [None] * blocks
 
 
 class _Block(NamedTuple):
-    """A field: where it lies, its groups, and the first of its cells."""
+    """A field: where it lies, its groups, the first of its cells, and the one for what is not known."""
 
     input: str
     offset: int
     width: int
     find: Callable[[Any], int]
-    counted: Counted
+    outcome: bool
     base: int
+    unknown: int
 
 
 class Tally:
@@ -50,8 +51,11 @@ class Tally:
         base = 0
         for counted in settings.counted:
             name, offset, width = _place(counted.field, declared)
-            self._blocks.append(_Block(name, offset, width, counted.finder(), counted, base))
+            unknown = base + counted.cells.index(UNKNOWN if counted.outcome else OTHER)
+            self._blocks.append(_Block(name, offset, width, counted.finder(), counted.outcome, base, unknown))
             base += len(counted.cells)
+        numbered = list(enumerate(self._blocks))
+        self._looked_at = {when: [one for one in numbered if one[1].outcome is when] for when in (True, False)}
         self._counts = [0] * self.layout.size
         self.rows = 0
         self.missed = 0
@@ -69,12 +73,15 @@ class Tally:
     def _look(self, rows: Rows, tensors: Sequence[Tensor], *, outcome: bool) -> None:
         if rows.count > MAX_REQUEST_ROWS:
             return
-        by_name = {tensor.spec.name: tensor for tensor in tensors}
-        for index, block in enumerate(self._blocks):
-            tensor = by_name.get(block.input)
-            if block.counted.outcome is outcome and tensor is not None and len(tensor) == rows.count * block.width:
-                find = block.find
-                rows.groups[index] = [find(value) for value in tensor.data[block.offset :: block.width]]
+        lists = {tensor.spec.name: tensor.data for tensor in tensors}
+        for index, block in self._looked_at[outcome]:
+            data, find = lists.get(block.input, ()), block.find
+            if len(data) != rows.count * block.width:
+                continue
+            if rows.count == 1:  # as callers mostly send
+                rows.groups[index] = (find(data[block.offset]),)
+            else:
+                rows.groups[index] = [find(value) for value in data[block.offset :: block.width]]
 
     def count(self, rows: Rows, favourable: Sequence[bool] | None) -> None:
         """Count rows that were answered; `favourable` None: it is not known how."""
@@ -84,17 +91,14 @@ class Tally:
         self.rows += rows.count
         counts = self._counts
         for block, groups in zip(self._blocks, rows.groups, strict=True):
-            base, last = block.base, block.base + len(block.counted.cells) - 1
-            if not block.counted.outcome:
-                if groups is None:
-                    counts[base + len(block.counted.groups) - 1] += rows.count
-                else:
-                    for group in groups:
-                        counts[base + group] += 1
-            elif groups is None or favourable is None:
-                counts[last] += rows.count
+            base = block.base
+            if groups is None or (block.outcome and favourable is None):
+                counts[block.unknown] += rows.count
+            elif not block.outcome:
+                for group in groups:
+                    counts[base + group] += 1
             else:
-                for group, selected in zip(groups, favourable, strict=True):
+                for group, selected in zip(groups, favourable or (), strict=True):
                     counts[base + 2 * group + (not selected)] += 1
 
     def taken(self) -> list[int]:
