@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from modelward.controller.apply import NameTakenError, ensure
 from modelward.controller.cluster import Cluster
 from modelward.incidents import Report
-from modelward.planner.consumers import Record, gathered, read_record, record_map, record_name
+from modelward.planner.consumers import Record, gathered, read_record, record_map, record_name, windows_of
 from modelward.planner.names import KubeObject
 
 Place = tuple[str, str]
@@ -42,7 +42,7 @@ class Lineage:
         if before is None:
             before = read_record(await self._cluster.get("ConfigMap", namespace, record_name(name)))
             self._records[namespace, name] = before
-        after, _ = gathered(before, told)
+        after = gathered(before, told, windows_of(told))
         if after is before:
             return False
         try:

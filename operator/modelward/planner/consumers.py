@@ -23,7 +23,7 @@ _MAX_BYTES = 512 << 10  # a ConfigMap holds twice that
 _MAX_COUNT = 10**12
 
 
-class Consumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class Consumed(msgspec.Struct, frozen=True, rename="camel"):
     """Who got answers, for a purpose, in how many requests; the first and the last time, RFC 3339 in UTC."""
 
     client: str
@@ -39,15 +39,16 @@ class Consumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         return (self.client, self.issuer, self.purpose)
 
 
-class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Up to which window the process of a sidecar was counted."""
+class Mark(msgspec.Struct, frozen=True, rename="camel"):
+    """Up to which window the process of a sidecar was counted, and up to which the receiver of events was told."""
 
     process: str
     counted: int
+    emitted: int = 0
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    """What is kept of a model's serving.
+class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What is kept of a model's serving. One by a later version is read as well, as far as this one knows it.
 
     Attributes:
         consumers: the most recent ones first.
@@ -58,6 +59,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
         emitted: windows of which the receiver of lineage events has been told.
         failed: windows that it refused.
         dropped: windows that were lost before they could be counted or emitted.
+        deployed: digest of the deployment that the receiver was told of last.
+        fit: the fit that it was told of last: digest of its request, number of the attempt, state.
     """
 
     consumers: tuple[Consumed, ...] = ()
@@ -68,6 +71,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     emitted: int = 0
     failed: int = 0
     dropped: int = 0
+    deployed: str = ""
+    fit: str = ""
 
 
 class Fresh(NamedTuple):
@@ -78,28 +83,45 @@ class Fresh(NamedTuple):
     window: Window
 
 
-def gathered(record: Record, told: Mapping[str, Report | str]) -> tuple[Record, list[Fresh]]:
-    """Bring together what is kept and what the pods told, by their names; give the windows that are new as well.
+def windows_of(told: Mapping[str, Report | str]) -> list[Fresh]:
+    """Return the windows that the pods told, by their names: pod by pod, in their order, as they may be shown."""
+    return [
+        Fresh(pod, report.served.process, window)
+        for pod, report in sorted(told.items())
+        if not isinstance(report, str) and report.served.process
+        for window in sorted(_sound(report.served), key=lambda one: one.sequence)
+    ]
+
+
+def gathered(record: Record, told: Mapping[str, Report | str], windows: list[Fresh], *, emits: bool = False) -> Record:
+    """Bring together what is kept and what the pods told.
 
     A pod that is asked no more is forgotten; one that only kept silent is not.
+
+    Args:
+        record: what is kept.
+        told: what the pods told, by their names.
+        windows: `windows_of(told)`.
+        emits: whether windows are emitted as well; which of them are lost is then for who emits to say.
     """
     marks = {pod: record.marks[pod] for pod in told if pod in record.marks}
     fresh: list[Fresh] = []
     missed = 0
-    for pod, report in sorted(told.items()):
-        if isinstance(report, str) or not report.served.process:
-            continue
-        process = report.served.process
-        mark = marks.get(pod)
-        counted = mark.counted if mark and mark.process == process else 0
-        for window in sorted(_sound(report.served), key=lambda one: one.sequence):
-            if window.sequence > counted:
-                missed += window.sequence - counted - 1
-                counted = window.sequence
-                fresh.append(Fresh(pod, process, window))
-        marks[pod] = Mark(process, counted)
+    for one in windows:
+        mark = marks.get(one.pod)
+        if mark is None or mark.process != one.process:
+            mark = Mark(one.process, 0)
+        number = one.window.sequence
+        if number > mark.counted:
+            missed += number - mark.counted - 1
+            fresh.append(one)
+            mark = Mark(mark.process, number, mark.emitted)
+        marks[one.pod] = mark
+    if not emits:
+        marks = {pod: Mark(mark.process, mark.counted, mark.counted) for pod, mark in marks.items()}
+        record = msgspec.structs.replace(record, dropped=_bounded(record.dropped + missed))
     if marks == record.marks and not fresh:
-        return record, []
+        return record
     consumers, forgotten = _most_recent(_consumed(record, fresh))
     return msgspec.structs.replace(
         record,
@@ -108,8 +130,7 @@ def gathered(record: Record, told: Mapping[str, Report | str]) -> tuple[Record, 
         others=_bounded(record.others + sum(one.window.others for one in fresh)),
         marks=marks,
         last=max((record.last, *(one.window.end for one in fresh))),
-        dropped=_bounded(record.dropped + missed),
-    ), fresh
+    )
 
 
 def lineage_status(record: Record) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from modelward.planner.consumers import (
     MAX_CONSUMERS,
     MAX_LISTED,
     RECORD_KEY,
+    Fresh,
     Mark,
     Record,
     gathered,
     lineage_status,
     read_record,
     record_map,
+    windows_of,
 )
 from modelward.windows import Consumer, Served, Window
 
@@ -43,49 +45,62 @@ def report(*windows: Window, process: str = "p1") -> Report:
     return Report("clinic/wdbc", "", "", at(0), (), (), (), (), 0, Served(process, windows))
 
 
+def look(record: Record, told: dict[str, Any], **how: Any) -> tuple[Record, list[Fresh]]:
+    """What is kept after a look, and the windows that were new."""
+    windows = windows_of(told)
+    after = gathered(record, told, windows, **how)
+    fresh = [
+        one
+        for one in windows
+        if (mark := record.marks.get(one.pod, Mark("", 0)))
+        and one.window.sequence > (mark.counted if mark.process == one.process else 0)
+    ]
+    return after, fresh
+
+
 def test_a_consumer_is_one_line_over_all_replicas_and_windows() -> None:
     told = {
         "a": report(window(1, consumer(minute=1)), window(2, consumer(minute=2), consumer("user:kim", minute=2))),
         "b": report(window(1, consumer(minute=0, requests=7)), process="p2"),
         "c": "no answer",
     }
-    record, fresh = gathered(Record(), told)
+    record, fresh = look(Record(), told)
     assert [(one.pod, one.window.sequence) for one in fresh] == [("a", 1), ("a", 2), ("b", 1)]
     lee, kim = sorted(record.consumers, key=lambda one: one.client, reverse=True)
     assert (lee.client, lee.requests, lee.first, lee.last) == ("user:lee", 11, at(0), at(2))
     assert (kim.client, kim.requests) == ("user:kim", 2)
-    assert record.marks == {"a": Mark("p1", 2), "b": Mark("p2", 1)}
+    assert record.marks == {"a": Mark("p1", 2, 2), "b": Mark("p2", 1, 1)}
     assert (record.last, record.dropped) == (at(3), 0)
 
 
 def test_what_is_told_again_is_counted_once() -> None:
     told = {"a": report(window(1, consumer()), window(2, consumer()))}
-    record, _ = gathered(Record(), told)
-    assert gathered(record, told) == (record, [])
+    record, _ = look(Record(), told)
+    assert look(record, told) == (record, [])
     kept = read_record({"data": record_map(RAW, record)["data"]})  # by another controller
-    assert gathered(kept, told) == (record, [])
+    assert look(kept, told) == (record, [])
 
 
 def test_windows_that_nobody_saw_are_dropped_and_counted() -> None:
-    record, _ = gathered(Record(), {"a": report(window(1))})
-    record, fresh = gathered(record, {"a": report(window(5), window(6))})
+    record, _ = look(Record(), {"a": report(window(1))})
+    record, fresh = look(record, {"a": report(window(5), window(6))})
     assert (record.dropped, len(fresh)) == (3, 2)
-    record, fresh = gathered(record, {"a": report(window(2), process="p2")})  # it began anew
+    record, fresh = look(record, {"a": report(window(2), process="p2")})  # it began anew
     assert (record.dropped, len(fresh)) == (4, 1)
 
 
 def test_a_silent_pod_is_remembered_and_one_that_is_gone_is_not() -> None:
-    record, _ = gathered(Record(), {"a": report(window(1, consumer())), "b": report(window(1), process="p2")})
-    record, _ = gathered(record, {"a": "no answer"})
+    record, _ = look(Record(), {"a": report(window(1, consumer())), "b": report(window(1), process="p2")})
+    record, _ = look(record, {"a": "no answer"})
     assert set(record.marks) == {"a"}
-    assert gathered(record, {"a": report(window(1, consumer()))})[0].consumers[0].requests == 2
+    assert look(record, {"a": report(window(1, consumer()))})[0].consumers[0].requests == 2
 
 
 def test_the_most_recent_consumers_stay() -> None:
     record = Record()
     for number in range(MAX_CONSUMERS // 100 + 2):
         crowd = (consumer(f"user:{number}-{index}", minute=number) for index in range(100))
-        record, _ = gathered(record, {"a": report(window(number + 1, *crowd))})
+        record, _ = look(record, {"a": report(window(number + 1, *crowd))})
     assert len(record.consumers) == MAX_CONSUMERS
     assert record.forgotten == 200
     assert not any(one.client.startswith(("user:0-", "user:1-")) for one in record.consumers)
@@ -98,9 +113,9 @@ def test_long_names_fit_into_a_config_map() -> None:
     record = Record()
     for number in range(12):
         crowd = (consumer("\U0001f600" * 900 + f"{number}-{index}", purpose="\U0001f600" * 900) for index in range(100))
-        record, _ = gathered(record, {"a": report(window(number + 1, *crowd))})
+        record, _ = look(record, {"a": report(window(number + 1, *crowd))})
         crowd = (consumer(f"{number}-{index}" + "\U0001f600" * 900, purpose="\U0001f600" * 900) for index in range(100))
-        record, _ = gathered(record, {"b": report(window(number + 1, *crowd), process="p2")})
+        record, _ = look(record, {"b": report(window(number + 1, *crowd), process="p2")})
     assert 100 < len(record.consumers) < MAX_CONSUMERS
     assert len(record_map(RAW, record)["data"][RECORD_KEY].encode()) < 600 << 10
 
@@ -139,7 +154,7 @@ def test_whatever_sidecars_tell_the_status_is_one_that_the_api_server_takes(
 ) -> None:
     record = Record()
     for told in looks:
-        record, _ = gathered(record, {pod: report(*found) for pod, found in told.items()})
+        record, _ = look(record, {pod: report(*found) for pod, found in told.items()})
     LineageStatus.model_validate(lineage_status(record))
     for one in record.consumers:
         assert one.client.isprintable()
