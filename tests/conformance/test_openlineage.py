@@ -12,8 +12,8 @@ from openlineage.client.serde import Serde
 from referencing.exceptions import Unresolvable
 
 from modelward.api.datapolicy import LegalBasis
-from modelward.lineage.events import Fit, deployment, fitting, serving
-from modelward.lineage.subject import subject_of
+from modelward.lineage.events import deployment, fitting, serving
+from modelward.lineage.subject import Fit, subject_of
 from modelward.windows import MAX_CONSUMERS, Consumer, Window
 from tests.conformance.openlineage import facets, judged, problems, schemas
 from tests.corpus.largest import largest_policy

@@ -16,7 +16,7 @@ app.kubernetes.io/component: {{ . }}
 {{/*
 The Deployment and the PodDisruptionBudget of a process.
 Argument: dict with root, process (its name), values (replicas, resources), image, env (name: value), ports (name:
-number; `http` serves health and metrics).
+number; `http` serves health and metrics), volumes (a list of name, path and source; or none).
 */}}
 {{- define "modelward.process" -}}
 apiVersion: apps/v1
@@ -102,9 +102,16 @@ spec:
             {{- toYaml .values.resources | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
+            {{- range .volumes }}
+            - {name: {{ .name }}, mountPath: {{ .path }}}
+            {{- end }}
       volumes:
         - name: tmp
           emptyDir: {sizeLimit: 64Mi}
+        {{- range .volumes }}
+        - name: {{ .name }}
+          {{- toYaml .source | nindent 10 }}
+        {{- end }}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget

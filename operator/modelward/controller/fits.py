@@ -95,6 +95,14 @@ class Fits:
             return Obstacle("BaselineFitting", f"Job {job_name(md.metadata.name, request)} was made")
         return await self._look(md, request, job)
 
+    @staticmethod
+    def request(md: ModelDeployment, policies: Sequence[dict[str, Any]], references: References) -> FitRequest | None:
+        """Return what is to be fitted for a model as it is now; None: it cannot be said."""
+        try:
+            return fit_request(md, policies, references)
+        except (DatasetError, HierarchyError):
+            return None
+
     async def _kept(self, md: ModelDeployment, request: FitRequest) -> bytes | None:
         """What was fitted for this request before, as long as it is what this version can use."""
         name = baseline_name(md.metadata.name)

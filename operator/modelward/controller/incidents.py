@@ -22,6 +22,7 @@ from modelward.controller.aggregates import Aggregates
 from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.certificates import Pair, due, issue_client
 from modelward.controller.cluster import Cluster
+from modelward.controller.emitters import Emitters
 from modelward.controller.events import Recorder
 from modelward.controller.health import quoted
 from modelward.controller.installation import Installed
@@ -67,8 +68,8 @@ class Incidents:
         self._recorder = recorder
         self._installed = installed
         self._clock = clock
-        self._lineage = lineage or Lineage(cluster)
         self._aggregates = Aggregates(cluster, recorder, lambda: installed().signing_key, clock)
+        self._lineage = lineage or Lineage(cluster, Emitters(installed))
         self._shown: Pair | None = None
         self._asker = Asker(lambda: installed().signing_key.sign, port, client=self._client)
         self._seen: dict[Place, Seen] = {}
@@ -90,8 +91,8 @@ class Incidents:
         raw = await self._cluster.get("ModelDeployment", namespace, name)
         if raw is None or "deletionTimestamp" in raw["metadata"]:
             self._let_go.pop((namespace, name), None)
-            self._lineage.forget(namespace, name)
             self._aggregates.forget(namespace, name)
+            self._lineage.gone(namespace, name)
             return self._seen.pop((namespace, name), None) is not None, None
         pods = await self._pods(raw)
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))

@@ -49,6 +49,7 @@ class Installed:
     settings: Settings
     pseudonym_masters: Mapping[int, bytes] = field(repr=False)
     limits_password: bytes = field(default=b"", repr=False)
+    lineage_secret: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Installation:
@@ -109,7 +110,7 @@ class Installation:
         await self._enforce_identity(settings)
         await ensure(self._cluster, self._object("ConfigMap", SETTINGS_NAME, data=_published(settings)))
         masters, password = await self._pseudonym_masters(), await self._limits_password()
-        return Installed(authority, signing_key, settings, masters, password)
+        return Installed(authority, signing_key, settings, masters, password, await self._lineage_secret())
 
     async def _authority(self) -> Authority:
         secret = await self._cluster.get("Secret", self.namespace, AUTHORITY_SECRET)
@@ -137,6 +138,19 @@ class Installation:
         except (KeyError, binascii.Error):
             log.warning("access.rateLimits.passwordSecretName: no `password` in Secret %s: limits are not shared", name)
             return b""
+
+    async def _lineage_secret(self) -> dict[str, str]:
+        """What the receiver of lineage events wants to be shown: `apiKey`, or options of Kafka's."""
+        lineage = self._access.lineage
+        name = lineage.api_key_secret_name or lineage.kafka.secret_name
+        if not name:
+            return {}
+        secret = await self._cluster.get("Secret", self.namespace, name)
+        try:
+            return {key: base64.b64decode(value).decode() for key, value in ((secret or {})["data"]).items()}
+        except (KeyError, ValueError):
+            log.warning("lineage: no Secret %s with texts in %s: events are sent without it", name, self.namespace)
+            return {}
 
     async def _signing_key(self) -> Ed25519PrivateKey:
         secret = await self._cluster.get("Secret", self.namespace, CONFIG_KEY_SECRET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,17 +16,19 @@ from modelward.api.validate import SchemaError, canonical, parse
 from modelward.controller.apply import NameTakenError, carry_out, controls, ensure
 from modelward.controller.certificates import CertificateError
 from modelward.controller.cluster import ApiError, Cluster
+from modelward.controller.emitters import Emitters
 from modelward.controller.events import Recorder
 from modelward.controller.fits import Fits
 from modelward.controller.installation import Installed
 from modelward.controller.ledger import Ledger
+from modelward.controller.lineage import Lineage
 from modelward.controller.observe import observe
 from modelward.controller.queue import GoneError
 from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Found, Targets
 from modelward.detect.origin import known_of
+from modelward.lineage.subject import Fit
 from modelward.planner.audit import key_places
-from modelward.planner.consumers import Record
 from modelward.planner.deployment import pod_spec
 from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.monitored import Watch, max_age_days
@@ -133,7 +136,7 @@ class Models:
         ledger: Ledger | None = None,
         fits: Fits | None = None,
         seen: Callable[[str, str], Seen | None] = lambda *_: None,
-        served: Callable[[str, str], Record | None] = lambda *_: None,
+        lineage: Lineage | None = None,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
@@ -143,7 +146,7 @@ class Models:
         self._ledger = ledger or Ledger()
         self._targets = Targets(cluster)
         self._look_at = seen  # what the sidecars told last
-        self._served = served  # who got answers, as they told
+        self._lineage = lineage or Lineage(cluster, Emitters(installed))
         self._fits = fits or Fits(cluster, installed, clock)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
@@ -170,7 +173,7 @@ class Models:
             await self._tell(raw, invalid_status(raw, str(error), self._clock()))
             return None
         await self._give_back(md, raw)
-        observation = replace(await self._bring_about(md, raw), served=self._served(namespace, name))
+        observation = replace(await self._bring_about(md, raw), served=self._lineage.of(namespace, name))
         await self._tell(raw, status(md, raw, observation, self._clock()))
         awaits = observation.obstacle is not None and observation.obstacle.reason in _AWAITED
         return _LOOK_AGAIN_SECONDS if awaits else None
@@ -184,6 +187,7 @@ class Models:
 
     async def _bring_about(self, md: ModelDeployment, raw: KubeObject) -> Observation:
         case = await self._case(md, raw)
+        await self._lineage.judged(raw, case.policies)
         observation = Observation(
             verdict=case.verdict,
             readiness=case.readiness,
@@ -203,6 +207,7 @@ class Models:
         try:
             if observation.obstacle is None and fitted_in_cluster(md):
                 fitted = await self._fits.baseline(md, case.policies, case.references)
+                await self._tell_fit(case, fitted)
                 if isinstance(fitted, Obstacle):
                     observation = replace(observation, obstacle=fitted)
                 else:
@@ -226,6 +231,7 @@ class Models:
                 await carry_out(self._cluster, wanted, namespace_of(md))
                 if target:  # its pods come to need what was made just now
                     await self._targets.protect(target)
+                await self._lineage.deployed(raw, case.policies)
             elif serving.there:  # what runs is kept as it is, with a certificate that holds
                 await serving.write(self._cluster, md)
         except NameTakenError as error:
@@ -283,6 +289,22 @@ class Models:
             probed=pods.probed,
             reachable=pods.reachable,
         )
+
+    async def _tell_fit(self, case: _Case, fitted: bytes | Obstacle) -> None:
+        """Have it told where lineage goes; what never became a request is no fit."""
+        request = self._fits.request(case.md, case.policies, case.references)
+        if request is None:
+            return
+        fit = Fit(request.digest, fitted_in_cluster(case.md), "COMPLETE")
+        if isinstance(fitted, bytes):
+            fit = fit._replace(sha256=hashlib.sha256(fitted).hexdigest())
+        elif fitted.reason == "BaselineFitting":
+            fit = fit._replace(state="START")
+        elif fitted.reason == "BaselineFitFailed":
+            fit = fit._replace(state="FAIL", why=fitted.message)
+        else:
+            return
+        await self._lineage.fitting(case.raw, case.policies, fit)
 
     def _watch(self, case: _Case) -> Watch:
         """What is known of a model's monitoring: what its sidecars told, and where its baseline comes from."""

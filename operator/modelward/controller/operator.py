@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from modelward.controller.backstop import Backstop
 from modelward.controller.cluster import Cluster
+from modelward.controller.emitters import Emitters
 from modelward.controller.events import Recorder
 from modelward.controller.incidents import Incidents
 from modelward.controller.installation import Installation, Installed
@@ -91,7 +92,8 @@ class Operator:
         self._installed: Installed | None = None
         self.unwatched = UnwatchedPods(cluster, recorder, self.installed, self._pods_changed)
         self._ledger = Ledger()
-        self._lineage = Lineage(cluster)
+        self._emitters = Emitters(self.installed)
+        self._lineage = Lineage(cluster, self._emitters)
         self._incidents = Incidents(cluster, recorder, self.installed, lineage=self._lineage)
         self._models = Models(
             cluster,
@@ -100,7 +102,7 @@ class Operator:
             unwatched=self.unwatched.of,
             ledger=self._ledger,
             seen=self._incidents.of,
-            served=self._lineage.of,
+            lineage=self._lineage,
         )
         self._policies = Policies(cluster, recorder, self._ledger.governed)
         self._reports = Reports(cluster)
@@ -141,6 +143,7 @@ class Operator:
             ),
             "modelward_certificate_expiry_seconds": ("When a certificate ends, in Unix time.", expiry),
             **self._incidents.metrics(),
+            **self._lineage.metrics(),
             **self._policies.metrics(),
             **self._reports.metrics(),
             **self._standing.metrics(),

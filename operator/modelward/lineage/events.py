@@ -40,7 +40,7 @@ from modelward.lineage.facets import (
     ServingRunFacet,
     TransformationsJobFacet,
 )
-from modelward.lineage.subject import Field, Subject
+from modelward.lineage.subject import Field, Fit, Subject
 from modelward.windows import SECONDS, Window
 
 Event = RunEvent | JobEvent
@@ -48,16 +48,6 @@ Change = Literal["CREATE", "ALTER", "DROP"]
 PRODUCER = f"https://modelward.io/modelward/{__version__}"
 _RUNS = uuid5(NAMESPACE_URL, "https://modelward.io/runs")
 _MAX_MESSAGE = 1024
-
-
-class Fit(NamedTuple):
-    """A baseline that is fitted in the cluster: by what it is known, and on which data set (an address)."""
-
-    request: str
-    dataset: str
-    state: Literal["START", "COMPLETE", "FAIL"]
-    why: str = ""
-    sha256: str = ""
 
 
 def deployment(subject: Subject, namespace: str, now: str, change: Change) -> tuple[Event, ...]:
@@ -93,7 +83,7 @@ def fitting(subject: Subject, namespace: str, now: str, fit: Fit) -> Event:
         outputs = [OutputDataset(*_named(subject, namespace, "baseline"), facets=version)]
     job = _job(subject, namespace, ".baseline", "BATCH")
     inputs = [_addressed(fit.dataset, namespace).read()]
-    run = Run(str(_run(subject.uid, "fit", fit.request)), run_facets)
+    run = Run(str(_run(subject.uid, "fit", fit.run)), run_facets)
     return _event(RunState(fit.state), now, run, job, inputs, outputs)
 
 

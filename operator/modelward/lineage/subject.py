@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from modelward.api.lineage import PREFIX, lineage, problems
 from modelward.lineage.build import treatment_text
 from modelward.privacy.effective import Choice, choices, targets
 from modelward.rules.judge import policy_name
 
+FitState = Literal["START", "COMPLETE", "FAIL"]
 MAX_FIELDS = 2000
 """Fields of one dataset that events tell of; treated ones first."""
 
@@ -37,6 +38,24 @@ class Basis(NamedTuple):
     article6: str = ""
     article9: str = ""
     note: str = ""
+
+
+class Fit(NamedTuple):
+    """A baseline that is fitted in the cluster.
+
+    Attributes:
+        run: what tells it from other fits of the model.
+        dataset: address of the data.
+        state: how far it is.
+        why: it failed.
+        sha256: of what was fitted, hex.
+    """
+
+    run: str
+    dataset: str
+    state: FitState
+    why: str = ""
+    sha256: str = ""
 
 
 class Step(NamedTuple):

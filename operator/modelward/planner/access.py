@@ -1,6 +1,6 @@
 """What an installation decides for all its models about access and about the places that sidecars may connect to.
 
-The chart's values `access`, `telemetry` and `datasets`, and the cluster's keys.
+The chart's values `access`, `telemetry`, `datasets` and `lineage`, and the cluster's keys.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from modelward import allowlist
 from modelward.api.modeldeployment import Issuer, ModelDeployment
 
 _REDIS = re.compile(r"rediss?://([!-.0-9;-?A-~]+@)?[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[0-9]{0,3})?")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
 
@@ -82,6 +83,43 @@ class Datasets(Destinations, frozen=True):
     """Which addresses the Jobs that fit baselines may fetch their data from."""
 
 
+class Kafka(_Part, frozen=True):
+    """A topic that lineage events are written to.
+
+    Attributes:
+        bootstrap_servers: host:port, separated by commas; empty: no topic.
+        topic: its name.
+        secret_name: Secret of the system namespace with more options of librdkafka's, such as `sasl.password`; empty:
+            none.
+    """
+
+    bootstrap_servers: str = ""
+    topic: str = ""
+    secret_name: str = ""
+
+
+class Lineage(_Part, frozen=True):
+    """Where the controller sends lineage events (OpenLineage); at most one of `url`, `file` and `kafka`.
+
+    Attributes:
+        allow: receivers that models may name, see `modelward.allowlist`; http:// is possible.
+        authorities: PEM bundle that is trusted there; empty: public authorities.
+        namespace: of jobs and data sets, so that clusters can be told apart at one receiver.
+        url: the receiver of models that name none; empty: none.
+        api_key_secret_name: Secret of the system namespace with the key for `url` under `apiKey`; empty: none.
+        file: path of a file in the controller's pod instead.
+        kafka: a topic instead.
+    """
+
+    allow: tuple[str, ...] = ()
+    authorities: str = ""
+    namespace: Annotated[str, Meta(min_length=1, max_length=253)] = "modelward"
+    url: str = ""
+    api_key_secret_name: str = ""
+    file: str = ""
+    kafka: Kafka = Kafka()
+
+
 class ClusterIssuer(_Part, frozen=True):
     """Who issues service accounts' tokens in this cluster: the claim `iss`, and the keys (RFC 7517)."""
 
@@ -96,6 +134,7 @@ class AccessSettings(_Part, frozen=True):
     rate_limits: RateLimits = RateLimits()
     telemetry: Collectors = Collectors()
     datasets: Datasets = Datasets()
+    lineage: Lineage = Lineage()
     cluster: ClusterIssuer | None = None
 
 
@@ -104,7 +143,7 @@ class AccessSettingsError(Exception):
 
 
 def read_settings(text: str) -> AccessSettings:
-    """Read the chart's values `access`, `telemetry` and `datasets` among them, from JSON; an empty text: the defaults.
+    """Read the chart's values `access`, the others among them, from JSON; an empty text: the defaults.
 
     Raises:
         AccessSettingsError: they cannot be used.
@@ -122,6 +161,7 @@ def read_settings(text: str) -> AccessSettings:
     for index, address in enumerate(settings.datasets.allow):
         if why := allowlist.problem(address, [address]):
             raise AccessSettingsError(f"datasets.allow[{index}]: {why}")
+    _check_lineage(settings.lineage)
     if settings.rate_limits.address and not _REDIS.fullmatch(settings.rate_limits.address):
         raise AccessSettingsError(
             "access.rateLimits.address: give redis://host:port or rediss://host:port (TLS); a password belongs into the"
@@ -137,6 +177,20 @@ def read_settings(text: str) -> AccessSettings:
             if bool(egress.cidr) == bool(egress.namespace):
                 raise AccessSettingsError(f"{what}.egress[{index}]: give exactly one of cidr and namespace")
     return settings
+
+
+def _check_lineage(lineage: Lineage) -> None:
+    for index, address in enumerate(lineage.allow):
+        if why := allowlist.problem(address, [address], plain=True):
+            raise AccessSettingsError(f"lineage.allow[{index}]: {why}")
+    if lineage.url and (why := allowlist.problem(lineage.url, [f"{lineage.url}/"], plain=True)):
+        raise AccessSettingsError(f"lineage.url: {why}")
+    if sum(map(bool, (lineage.url, lineage.file, lineage.kafka.bootstrap_servers))) > 1:
+        raise AccessSettingsError("lineage: give at most one of url, file and kafka.bootstrapServers")
+    if lineage.file and (not lineage.file.startswith("/") or "://" in lineage.file):
+        raise AccessSettingsError("lineage.file: give the whole path of a file, such as /var/lib/lineage/events.jsonl")
+    if lineage.kafka.bootstrap_servers and not _TOPIC.fullmatch(lineage.kafka.topic):
+        raise AccessSettingsError("lineage.kafka.topic: give a topic's name: letters, digits, `.`, `_` and `-`")
 
 
 def fetched(md: ModelDeployment) -> Iterator[tuple[str, Issuer]]:
@@ -158,12 +212,19 @@ def collector_of(md: ModelDeployment) -> str:
     return telemetry.otlp_endpoint or "" if telemetry else ""
 
 
+def lineage_receiver_of(md: ModelDeployment) -> str:
+    """Return the receiver of lineage events that a model names; nothing where it names none."""
+    telemetry = md.spec.monitoring.telemetry if md.spec.monitoring else None
+    return telemetry.lineage_endpoint or "" if telemetry else ""
+
+
 def trusting(md: ModelDeployment) -> AccessSettings:
     """Return the settings of an installation that lets a model's sidecar connect wherever the manifest says."""
-    collector = collector_of(md)
+    collector, receiver = collector_of(md), lineage_receiver_of(md)
     return AccessSettings(
         keys=KeyFetching(allow=tuple(str(issuer.jwks_uri) for _, issuer in fetched(md))),
         telemetry=Collectors(allow=(collector,) if collector else ()),
+        lineage=Lineage(allow=(receiver,) if receiver else ()),
     )
 
 

@@ -40,10 +40,10 @@ class Consumed(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Mark(msgspec.Struct, frozen=True, rename="camel"):
-    """Up to which window the process of a sidecar was counted, and up to which the receiver of events was told."""
+    """Up to which window those of a sidecar's process were counted, and up to which the receiver of events was told."""
 
-    process: str
-    counted: int
+    pod: str
+    counted: int = 0
     emitted: int = 0
 
 
@@ -54,7 +54,7 @@ class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         consumers: the most recent ones first.
         forgotten: consumers that made room for more recent ones.
         others: answered requests of consumers that a sidecar had no room for.
-        marks: by pod.
+        marks: by the process of a sidecar.
         last: when the last window ended.
         emitted: windows of which the receiver of lineage events has been told.
         failed: windows that it refused.
@@ -96,7 +96,7 @@ def windows_of(told: Mapping[str, Report | str]) -> list[Fresh]:
 def gathered(record: Record, told: Mapping[str, Report | str], windows: list[Fresh], *, emits: bool = False) -> Record:
     """Bring together what is kept and what the pods told.
 
-    A pod that is asked no more is forgotten; one that only kept silent is not.
+    A process that ended is forgotten; one whose pod only kept silent is not.
 
     Args:
         record: what is kept.
@@ -104,21 +104,20 @@ def gathered(record: Record, told: Mapping[str, Report | str], windows: list[Fre
         windows: `windows_of(told)`.
         emits: whether windows are emitted as well; which of them are lost is then for who emits to say.
     """
-    marks = {pod: record.marks[pod] for pod in told if pod in record.marks}
+    marks = {
+        process: mark for process, mark in record.marks.items() if mark.pod in told and _may_be(process, told[mark.pod])
+    }
     fresh: list[Fresh] = []
     missed = 0
     for one in windows:
-        mark = marks.get(one.pod)
-        if mark is None or mark.process != one.process:
-            mark = Mark(one.process, 0)
+        mark = marks.get(one.process, Mark(one.pod))
         number = one.window.sequence
         if number > mark.counted:
             missed += number - mark.counted - 1
             fresh.append(one)
-            mark = Mark(mark.process, number, mark.emitted)
-        marks[one.pod] = mark
+            marks[one.process] = Mark(mark.pod, number, mark.emitted)
     if not emits:
-        marks = {pod: Mark(mark.process, mark.counted, mark.counted) for pod, mark in marks.items()}
+        marks = {process: Mark(mark.pod, mark.counted, mark.counted) for process, mark in marks.items()}
         record = msgspec.structs.replace(record, dropped=_bounded(record.dropped + missed))
     if marks == record.marks and not fresh:
         return record
@@ -161,6 +160,11 @@ def read_record(item: KubeObject | None) -> Record:
         return msgspec.json.decode(((item or {}).get("data") or {})[RECORD_KEY], type=Record)
     except (KeyError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return Record()
+
+
+def _may_be(process: str, told: Report | str) -> bool:
+    """Whether the sidecar that told this, or nothing, may still be that process."""
+    return isinstance(told, str) or told.served.process == process
 
 
 def _sound(served: Served) -> list[Window]:

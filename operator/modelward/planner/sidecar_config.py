@@ -24,6 +24,7 @@ from modelward.planner.access import (
     collector_of,
     counts_together,
     fetched,
+    lineage_receiver_of,
 )
 from modelward.planner.audit import AuditError, audit_config
 from modelward.planner.dataset import DatasetError, read_dataset
@@ -101,6 +102,7 @@ def sidecar_config(
         config["fields"] = treated
     if needs_keys(treated) and keys:
         config["keys"] = {"file": KEYS_FILE, "sha256": hashlib.sha256(keys).hexdigest()}
+    _check_lineage_receiver(md, access or AccessSettings())
     if collector_of(md):
         config["telemetry"] = _telemetry(md, (access or AccessSettings()).telemetry)
     try:
@@ -248,6 +250,15 @@ def _telemetry(md: ModelDeployment, collectors: Collectors) -> dict[str, Any]:
     }
 
 
+def _check_lineage_receiver(md: ModelDeployment, settings: AccessSettings) -> None:
+    """The controller sends there, and not the sidecar; the address is the model owner's all the same."""
+    receiver = lineage_receiver_of(md)
+    if receiver:
+        why = allowlist.problem(receiver, settings.lineage.allow, "the chart's value lineage.allow", plain=True)
+        if why:
+            raise AddressNotAllowedError(f"spec.monitoring.telemetry.lineageEndpoint: {why}")
+
+
 def _cluster_keys(issuer: Issuer, path: str, cluster: ClusterIssuer | None) -> dict[str, Any]:
     if cluster is None:
         raise SidecarConfigError(
@@ -352,8 +363,6 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
         if not md.spec.schema_ or not md.spec.schema_.inputs:
             yield f"spec.monitoring.detectors[{index}] without spec.schema.inputs"
     telemetry = monitoring.telemetry
-    if telemetry and telemetry.lineage_endpoint:
-        yield "spec.monitoring.telemetry.lineageEndpoint"
     if telemetry and telemetry.access_log == "OTLP" and not telemetry.otlp_endpoint:
         yield "spec.monitoring.telemetry.accessLog OTLP without otlpEndpoint"
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from modelward.api.validate import canonical, parse
-from modelward.planner.access import read_settings
+from modelward.planner.access import Kafka, Lineage, read_settings
 from modelward.rules.check import baseline_policy
 from tests.unit.chart.rendering import CHART, Objects, Render, hook_of, of_kind
 from tests.unit.sidecar.pki import Authority
@@ -173,6 +173,35 @@ def test_collectors_reach_the_controller(render: Render) -> None:
     telemetry = read_settings(variable["value"]).telemetry
     assert telemetry.allow == ("https://otel.example:4318/",)
     assert telemetry.egress[0].namespace == "observability"
+
+
+def lineage_settings(objects: list[dict[str, Any]]) -> tuple[Lineage, list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the controller is told about lineage; its volumes, and where they are mounted."""
+    pod = of_kind(objects, "Deployment")["modelward-controller"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (variable,) = (one for one in container["env"] if one["name"] == "MODELWARD_ACCESS")
+    return read_settings(variable["value"]).lineage, pod["volumes"], container["volumeMounts"]
+
+
+def test_receivers_of_lineage_reach_the_controller(render: Render) -> None:
+    values = ("lineage.allow[0]=https://marquez.example/", "lineage.apiKeySecretName=marquez", "lineage.namespace=east")
+    settings, volumes, _ = lineage_settings(render(*values, "lineage.url=https://marquez.example"))
+    assert (settings.allow, settings.url) == (("https://marquez.example/",), "https://marquez.example")
+    assert (settings.namespace, settings.api_key_secret_name) == ("east", "marquez")
+    assert [one["name"] for one in volumes] == ["tmp"]
+    values = ("lineage.kafka.bootstrapServers=kafka:9092", "lineage.kafka.topic=lineage", "lineage.kafka.secretName=s")
+    settings, *_ = lineage_settings(render(*values))
+    assert settings.kafka == Kafka(bootstrap_servers="kafka:9092", topic="lineage", secret_name="s")
+
+
+@pytest.mark.parametrize("claim", ["", "kept"])
+def test_a_file_of_lineage_lies_on_a_volume(render: Render, claim: str) -> None:
+    settings, volumes, mounts = lineage_settings(render("lineage.file.enabled=true", f"lineage.file.claimName={claim}"))
+    (volume,) = (one for one in volumes if one["name"] == "lineage")
+    (mount,) = (one for one in mounts if one["name"] == "lineage")
+    assert settings.file.startswith(mount["mountPath"] + "/")
+    assert volume.get("persistentVolumeClaim", {}).get("claimName", "") == claim
+    assert ("emptyDir" in volume) is not bool(claim)
 
 
 def test_authorities_survive_the_way_to_the_controller(render: Render) -> None:

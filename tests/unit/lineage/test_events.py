@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openlineage.client.serde import Serde
 
-from modelward.lineage.events import Event, Fit, deployment, fitting, serving
-from modelward.lineage.subject import MAX_FIELDS, Subject, subject_of
+from modelward.lineage.events import Event, deployment, fitting, serving
+from modelward.lineage.subject import MAX_FIELDS, Fit, Subject, subject_of
 from modelward.windows import Consumer, Window
 from tests.unit.lineage.manifests import DATASET, FIELDS, NOW, model, policy
 

@@ -49,12 +49,7 @@ def look(record: Record, told: dict[str, Any], **how: Any) -> tuple[Record, list
     """What is kept after a look, and the windows that were new."""
     windows = windows_of(told)
     after = gathered(record, told, windows, **how)
-    fresh = [
-        one
-        for one in windows
-        if (mark := record.marks.get(one.pod, Mark("", 0)))
-        and one.window.sequence > (mark.counted if mark.process == one.process else 0)
-    ]
+    fresh = [one for one in windows if one.window.sequence > record.marks.get(one.process, Mark(one.pod)).counted]
     return after, fresh
 
 
@@ -69,7 +64,7 @@ def test_a_consumer_is_one_line_over_all_replicas_and_windows() -> None:
     lee, kim = sorted(record.consumers, key=lambda one: one.client, reverse=True)
     assert (lee.client, lee.requests, lee.first, lee.last) == ("user:lee", 11, at(0), at(2))
     assert (kim.client, kim.requests) == ("user:kim", 2)
-    assert record.marks == {"a": Mark("p1", 2, 2), "b": Mark("p2", 1, 1)}
+    assert record.marks == {"p1": Mark("a", 2, 2), "p2": Mark("b", 1, 1)}
     assert (record.last, record.dropped) == (at(3), 0)
 
 
@@ -92,7 +87,7 @@ def test_windows_that_nobody_saw_are_dropped_and_counted() -> None:
 def test_a_silent_pod_is_remembered_and_one_that_is_gone_is_not() -> None:
     record, _ = look(Record(), {"a": report(window(1, consumer())), "b": report(window(1), process="p2")})
     record, _ = look(record, {"a": "no answer"})
-    assert set(record.marks) == {"a"}
+    assert set(record.marks) == {"p1"}
     assert look(record, {"a": report(window(1, consumer()))})[0].consumers[0].requests == 2
 
 

@@ -19,6 +19,7 @@ from modelward.planner.access import (
     Collectors,
     Egress,
     KeyFetching,
+    Lineage,
     RateLimits,
     egress_rules,
     read_settings,
@@ -157,7 +158,6 @@ UNSUPPORTED: list[tuple[str, Callable[[Manifest], Any]]] = [
     ("spec.access.issuers[0].audiences", lambda s: s["access"]["issuers"][0].update(audiences=[])),
     ("baseline.dataset", lambda s: s["monitoring"].update(baseline={"dataset": "s3://x"})),
     ("without spec.monitoring.baseline", lambda s: s["monitoring"].pop("baseline")),
-    ("lineageEndpoint", lambda s: s["monitoring"].update(telemetry={"lineageEndpoint": "http://x.example"})),
     ("accessLog OTLP without otlpEndpoint", lambda s: s["monitoring"].update(telemetry={"accessLog": "OTLP"})),
 ]
 
@@ -326,6 +326,14 @@ def test_the_way_out_is_opened_for_those_who_need_it_alone() -> None:
         ('{"keys": {"allow": ["https://a@b.example/"]}}', r"access\.keys\.allow\[0\]: write it plainly"),
         ('{"telemetry": {"allow": ["grpc://a.example/"]}}', r"telemetry\.allow\[0\]: only https:// is connected to"),
         ('{"telemetry": {"egress": [{"port": 443}]}}', r"telemetry\.egress\[0\]: give exactly one"),
+        ('{"lineage": {"allow": ["kafka://a.example/"]}}', r"lineage\.allow\[0\]: only https:// is connected to"),
+        ('{"lineage": {"url": "https://u:p@a.example"}}', r"lineage\.url: write it plainly"),
+        (
+            '{"lineage": {"url": "https://a.example", "file": "/x"}}',
+            r"lineage: give at most one of url, file and kafka",
+        ),
+        ('{"lineage": {"file": "s3://bucket/x"}}', r"lineage\.file: give the whole path"),
+        ('{"lineage": {"kafka": {"bootstrapServers": "k:1"}}}', r"lineage\.kafka\.topic: give a topic's name"),
         ('{"keys": {"egress": [{"port": 443}]}}', r"access\.keys\.egress\[0\]: give exactly one of cidr and namespace"),
         ('{"rateLimits": {"address": "http://x"}}', r"access\.rateLimits\.address: give redis://"),
         ('{"rateLimits": {"address": "redis://:secret@x:1"}}', r"access\.rateLimits\.address: give redis://"),
@@ -404,3 +412,17 @@ def test_the_way_to_the_collector_is_opened_for_those_who_send_alone() -> None:
     assert egress_rules(_with_telemetry(otlpEndpoint="https://otel.example:4318"), settings) == [
         Egress(port=4318, namespace="observability").rule()
     ]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://other.example", "https://marquez.example.attacker.example", "https://marquez.example@x.example"],
+)
+def test_lineage_goes_only_where_the_installation_allows(endpoint: str) -> None:
+    settings = AccessSettings(lineage=Lineage(allow=("https://marquez.example/",)))
+    allowed = _with_telemetry(lineageEndpoint="https://marquez.example")
+    assert unsupported(allowed, []) == []
+    assert "telemetry" not in sidecar_config(allowed, [], REFERENCES, access=settings), "the controller sends, not it"
+    with pytest.raises(SidecarConfigError, match=r"^spec\.monitoring\.telemetry\.lineageEndpoint: ") as error:
+        sidecar_config(_with_telemetry(lineageEndpoint=endpoint), [], REFERENCES, access=settings)
+    assert error.value.reason == "AddressNotAllowed"

@@ -1,0 +1,125 @@
+"""Sends lineage events off the controller's loop: a bounded queue a receiver, in order, tried again until it is there.
+
+Events are built when their turn has come, so that what waits is small. `sent + failed` is what left the queue; what
+found no room in it is not lost yet: a window stays with its sidecar for a while, and is offered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from modelward.controller.receivers import Made, Receiver, UndeliveredError
+
+if TYPE_CHECKING:
+    from modelward.lineage.events import Event
+
+MAX_QUEUED = 1000
+FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
+
+log = logging.getLogger("modelward.controller")
+
+
+class _Item:
+    """Events that belong together. Those that were taken are not sent again when a later one was not."""
+
+    def __init__(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> None:
+        self._make = make
+        self.done = done
+        self._left: list[Event] | None = None
+
+    def send(self, receiver: Receiver) -> None:
+        if self._left is None:
+            self._left = list(self._make())
+        while self._left:
+            receiver.deliver(self._left[0])
+            self._left.pop(0)
+
+
+class Emitter:
+    """Sends to one receiver. `name` is what it is called in the log; `counts` is added to: sent, failed."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Made,
+        executor: Executor,
+        counts: Counter[str],
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
+        self._name = name
+        self._make = make
+        self._executor = executor
+        self._counts = counts
+        self._max_queued = max_queued
+        self._queue: deque[_Item] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._receiver: Receiver | None = None
+        self._why = ""  # why nothing is taken, once it was told
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> bool:
+        """Have the events that `make` gives sent; `done` is told on the loop whether they were. False: no room."""
+        if len(self._queue) >= self._max_queued:
+            return False
+        self._queue.append(_Item(make, done))
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._work())
+        return True
+
+    async def close(self) -> None:
+        """Send no more; what is left is not told of."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
+
+    async def _work(self) -> None:
+        wait = FIRST_WAIT_SECONDS
+        loop = asyncio.get_running_loop()
+        while self._queue:
+            item = self._queue[0]
+            sent = True
+            try:
+                await loop.run_in_executor(self._executor, self._send, item)
+            except UndeliveredError as error:
+                self._tell(str(error))
+                if error.again:
+                    self._let_go()  # the next try is made with the settings of then
+                    await asyncio.sleep(wait)
+                    wait = min(wait * 2, LAST_WAIT_SECONDS)
+                    continue
+                sent = False
+            except Exception as error:  # noqa: BLE001 - the others must go on, and this one be counted
+                self._tell(f"{type(error).__name__}: {error}")
+                sent = False
+            else:
+                self._tell("")
+            wait = FIRST_WAIT_SECONDS
+            self._queue.popleft()
+            self._counts["sent" if sent else "failed"] += 1
+            item.done(sent)
+
+    def _send(self, item: _Item) -> None:
+        if self._receiver is None:
+            self._receiver = self._make()
+        item.send(self._receiver)
+
+    def _tell(self, why: str) -> None:
+        if why != self._why:
+            if why:
+                log.warning("lineage events are not taken by %s: %s", self._name, why)
+            else:
+                log.info("lineage events are taken by %s again", self._name)
+        self._why = why

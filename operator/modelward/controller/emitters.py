@@ -1,0 +1,74 @@
+"""An emitter for each receiver of lineage events: the installation's own, and those that models name and may."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from modelward import allowlist
+from modelward.controller.emitter import Emitter
+from modelward.controller.installation import Installed
+from modelward.controller.receivers import FileReceiver, HttpReceiver, KafkaReceiver, Receiver
+from modelward.planner.names import KubeObject
+
+MAX_RECEIVERS = 64
+_THREADS = 4  # of their own: a receiver that is slow must not keep what else the controller does in threads waiting
+
+
+class Emitters:
+    """Finds the emitter of a model. Nothing is connected to before something is to be sent."""
+
+    def __init__(self, installed: Callable[[], Installed]) -> None:
+        self._installed = installed
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="lineage")
+        self._emitters: dict[str, Emitter] = {}
+        self.counts: Counter[str] = Counter()
+
+    def of(self, raw: KubeObject) -> Emitter | None:
+        """Return where a model's events go; None: nowhere, for it names none that is allowed, and there is no other."""
+        settings = self._installed().settings.access.lineage
+        telemetry = (raw["spec"].get("monitoring") or {}).get("telemetry") or {}
+        named = telemetry.get("lineageEndpoint") or ""
+        if named and allowlist.problem(named, settings.allow, plain=True):
+            return None
+        where = named or settings.url or settings.file or settings.kafka.bootstrap_servers
+        if not where:
+            return None
+        there = self._emitters.get(where)
+        if there is None and self._room():
+            there = self._emitters[where] = Emitter(where, partial(self._receiver, where), self._executor, self.counts)
+        return there
+
+    @property
+    def pending(self) -> int:
+        """How many windows, deployments and fits wait for their turn."""
+        return sum(map(len, self._emitters.values()))
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of jobs, and of data sets that have no address."""
+        return self._installed().settings.access.lineage.namespace
+
+    async def close(self) -> None:
+        """Send no more."""
+        for emitter in self._emitters.values():
+            await emitter.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _room(self) -> bool:
+        """Whether there is room for another receiver, once those that have nothing to do are let go."""
+        if len(self._emitters) >= MAX_RECEIVERS:
+            self._emitters = {where: one for where, one in self._emitters.items() if len(one)}
+        return len(self._emitters) < MAX_RECEIVERS
+
+    def _receiver(self, where: str) -> Receiver:
+        installed = self._installed()
+        settings, secret = installed.settings.access.lineage, installed.lineage_secret
+        if where == settings.file:
+            return FileReceiver(where)
+        if where == settings.kafka.bootstrap_servers:
+            return KafkaReceiver(where, settings.kafka.topic, secret)
+        # The key is the installation's: whoever may name an address must not have it sent there.
+        return HttpReceiver(where, settings.authorities, secret.get("apiKey", "") if where == settings.url else "")

@@ -1,0 +1,104 @@
+"""A receiver that dies and comes back misses nothing that there was room for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from modelward.controller import emitter
+from modelward.controller.emitter import Emitter
+from modelward.controller.receivers import HttpReceiver
+from modelward.lineage.events import Event
+from tests.unit.controller.lineage_receiver import LineageServer, until
+from tests.unit.controller.test_receivers import events
+
+
+@pytest.fixture
+def server() -> Iterator[LineageServer]:
+    made = LineageServer()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def sending(
+    server: LineageServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Emitter, Counter[str]]]:
+    monkeypatch.setattr(emitter, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(emitter, "LAST_WAIT_SECONDS", 0.05)
+    counts: Counter[str] = Counter()
+    with ThreadPoolExecutor(1) as executor:
+        made = Emitter(server.url, lambda: HttpReceiver(server.url), executor, counts, max_queued=5)
+        yield made, counts
+        await made.close()
+
+
+def runs(server: LineageServer) -> list[tuple[str, str]]:
+    return [(one["run"]["runId"], one["eventType"]) for one in server.events]
+
+
+def expected(*sequences: int) -> list[tuple[str, str]]:
+    return [(event.run.runId, event.eventType.value) for one in sequences for event in events(one)]  # type: ignore[union-attr]
+
+
+async def test_what_a_dead_receiver_missed_arrives_in_order(
+    server: LineageServer, sending: tuple[Emitter, Counter[str]]
+) -> None:
+    made, counts = sending
+    done: list[bool] = []
+    assert made.offer(lambda: events(1), done.append)
+    await until(lambda: done == [True])
+    server.stop()
+    assert [made.offer(lambda one=one: events(one), done.append) for one in range(2, 9)] == [True] * 5 + [False] * 2
+    await until(lambda: made._why)
+    assert (done, len(made)) == ([True], 5)
+    server.start()
+    await until(lambda: len(done) == 6)
+    assert runs(server) == expected(1, 2, 3, 4, 5, 6)
+    assert counts == {"sent": 6}
+
+
+async def test_an_event_that_was_taken_is_not_sent_again(
+    server: LineageServer, sending: tuple[Emitter, Counter[str]]
+) -> None:
+    made, _ = sending
+    server.answers = [201, 503, 503]
+    done: list[bool] = []
+    made.offer(lambda: events(1), done.append)
+    await until(lambda: done == [True])
+    assert runs(server) == expected(1)
+
+
+async def test_what_is_refused_has_failed_and_the_next_goes_on(
+    server: LineageServer, sending: tuple[Emitter, Counter[str]]
+) -> None:
+    made, counts = sending
+    server.answers = [422]
+    done: list[bool] = []
+
+    def wrong() -> tuple[Event, ...]:
+        raise TypeError("no such field")
+
+    for make in (lambda: events(1), wrong, lambda: events(2)):
+        made.offer(make, done.append)
+    await until(lambda: len(done) == 3)
+    assert done == [False, False, True]
+    assert runs(server) == expected(2)
+    assert counts == {"sent": 1, "failed": 2}
+
+
+async def test_that_nothing_is_taken_is_logged_once(
+    server: LineageServer, sending: tuple[Emitter, Counter[str]], caplog: Any
+) -> None:
+    made, _ = sending
+    caplog.set_level("INFO", "modelward.controller")
+    server.answers = [503] * 4
+    done: list[bool] = []
+    made.offer(lambda: events(1), done.append)
+    await until(lambda: done)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert f"not taken by {server.url}: it answered 503" in caplog.text
