@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,7 +26,9 @@ from modelward.api.references import BASELINE_KEY, baseline_reference, reference
 from modelward.api.validate import canonical
 from modelward.cli.files import read_paths
 from modelward.cli.findings import as_table
-from modelward.planner.access import trusting
+from modelward.cli.lineage_events import together, told
+from modelward.lineage.subject import subject_of
+from modelward.planner.access import lineage_receiver_of, trusting
 from modelward.planner.explanations import explained_weights_of
 from modelward.planner.in_use import weights_of
 from modelward.planner.names import host_names, namespace_of
@@ -84,6 +87,9 @@ class _Address(click.ParamType[tuple[str, int]]):
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
 @click.option("--tls-out", type=click.Path(file_okay=False, path_type=Path), help="Where the one made here is written.")
 @click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Where the access log goes, appended.")
+@click.option(
+    "--lineage", "lineage", metavar="FILE|URL", help="Where OpenLineage events go; default: as the manifest says."
+)
 @click.option("--force", is_flag=True, help="Run although `check` refuses, or something declared is not honoured.")
 def command(
     files: tuple[Path, ...],
@@ -99,6 +105,7 @@ def command(
     tls_key: Path | None,
     tls_out: Path | None,
     log: Path | None,
+    lineage: str | None,
     force: bool,
 ) -> None:
     """Judge the manifests and serve: exit 1 when they are refused, 2 when something cannot be read or used."""
@@ -125,8 +132,15 @@ def command(
             explained = explained_weights_of(md, references)
             setup = replace(setup, weights=weights_of(md, references), explained_weights=explained)
             _announce(settings, upstream, listen, grpc_listen, monitor, certificate)
-            with _access_log(log) as descriptor, _view(settings.binding.name) as watcher:
-                serve(Given(setup), Address(*listen), Address(*monitor), descriptor, watcher, Address(*grpc_listen))
+            receiver = _receiver(lineage or lineage_receiver_of(md))
+            about = subject_of(canonical(md) | {"metadata": _identified(md)}, policies)
+            with (
+                _access_log(log) as descriptor,
+                _view(settings.binding.name) as watcher,
+                told(about, receiver) as teller,
+            ):
+                watchers = together((watcher, teller))
+                serve(Given(setup), Address(*listen), Address(*monitor), descriptor, watchers, Address(*grpc_listen))
         except (RunError, ManifestError, SidecarConfigError, config.ConfigError) as error:
             click.echo(f"modelward: {error}", err=True)
             sys.exit(2)
@@ -135,6 +149,18 @@ def command(
             where = error.filename or " or ".join(f"{host}:{port}" for host, port in places)
             click.echo(f"modelward: {where}: {error.strerror}", err=True)
             sys.exit(2)
+
+
+def _receiver(where: str) -> str:
+    if where and find_spec("openlineage") is None:
+        raise RunError(f"lineage events for {where} need OpenLineage's client: install modelward[lineage]")
+    return where
+
+
+def _identified(md: ModelDeployment) -> dict[str, Any]:
+    """Its metadata with what tells this run of the model from every other."""
+    metadata: dict[str, Any] = canonical(md)["metadata"]
+    return metadata | {"uid": secrets.token_hex(16)}
 
 
 def _given_certificate(

@@ -110,6 +110,10 @@ class Windows:
             self._close()
         return Served(self._process, tuple(self._closed))
 
+    def finish(self) -> None:
+        """End the open window now, whatever is left of its minute."""
+        self._close()
+
     def _close(self) -> None:
         if self._open is None:
             return
