@@ -45,12 +45,10 @@ class _Model:
         self.outcomes: list[Outcome] = []
         self.changes: dict[str, str] = {}  # of the record, once the receiver was told
         self.announced: dict[str, str] = {}  # what it is about to be told
-        self.lost = 0  # windows that could not be taken up in time
 
     def written(self, record: Record, outcomes: Sequence[Outcome], changes: Mapping[str, str]) -> None:
         """The record is what is kept now; what became known while it was written has its turn the next time."""
         self.record = record
-        self.lost = 0
         self.outcomes = self.outcomes[len(outcomes) :]
         self.changes = {key: value for key, value in self.changes.items() if changes.get(key) != value}
         self.queued = {key: value for key, value in self.queued.items() if key in record.marks}
@@ -100,10 +98,9 @@ class Lineage:
         after = gathered(before, told, windows, emits=emits)
         if emits:
             self._take_up(model, windows)
-        lost = model.lost
+        lost = 0
         if emits:
-            after, ended = under_way(before, after, model.queued)
-            lost += ended
+            after, lost = under_way(before, after, model.queued)
         outcomes, changes = list(model.outcomes), dict(model.changes)
         after = msgspec.structs.replace(settled(after, outcomes, lost), **changes)
         if after == before:
@@ -113,7 +110,7 @@ class Lineage:
         except NameTakenError as error:
             log.warning("%s: who got its answers is kept in memory alone: %s", "/".join(_place(raw)), error)
         model.written(after, outcomes, changes)
-        self._emitters.counts["dropped"] += lost
+        self._emitters.counts["dropped"] += after.dropped - before.dropped
         return {one.key for one in after.consumers} != {one.key for one in before.consumers}
 
     async def judged(self, raw: KubeObject, policies: Policies) -> None:
@@ -162,16 +159,16 @@ class Lineage:
         return self._models[place]
 
     def _take_up(self, model: _Model, windows: Sequence[Fresh]) -> None:
-        """Have windows emitted that were not yet, as far as there is room; those missing before them are lost."""
+        """Have windows emitted that were not yet, as far as there is room."""
         emitter, about = model.emitter, model.subject
         if emitter is None or about is None:
             return
         for one in unsent(model.record, windows, model.queued):
             number = one.window.sequence
-            done = partial(self._settle, model, one)
+            missed = number - taken(model.record, one.process, model.queued) - 1
+            done = partial(self._settle, model, one, missed)
             if not emitter.offer(partial(self._serving, about, one), done):
                 break
-            model.lost += number - taken(model.record, one.process, model.queued) - 1
             model.queued[one.process] = number
 
     def _announce(self, model: _Model, what: str, value: str, make: Callable[[], Sequence[Event]]) -> None:
@@ -180,8 +177,8 @@ class Lineage:
             model.announced[what] = value
 
     @staticmethod
-    def _settle(model: _Model, one: Fresh, sent: bool) -> None:  # noqa: FBT001
-        model.outcomes.append(Outcome(one.process, one.window.sequence, sent))
+    def _settle(model: _Model, one: Fresh, missed: int, sent: bool) -> None:  # noqa: FBT001
+        model.outcomes.append(Outcome(one.process, one.window.sequence, sent, missed))
 
     def _serving(self, about: Subject, one: Fresh) -> Sequence[Event]:
         from modelward.lineage.events import serving  # noqa: PLC0415 - the client costs memory

@@ -19,11 +19,12 @@ _MAX_COUNT = 10**12
 
 
 class Outcome(NamedTuple):
-    """What became of a window that was to be emitted."""
+    """What became of a window that was to be emitted; `missed` before it could not be taken up in time."""
 
     process: str
     sequence: int
     sent: bool
+    missed: int
 
 
 def unsent(record: Record, windows: Sequence[Fresh], queued: Queued) -> list[Fresh]:
@@ -53,7 +54,7 @@ def under_way(before: Record, after: Record, queued: Queued) -> tuple[Record, in
 
 
 def settled(record: Record, outcomes: Sequence[Outcome], lost: int) -> Record:
-    """Return the record once it is known what became of some windows; `lost` could not be taken up in time."""
+    """Return the record once it is known what became of some windows; `lost` are those of processes that ended."""
     if not outcomes and not lost:
         return record
     marks = dict(record.marks)
@@ -67,7 +68,7 @@ def settled(record: Record, outcomes: Sequence[Outcome], lost: int) -> Record:
         marks=marks,
         emitted=min(record.emitted + sent, _MAX_COUNT),
         failed=min(record.failed + len(outcomes) - sent, _MAX_COUNT),
-        dropped=min(record.dropped + lost, _MAX_COUNT),
+        dropped=min(record.dropped + lost + sum(one.missed for one in outcomes), _MAX_COUNT),
     )
 
 
