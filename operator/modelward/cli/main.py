@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "fit": "Fit a baseline of normal inputs on reference data.",
     "he": "Have a model score what it cannot read: keys, requests and answers under homomorphic encryption.",
     "inject": "Print a pod or workload with its sidecar.",
+    "lineage": "Tell where a model's data came from and who got its answers; or how far data have gone.",
     "plan": "Print the objects that the controller would make.",
     "pseudonym": "Print the pseudonyms of values, to find them in records.",
     "release": "Let a client out of quarantine, in all pods of a model.",

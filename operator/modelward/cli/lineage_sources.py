@@ -1,0 +1,233 @@
+"""What `modelward lineage` reads: a cluster through kubectl, or manifests; and access logs, whose chains are tried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from modelward.api.lineage import places
+from modelward.api.validate import canonical
+from modelward.cli.files import read_all
+from modelward.cli.kubectl import KubectlError
+from modelward.lineage.answered import Answered
+from modelward.lineage.build import Consumed, build, model_name
+from modelward.lineage.graph import Graph, Use
+from modelward.logchain import split, verify
+from modelward.planner.consumers import MAX_LISTED, read_record, record_name
+from modelward.planner.references import References
+from modelward.planner.sidecar import SYSTEM_NAMESPACE
+from modelward.planner.signatures import asks_for_signatures, signatures, trust_names
+from modelward.rules.check import check
+from modelward.rules.judge import policy_name
+
+Ask = Callable[..., str]
+Object = Mapping[str, Any]
+_CHUNK = 1 << 20
+_MAX_LOOKED_UP = 200  # objects of a cluster that are asked for one by one
+
+
+@dataclass
+class Known:
+    """Everything that was read.
+
+    Attributes:
+        models: ModelDeployments as the API server stores them.
+        policies: by name, such as `DataPolicy/clinic/clinic`.
+        governing: names of the policies that govern a model, by `namespace/name`; those in its status where it is not.
+        objects: ConfigMaps and Secrets.
+        consumed: answers that logs and the controller's records tell of, beyond what the status does.
+        notes: what could not be read, a sentence each.
+        findings: what does not hold, likewise.
+        errors: what had to be readable and is not, likewise.
+    """
+
+    models: list[Object] = field(default_factory=list)
+    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    governing: dict[str, Sequence[str]] = field(default_factory=dict)
+    objects: list[Object] = field(default_factory=list)
+    consumed: list[Consumed] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def lineage(self) -> tuple[Graph, dict[str, tuple[str, ...]]]:
+        """Return the graph, and who signed for a digest."""
+        signers: dict[str, dict[str, None]] = {}
+        dependencies: dict[str, set[str]] = {}
+        for model in self.models:
+            statements = (model.get("status", {}).get("lineage") or {}).get("statements") or []
+            for one in [*statements, *self._verified(model, dependencies)]:
+                signers.setdefault(one["digest"], {})[one["signer"]] = None
+        graph = build(
+            self.models,
+            self.policies,
+            governing=self.governing,
+            dependencies=dependencies,
+            consumed=self.consumed,
+        )
+        return graph, {digest: tuple(names) for digest, names in signers.items()}
+
+    def _verified(self, model: Object, dependencies: dict[str, set[str]]) -> list[dict[str, str]]:
+        """The statements about a model that are among the objects and by whom a policy accepts."""
+        metadata = model["metadata"]
+        annotations = metadata.get("annotations") or {}
+        names = self.governing.get(model_name(model), model.get("status", {}).get("policies") or ())
+        asking = [
+            self.policies[one] for one in names if one in self.policies and asks_for_signatures(self.policies[one])
+        ]
+        if not asking or not places(annotations):
+            return []
+        references = References.among(self.objects, metadata.get("namespace") or "default")
+        try:
+            found = signatures(annotations, asking, references, datetime.now(UTC))
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "cryptography":
+                raise
+            self.notes.append("signed statements are not read without cryptography: pip install 'modelward[sidecar]'")
+            return []
+        for made, sources in found.dependencies().items():
+            dependencies.setdefault(made, set()).update(sources)
+        statements: list[dict[str, str]] = found.status()["statements"]
+        return statements
+
+
+def from_files(files: Sequence[Path]) -> Known:
+    """Read manifests: models, policies, and what they refer to. The policy `baseline` counts where they have none."""
+    reading = read_all(files)
+    checked = check(reading.documents)
+    known = Known(errors=[str(error) for error in reading.errors])
+    known.errors += [
+        f"{one.source}:{one.line}: {one.object}: {one.message}" for one in checked.findings if one.level == "error"
+    ]
+    known.models = [canonical(md) for _, md in checked.deployments]
+    known.policies = {policy_name(policy): policy for policy in checked.policies}
+    known.governing = dict(checked.governing)
+    known.objects = [one.data for one in reading.documents if one.kind in ("ConfigMap", "Secret")]
+    for model in known.models:
+        namespace = model["metadata"].get("namespace") or "default"
+        name = record_name(model["metadata"]["name"])
+        _add_record(known, model, References.among(known.objects, namespace).config_maps.get(name))
+    return known
+
+
+def from_cluster(ask: Ask, namespace: str | None) -> Known:
+    """Read a cluster. Secrets are not asked for; what may not be read beside the models is noted.
+
+    Models of all namespaces are read where that is allowed, or data that one hands to another would be lost sight of.
+
+    Raises:
+        KubectlError: no models can be read.
+    """
+    known = Known()
+    scope: tuple[str, ...] = ("--all-namespaces",)
+    try:
+        known.models = list(_items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")))
+    except KubectlError as error:
+        if namespace is None:
+            raise
+        scope = ("--namespace", namespace)
+        known.models = list(_items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")))
+        known.notes.append(f"only the models of namespace {namespace} could be read: {error}")
+    for kind, where in (("datapolicies.modelward.io", scope), ("clusterdatapolicies.modelward.io", ())):
+        try:
+            policies = _items(ask("get", kind, *where, "--output", "json"))
+        except KubectlError as error:
+            known.notes.append(f"the {kind.partition('.')[0]} could not be read, by which fields are treated: {error}")
+        else:
+            known.policies |= {policy_name(policy): policy for policy in policies}
+    _look_up(partial(_config_map, ask), known)
+    return known
+
+
+def read_logs(logs: Sequence[IO[bytes]], known: Known) -> None:
+    """Add what access logs tell, each a chain of its own. Raises OSError."""
+    names = {model_name(one) for one in known.models}
+    for log in logs:
+        # A log without its first line says not whose it is; with one model there is no doubt.
+        reader = Answered(next(iter(names))) if len(names) == 1 else Answered()
+        verdict = verify(reader.watch(split(_chunks(log))))
+        if verdict.begins_at is None:
+            known.errors.append(f"{log.name} is no access log of modelward: not one line with a number and a chain")
+            continue
+        if verdict.findings:
+            first = verdict.findings[0]
+            known.findings.append(
+                f"{log.name} is not as the sidecar wrote it (line {first.line}: {first.message}), so what it tells may"
+                " be false; `modelward verify-log` has the rest"
+            )
+        if lost := verdict.dropped + verdict.failed:
+            known.notes.append(f"{log.name}: the sidecar says that {lost:,} records are not in it")
+        if reader.homeless:
+            known.notes.append(
+                f"{log.name}: {reader.homeless:,} answers are not counted, since its lines do not say of which model:"
+                " give the files before it as well, or -f with that model alone"
+            )
+        if reader.left_out:
+            known.notes.append(f"{log.name}: {reader.left_out:,} answers are not counted, for want of room")
+        unknown = sorted({one.model for one in reader.consumed} - names)
+        if unknown:
+            known.notes.append(f"{log.name} is of {', '.join(unknown)}, of which nothing else is known")
+        known.consumed += reader.consumed
+
+
+def _look_up(get: Callable[[str, str], Object | None], known: Known) -> None:
+    """Ask for the objects that models and policies name: statements, keys of signers, records of more consumers."""
+    wanted: dict[tuple[str, str], Object | None] = {}
+    for model in known.models:
+        metadata, status = model["metadata"], model.get("status", {})
+        asking = [known.policies[one] for one in status.get("policies") or () if one in known.policies]
+        if any(map(asks_for_signatures, asking)):
+            for place in places(metadata.get("annotations") or {}):
+                if place.kind == "ConfigMap":  # what lies in a Secret is not read for this
+                    wanted.setdefault((metadata["namespace"], place.name), None)
+            wanted.update({(SYSTEM_NAMESPACE, name): None for name in trust_names(asking)})
+        if len((status.get("lineage") or {}).get("consumers") or ()) >= MAX_LISTED:
+            wanted[metadata["namespace"], record_name(metadata["name"])] = model
+    if len(wanted) > _MAX_LOOKED_UP:
+        known.notes.append(
+            f"{len(wanted) - _MAX_LOOKED_UP} ConfigMaps that models name were not read, for their number"
+        )
+    for (namespace, name), recorded in list(wanted.items())[:_MAX_LOOKED_UP]:
+        try:
+            found = get(namespace, name)
+        except KubectlError as error:
+            known.notes.append(f"ConfigMap {name} of {namespace} could not be read: {error}")
+            continue
+        if recorded is not None:
+            _add_record(known, recorded, found)
+        elif found is not None:
+            known.objects.append(found)
+
+
+def _add_record(known: Known, model: Object, item: Object | None) -> None:
+    record = read_record(dict(item) if item else None)
+    name = model_name(model)
+    known.consumed += [
+        Consumed(name, one.client, one.issuer, Use(one.purpose, one.first, one.last, one.requests))
+        for one in record.consumers
+    ]
+    if gone := record.forgotten + record.others:
+        known.notes.append(
+            f"{name} answered more than are kept: {gone:,} consumers or answers are counted and not named"
+        )
+
+
+def _config_map(ask: Ask, namespace: str, name: str) -> Object | None:
+    text = ask("get", "configmap", name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
+    found: Object | None = json.loads(text) if text.strip() else None
+    return found
+
+
+def _chunks(log: IO[bytes]) -> Iterator[bytes]:
+    while chunk := log.read(_CHUNK):
+        yield chunk
+
+
+def _items(text: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(text).get("items", [])
+    return items
