@@ -135,6 +135,24 @@ def test_a_warning_is_shown_and_told(apiserver: ApiServer, server: Server):
     eventually(lambda: events(apiserver, "PolicyWarning", kind="ModelDeployment", name="m"))
 
 
+@pytest.mark.parametrize(
+    ("annotation", "value", "words"),
+    [
+        ("transformations", '[{"what": "x"', "transformations is not JSON"),
+        ("model", "oci://x@sha256:abc", "model does not end in @sha256: and 64 lower-case hex digits"),
+        ("statements", "deployment/x", "statements is not configmap/<name> or secret/<name>"),
+    ],
+)
+def test_lineage_that_cannot_be_read_is_let_in_with_a_warning(
+    apiserver: ApiServer, server: Server, annotation: str, value: str, words: str
+):
+    manifest = model("unread")
+    manifest["metadata"].setdefault("annotations", {})[f"lineage.modelward.io/{annotation}"] = value
+    result = create(apiserver, manifest, dry_run=True)
+    assert result.ok, result.stderr
+    assert f"Warning: lineage.modelward.io/{words}" in result.stderr
+
+
 def test_a_namespace_made_a_moment_ago_is_known(apiserver: ApiServer, server: Server):
     for index in range(5):
         space = f"fresh-{index}"

@@ -40,6 +40,12 @@ CURVES: dict[str, hashes.HashAlgorithm] = {
 }
 """The curves that are verified, each with the hash that goes with it."""
 
+_UNREADABLE = (
+    *(ValueError, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+"""What comes of certificates that are none: some of it is raised only when a part is looked at."""
+
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 
@@ -133,16 +139,16 @@ def _by_certificate(bundle: Bundle, trust: Trust, at: datetime) -> Signers:
         key = usable(leaf.public_key())
         # One that is not valid yet is not made valid by that.
         when = min(at, leaf.not_valid_before_utc) if trust.outlives else at
-        chain = _verifier(trust.authorities, when).verify(leaf, between)
+        told = _verifier(trust.authorities, when).verify(leaf, between).subjects or ()
     except verification.VerificationError as error:
         return Signers((), "SignerNotTrusted", f"its certificate is not accepted: {shown(_first_line(error))}")
     except TrustError as error:
         return Signers((), "SignerNotTrusted", f"its certificate's key {error}")
-    except (ValueError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         return Signers((), "SignerNotTrusted", "its certificates cannot be read")
     if not any(_verifies(key, one, bundle.envelope.signed) for one in bundle.envelope.signatures):
         return Signers((), "SignatureInvalid", "does not verify with the key of its certificate")
-    names = tuple(name for one in chain.subjects or () if (name := _identity(one)))[:_MAX_NAMES]
+    names = tuple(name for one in told if (name := _identity(one)))[:_MAX_NAMES]
     if not names:
         return Signers((), "SignerNotTrusted", "its certificate names nobody: no URI, e-mail address or DNS name")
     return Signers(names)
@@ -156,10 +162,8 @@ def _verifier(authorities: tuple[x509.Certificate, ...], at: datetime) -> verifi
         .may_be_present(x509.KeyUsage, either, _signs_certificates)
         .may_be_present(x509.ExtendedKeyUsage, either, _for_code)
     )
-    leaf = (
-        anything.require_present(x509.SubjectAlternativeName, either, None)
-        .require_present(x509.KeyUsage, either, _signs)
-        .may_be_present(x509.ExtendedKeyUsage, either, _for_code)
+    leaf = anything.require_present(x509.KeyUsage, either, _signs).may_be_present(
+        x509.ExtendedKeyUsage, either, _for_code
     )
     builder = verification.PolicyBuilder().store(verification.Store(list(authorities))).time(at)
     return builder.max_chain_depth(_MAX_PATH).extension_policies(ca_policy=ca, ee_policy=leaf).build_client_verifier()
@@ -215,9 +219,9 @@ def _public_key(content: bytes, there: int) -> PublicKey:
         raise TrustError(f"has more than {MAX_KEY_BYTES:,} bytes")
     try:
         return usable(serialization.load_pem_public_key(content))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        if isinstance(error, TrustError):
-            raise
+    except TrustError:
+        raise
+    except _UNREADABLE:
         raise TrustError("is not a public key in PEM (-----BEGIN PUBLIC KEY-----)") from None
 
 
@@ -247,7 +251,7 @@ def _authorities(content: bytes) -> tuple[x509.Certificate, ...]:
         raise TrustError(f"has more than {MAX_AUTHORITIES_BYTES:,} bytes")
     try:
         found = x509.load_pem_x509_certificates(content)
-    except ValueError:
+    except _UNREADABLE:
         raise TrustError("holds no certificates in PEM (-----BEGIN CERTIFICATE-----)") from None
     if len(found) > MAX_AUTHORITIES:
         raise TrustError(f"holds {len(found)} certificates, and {MAX_AUTHORITIES} are read")
