@@ -26,6 +26,7 @@ from msgspec import Meta
 
 from modelward.audit.told import Encrypted
 from modelward.fairness.counts import FairnessReport
+from modelward.reidentification.told import Combinations
 from modelward.windows import Served
 
 AUDIENCE = "modelward-sidecar"
@@ -100,7 +101,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a sidecar has to tell since it began (`since`); `dropped` counts anomalies for which it had no room.
 
     `baseline` is its digest, `fitted` when it was made, where it says so. `served` tells who got answers,
-    `fairness` how groups were treated, where that is counted, `encrypted` what waits for auditors.
+    `fairness` how groups were treated, `combinations` how identifying rows are, where that is counted, `encrypted` what
+    waits for auditors.
     """
 
     model: Text
@@ -115,6 +117,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     served: Served = Served()
     fairness: FairnessReport | None = None
     encrypted: Encrypted = Encrypted()
+    combinations: Combinations | None = None
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

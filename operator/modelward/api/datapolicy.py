@@ -317,6 +317,13 @@ class KAnonymity(Part):
     k: int = Field(
         default=5, ge=2, le=1_000_000, description="The least number of people that each combination must stand for."
     )
+    tolerance: float = Field(
+        default=0.01,
+        ge=0,
+        le=0.5,
+        description="Share of the rows in requests that may be in smaller combinations, before the condition KAnonymous"
+        " is False. Data that a baseline is fitted on must have none.",
+    )
 
 
 class Quarantine(Part):

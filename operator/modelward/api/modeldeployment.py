@@ -957,13 +957,31 @@ class FairnessStatus(Part):
     )
 
 
+class ReidentificationStatus(Part):
+    """How identifying the combinations of quasi-identifiers in requests are, over all replicas, as they told last."""
+
+    since: Timestamp = Field(description="Since when rows were counted (RFC 3339); of the last 30 days at the most.")
+    rows: int = Field(ge=0, description="Rows that the model was asked about.")
+    k: int = Field(ge=2, description="How many people each combination must stand for, by the policies.")
+    fields: Annotated[list[FieldName], Field(max_length=64)] = Field(
+        default=[], description="The quasi-identifiers, as the model gets them; the first of them where they are many."
+    )
+    people: bool = Field(
+        default=False, description="Whether people are counted, by an input that identifies them; else rows are."
+    )
+    combinations: int = Field(ge=0, description="How many combinations there are; estimated above 2,048 of them.")
+    rows_below_k: float = Field(ge=0, le=1, description="Share of the rows whose combination has fewer than k.")
+    smallest: int = Field(ge=0, description="The size of the smallest combination that is known of.")
+    uncounted: int = Field(default=0, ge=0, description="Rows of requests that were too large to be counted.")
+
+
 class ModelDeploymentStatus(Part):
     """What modelward has seen and done. Written by the controller alone."""
 
     conditions: Annotated[list[Condition], Field(max_length=32)] = Field(
         default=[],
         description="Ready, PolicyCompliant, Encrypted, AccessControlled, LineageVerified, Monitored, Fair,"
-        " SecurityTested.",
+        " KAnonymous, SecurityTested.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     observed_generation: int | None = Field(
@@ -998,6 +1016,9 @@ class ModelDeploymentStatus(Part):
     )
     monitoring: MonitoringStatus | None = Field(
         default=None, description="What the model's detectors found, as its sidecars told last."
+    )
+    reidentification: ReidentificationStatus | None = Field(
+        default=None, description="How identifying the rows in requests are. None: no policy asks for a k."
     )
     fairness: FairnessStatus | None = Field(
         default=None, description="How equally groups of people were treated, as its sidecars told last."

@@ -33,6 +33,7 @@ from modelward.incidents import Release, Report, Spread
 from modelward.planner.fairness import counted, to_let_go, to_pass_on
 from modelward.planner.names import KubeObject, host_names
 from modelward.planner.references import References
+from modelward.planner.reidentification import steady
 from modelward.planner.sidecar import HTTPS_PORT, RELEASE_ANNOTATION, RELEASE_AT_ANNOTATION, serving_secret_name
 from modelward.planner.sightings import MAX_TOLD, Seen, gathered, monitoring_status, news, shown, to_spread, without
 
@@ -102,6 +103,7 @@ class Incidents:
         before = self._seen.get((namespace, name))
         groups = counted(raw, told, before.fairness if before else None)
         seen = replace(await asyncio.to_thread(gathered, told), released=released, fairness=groups)
+        seen = replace(seen, combined=steady(before.combined if before else None, seen.combined))
         await self._tell(raw, seen)
         self._seen[namespace, name] = seen
         news = await self._lineage.take(raw, told)
@@ -114,6 +116,7 @@ class Incidents:
         held: dict[str, float] = {}
         silent: dict[str, float] = {}
         apart: dict[str, float] = {}
+        below: dict[str, float] = {}
         for (namespace, name), seen in self._seen.items():
             place = f'namespace="{namespace}",model="{name}"'
             for one in seen.sightings:
@@ -122,10 +125,13 @@ class Incidents:
                 anomalies[label] = anomalies.get(label, 0) + one.count
             held[f"{{{place}}}"] = len(seen.quarantined)
             silent[f"{{{place}}}"] = len(seen.silent)
+            if seen.combined is not None:
+                below[f"{{{place}}}"] = seen.combined.figures.below
             for field, measure, difference in seen.fairness.differences if seen.fairness else ():
                 apart[f"{{{place},field={quoted(field)},measure={quoted(measure)}}}"] = difference
         return {
             "modelward_model_anomalies": ("Anomalies of the last day that a model's sidecars tell of.", anomalies),
+            "modelward_model_rows_below_k": ("Share of a model's rows that too few share a combination with.", below),
             "modelward_model_fairness_difference": ("How far apart the rates of a model's groups are.", apart),
             "modelward_model_quarantined_clients": ("Clients that any replica of a model holds in quarantine.", held),
             "modelward_model_silent_sidecars": ("Sidecars of ready pods that do not tell what they found.", silent),

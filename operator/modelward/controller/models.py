@@ -28,6 +28,7 @@ from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Found, Targets
 from modelward.detect.origin import known_of
 from modelward.lineage.subject import Fit
+from modelward.planner.anonymity import of_requests
 from modelward.planner.audit import key_places
 from modelward.planner.deployment import pod_spec
 from modelward.planner.fit_request import fitted_in_cluster
@@ -195,6 +196,7 @@ class Models:
             obstacle=case.obstacle,
             security_test_asked=bool(case.security_tests),
             security_test_gates=any(case.security_tests),
+            anonymity=of_requests(md, case.policies),
         )
         installed = self._installed()
         try:
@@ -389,7 +391,7 @@ class Models:
             raise
         for kind, reason, message in _news(before, wanted):
             # One object, whose count rises: the figures in its message are others each time.
-            topic = reason if reason == "UnfairOutcome" else ""
+            topic = reason if reason in ("UnfairOutcome", "ReidentificationRisk") else ""
             await self._recorder.record(raw, kind, reason, message, topic=topic)
 
 
@@ -423,9 +425,10 @@ def _news(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[Any, str,
         if told.get("reason") == reason and not (broken and told.get("message") != item["message"]):
             continue
         unwatched = kind == "Monitored" and reason in ("BaselineStale", "Drifted", "RateOff")
+        singled_out = kind == "KAnonymous" and reason == "ReidentificationRisk"
         if kind == "Fair" and reason == "DifferenceTooLarge":
             news.append(("Warning", "UnfairOutcome", item["message"]))
-        elif broken or unwatched or (kind == "Stalled" and reason != "PolicyViolation"):
+        elif broken or unwatched or singled_out or (kind == "Stalled" and reason != "PolicyViolation"):
             news.append(("Warning", reason, item["message"]))
         elif kind == "Ready":
             if item["status"] == "True":

@@ -15,7 +15,7 @@ import msgspec
 from modelward.api.lineage import lineage
 from modelward.api.modeldeployment import ModelDeployment, Tensor
 from modelward.errand import FitRequest, Source
-from modelward.planner.anonymity import of_data
+from modelward.planner.anonymity import column_names, of_data
 from modelward.planner.dataset import Dataset, DatasetError, read_dataset
 from modelward.planner.names import namespace_of
 from modelward.planner.references import References
@@ -83,8 +83,8 @@ def _columns(md: ModelDeployment, treated: Mapping[str, Treatment]) -> tuple[tup
     """Return the columns that go into the baseline, in order, and how those are treated that are."""
     inputs = md.spec.schema_.inputs if md.spec.schema_ else []
     numbers = [tensor for tensor in inputs if tensor.datatype not in _NUMBERS]
-    named = [name for tensor in numbers for name in _names(tensor)]
-    if any(not _names(tensor) for tensor in numbers):
+    named = [name for tensor in numbers for name in column_names(tensor)]
+    if any(not column_names(tensor) for tensor in numbers):
         if treated or len(numbers) > 1:
             raise DatasetError("name the columns of each input in spec.schema.inputs[].columns")
         return (), {}
@@ -102,16 +102,8 @@ def _columns(md: ModelDeployment, treated: Mapping[str, Treatment]) -> tuple[tup
     return kept, {name: how[name] for name in kept if name in how}
 
 
-def _names(tensor: Tensor) -> list[str]:
-    """Return the names of a tensor's columns, as the sidecar knows them; none where it has several without names."""
-    if tensor.columns:
-        return list(tensor.columns)
-    inner = tensor.shape[1:] if tensor.shape[0] == -1 else tensor.shape
-    return [tensor.name] if all(axis == 1 for axis in inner) else []
-
-
 def _by_column(tensor: Tensor, treated: Mapping[str, Treatment]) -> list[tuple[str, Treatment]]:
-    names = _names(tensor)
+    names = column_names(tensor)
     found: list[Target] = targets(treated, tensor.name, list(tensor.columns))
     return [
         (name, target.treatment)

@@ -26,6 +26,7 @@ from modelward.planner.access import (
     fetched,
     lineage_receiver_of,
 )
+from modelward.planner.anonymity import anonymity_unsupported, reidentification_config
 from modelward.planner.audit import AuditError, audit_config
 from modelward.planner.dataset import DatasetError, read_dataset
 from modelward.planner.explanations import ExplanationsError, explanations_config, explanations_unsupported
@@ -100,7 +101,7 @@ def sidecar_config(
         raise SidecarConfigError(str(error)) from error
     if treated:
         config["fields"] = treated
-    if needs_keys(treated) and keys:
+    if (needs_keys(treated) or reidentification_config(md, policies)) and keys:
         config["keys"] = {"file": KEYS_FILE, "sha256": hashlib.sha256(keys).hexdigest()}
     _check_lineage_receiver(md, access or AccessSettings())
     if collector_of(md):
@@ -116,6 +117,9 @@ def sidecar_config(
     if explained:
         config["explanations"] = explained
     config |= _audit(md, policies, treated, references)
+    combined = reidentification_config(md, policies)
+    if combined:
+        config["reidentification"] = combined
     groups = fairness_config(md)
     if groups:
         config["fairness"] = groups
@@ -317,6 +321,7 @@ def unsupported(md: ModelDeployment, policies: Sequence[Policy]) -> list[str]:
     wrong = (f"{_who(one.policy)} {one.field} ({one.message})" for one in impossible(md, policies))
     return [
         *_of_model(md),
+        *anonymity_unsupported(md, policies),
         *wrong,
         *(f"{_who(policy)} {field}" for policy in policies for field in _of_policy(md, policy)),
     ]
@@ -370,8 +375,6 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
 def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:
     if md.spec.target_ref and policy["spec"].get("onViolation") == "Stop":
         yield "spec.onViolation Stop with spec.targetRef (a workload of somebody else's is not scaled)"
-    if policy["spec"].get("kAnonymity"):
-        yield "spec.kAnonymity"
 
 
 def _who(policy: Policy) -> str:

@@ -17,6 +17,7 @@ import msgspec
 from modelward.api.printable import printable
 from modelward.incidents import Drifted, Incident, Quarantined, Rate, Report
 from modelward.planner.fairness import Counted
+from modelward.planner.reidentification import Combined, combined
 
 MAX_TOLD = 20
 """Clients and detectors of a model that have an Event of their own: the ones with most anomalies."""
@@ -73,6 +74,7 @@ class Seen:
         dropped: anomalies that sidecars had no room for.
         released: the client whose release was carried out, and when that was asked for; None: nothing was.
         fairness: what was counted of protected groups; None: nothing was told of any.
+        combined: how identifying the rows in requests are; None: nothing was told of it.
     """
 
     asked: int = 0
@@ -84,6 +86,7 @@ class Seen:
     dropped: int = 0
     released: tuple[str, str] | None = field(default=None)
     fairness: Counted | None = None
+    combined: Combined | None = None
 
     @property
     def anomalies(self) -> int:
@@ -106,6 +109,7 @@ def gathered(told: Mapping[str, Report | str]) -> Seen:
         off=_worst_rates(rate for report in reports for rate in report.rates),
         drifted=_worst_drift(one for report in reports for one in report.drift),
         dropped=sum(report.dropped for report in reports),
+        combined=combined(report.combinations for report in reports),
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from modelward.api.lineage import cyclic, lineage, problems
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.anonymity import Asked
 from modelward.planner.consumers import Record, lineage_status
 from modelward.planner.fairness import fair, fairness_status
 from modelward.planner.monitored import Watch, monitored
 from modelward.planner.names import host_names, namespace_of
+from modelward.planner.reidentification import k_anonymous, reidentification_status
 from modelward.planner.rollout import Rollout, deployment_rollout
 from modelward.planner.sidecar import MODEL_LABEL
 from modelward.planner.sightings import monitoring_status
@@ -74,6 +76,7 @@ class Observation:
         security_test_asked: whether owner or policy ask for a security test at all.
         watch: what is known of its monitoring.
         signatures: whether its lineage is signed as policies ask.
+        anonymity: what policies ask of its requests; None: nothing.
         served: who got its answers; None: its sidecars were not asked since the controller began.
     """
 
@@ -95,6 +98,7 @@ class Observation:
     security_test_asked: bool = False
     watch: Watch = field(default_factory=Watch)
     signatures: Signatures = field(default_factory=Signatures)
+    anonymity: Asked | None = None
     served: Record | None = None
 
     @property
@@ -176,6 +180,7 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     conditions.set("LineageVerified", *_lineage_verified(md, observation))
     conditions.set("Monitored", *_monitored(md, observation, conditions, now))
     conditions.set("Fair", *_fair(md, observation, conditions))
+    conditions.set("KAnonymous", *_k_anonymous(observation, conditions, now))
     conditions.set("SecurityTested", *_security_tested(observation))
     conditions.set("Bypassable", *_bypassable(observation))
     ready = _ready(md, observation)
@@ -213,6 +218,10 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     treated = fairness_status(groups) if groups else _before(raw, "fairness")
     if treated and md.spec.fairness and md.spec.fairness.protected:
         out["fairness"] = treated
+    combined = observation.watch.seen.combined if observation.watch.seen else None
+    identifying = reidentification_status(combined) if combined else _before(raw, "reidentification")
+    if identifying and observation.anonymity:
+        out["reidentification"] = identifying
     told_of_lineage = _lineage_status(observation, _before(raw, "lineage"))
     if told_of_lineage:
         out["lineage"] = told_of_lineage
@@ -376,6 +385,12 @@ def _monitored(md: ModelDeployment, observation: Observation, conditions: _Condi
 def _fair(md: ModelDeployment, observation: Observation, conditions: _Conditions) -> Told:
     seen = observation.watch.seen
     return fair(md.spec.fairness, seen.fairness if seen else None, conditions.previous.get("Fair"))
+
+
+def _k_anonymous(observation: Observation, conditions: _Conditions, now: datetime) -> Told:
+    seen = observation.watch.seen
+    before = conditions.previous.get("KAnonymous")
+    return k_anonymous(observation.anonymity, seen.combined if seen else None, now, before)
 
 
 def _security_tested(observation: Observation) -> Told:

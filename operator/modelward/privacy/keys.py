@@ -22,7 +22,7 @@ MAX_LIVE = 8
 MAX_FILE_BYTES = 4096
 _SALT = b"modelward.io/privacy/1"
 
-Purpose = Literal["pseudonym", "date-shift"]
+Purpose = Literal["pseudonym", "date-shift", "combination"]
 
 
 class KeyFileError(Exception):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.explaining import Explaining
     from modelward.sidecar.fairness import Fairness, Rows
+    from modelward.sidecar.reidentification import Reidentification
+    from modelward.sidecar.reidentification import Rows as Combined
     from modelward.sidecar.shared_limits import Counting
     from modelward.sidecar.tally import Rows as CountedRows
 
@@ -64,6 +66,13 @@ class Chain:
             from modelward.sidecar import fairness  # noqa: PLC0415 - for those who ask for it
 
             self.fairness = fairness.Fairness(settings.fairness, declared, settings.upstream.protocol)
+        self.reidentification: Reidentification | None = None
+        if settings.reidentification is not None:
+            from modelward.sidecar import reidentification  # noqa: PLC0415 - for those who ask for it
+
+            self.reidentification = reidentification.Reidentification(
+                settings.reidentification, declared, settings.fields, pseudonyms, settings.binding.name
+            )
         self.treated = tuple(f"{name}:{one.treatment}" for name, one in settings.fields.items())
         self.treatments = Treatments.build(settings, declared, pseudonyms)
         self.answers: Answers | None = None
@@ -92,7 +101,8 @@ class Work:
     """
 
     __slots__ = (
-        "answered", "chain", "counted", "explains", "flag", "groups", "probed", "route", "subjects", "tensors",
+        "answered", "chain", "combined", "counted", "explains", "flag", "groups", "probed", "route", "subjects",
+        "tensors",
         "ticket", "watch",
     )  # fmt: skip
 
@@ -106,6 +116,7 @@ class Work:
         self.tensors: list[Tensor] = []  # as the model got them; kept only where its answer is treated
         self.probed: Array | None = None  # rows that detectors ask the model about again
         self.groups: Rows | None = None  # of whom the rows are; kept only where that is counted
+        self.combined: Combined | None = None  # as the model got them; kept only where they are counted
         self.answered: Response | None = None  # what the model said of them
         self.counted: CountedRows | None = None  # which cells they belong to; kept only where that is counted
         self.watch: Callable[[Body], None] | None = None  # looks at the answer; raises Refusal to withhold it

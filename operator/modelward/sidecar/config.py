@@ -237,6 +237,17 @@ class Fairness(Section, frozen=True):
     favourable: Favourable = Favourable()
 
 
+class Reidentification(Section, frozen=True):
+    """What is counted of combinations: `fields` are the columns of which the model gets something of a person.
+
+    `k` of k-anonymity. `subject`: the column that tells whose a row is; empty: none, and rows are counted.
+    """
+
+    k: Annotated[int, Meta(ge=2, le=1_000_000)]
+    fields: Annotated[list[Text], Meta(min_length=1, max_length=4096)]
+    subject: Text = ""
+
+
 class WeightsFile(Section, frozen=True):
     """The model's exported weights beside the configuration, and their digest."""
 
@@ -331,6 +342,7 @@ class Config(Section, frozen=True):
     keys: KeyFile | None = None
     screening: Screening = Screening()
     fairness: Fairness | None = None
+    reidentification: Reidentification | None = None
     record_values: bool = False
     in_use: InUse | None = None
     explanations: Explanations | None = None

@@ -7,7 +7,7 @@ each exchange keeps the chain that it began with.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,6 +31,9 @@ from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.verdict import Verdict
+
+if TYPE_CHECKING:
+    from modelward.sidecar.reidentification import Rows as Combined
 
 _REDIRECTS = 300  # and errors: they hold no answer to check
 
@@ -57,6 +60,8 @@ class Gateway:
                 previous.detection.close()
             if chain.fairness is not None and previous.fairness is not None:
                 chain.fairness.inherit(previous.fairness)
+            if chain.reidentification is not None and previous.reidentification is not None:
+                chain.reidentification.inherit(previous.reidentification)
         self.chain = chain
         self.findings.quarantines.take_rules(chain.settings.screening.quarantine)
 
@@ -67,6 +72,8 @@ class Gateway:
         if fairness is not None:
             self._instruments.feedback.add("lost", amount=fairness.elsewhere.expire())
             told = msgspec.structs.replace(told, fairness=fairness.report())
+        if self.chain.reidentification is not None:
+            told = msgspec.structs.replace(told, combinations=self.chain.reidentification.report())
         return told if auditing is None else msgspec.structs.replace(told, encrypted=auditing.told())
 
     def collect(self, asked: Collect) -> Collected:
@@ -259,6 +266,8 @@ class Gateway:
         counted = None
         if chain.auditing is not None and work.route.operation == "Infer" and not work.explains:
             counted = chain.auditing.tally.begin(checked.tensors)
+        identifying = chain.reidentification if work.route.operation == "Infer" and not work.explains else None
+        people = None if identifying is None else identifying.people(checked.tensors)
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
             exchange.treated = chain.treated
@@ -272,6 +281,8 @@ class Gateway:
             exchange.values = values_of(checked.tensors)
         if verdicts:
             work.flag = self.findings.act(exchange, verdicts)
+        if identifying is not None:
+            work.combined = identifying.rows(checked.tensors, people)
         if chain.detection.needs_answers and work.route.operation == "Infer":
             work.watch = partial(self._watch, exchange, work)
         if chain.detection.probes is not None and work.route.operation == "Infer":
@@ -325,6 +336,8 @@ class Gateway:
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
         if isinstance(work, Work) and (work.groups is not None or work.counted is not None):
             self._count(exchange, work)
+        if isinstance(work, Work) and work.combined is not None and exchange.upstream_started:
+            self._combine(work.chain, work.combined)
 
     def _count(self, exchange: Exchange, work: Work) -> None:
         """Count whom the answer was about: afterwards, so that nobody waits for it."""
@@ -340,6 +353,15 @@ class Gateway:
                 auditing.tally.count(work.counted, outcomes)
         except Exception as error:  # noqa: BLE001 - the request is over, and was answered
             log.fault("an answer could not be counted", error)
+
+    @staticmethod
+    def _combine(chain: Chain, rows: "Combined") -> None:
+        """Count whose combinations the model has been asked about: afterwards, as well."""
+        assert chain.reidentification is not None  # noqa: S101 - it gave the rows
+        try:
+            chain.reidentification.count(rows)
+        except Exception as error:  # noqa: BLE001 - the request is over
+            log.fault("the rows of a request could not be counted", error)
 
     @staticmethod
     def body_of_answer(response: Response) -> Body:

@@ -1,4 +1,4 @@
-"""What is shown of detectors: their rates, drift, and who is held; and how many rows were counted by group.
+"""What is shown of detectors: their rates, drift, and who is held; and of what is counted of rows.
 
 Feature names are the configuration's. Counts of single groups are not shown: who looks each second would see what one
 person was answered.
@@ -33,6 +33,21 @@ def watch(instruments: Instruments, gateway: Gateway) -> None:
             yield ("counted",), counted
             yield ("uncounted",), uncounted
 
+    def combinations() -> _Points:
+        counted = gateway.chain.reidentification
+        if counted is not None:
+            found = counted.figures()
+            yield ("rows",), found.rows
+            yield ("combinations",), found.combinations
+            yield ("share_below_k",), found.below
+            yield ("smallest",), found.smallest
+
+    instruments.watch_all(
+        "modelward_reidentification",
+        "Rows of the last 30 days by their combination of quasi-identifiers, as the model got them; of this replica.",
+        ("figure",),
+        combinations,
+    )
     instruments.watch_all(
         "modelward_fairness_rows",
         "Rows of the last 30 days that were answered: counted by group, or of unknown group or outcome.",

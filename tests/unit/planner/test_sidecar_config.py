@@ -170,18 +170,6 @@ def test_what_a_model_declares_and_the_sidecar_cannot_do_is_listed(
     assert field in listed
 
 
-@pytest.mark.parametrize(
-    ("field", "spec"),
-    [
-        ("kAnonymity", {"kAnonymity": {"k": 5}}),
-    ],
-)
-def test_what_a_policy_declares_and_the_sidecar_cannot_do_is_listed(field: str, spec: Manifest) -> None:
-    (listed,) = unsupported(parsed(supported()), [stored(spec)])
-    assert field in listed
-    assert listed.startswith("DataPolicy policy spec.")
-
-
 def test_a_treatment_that_a_column_cannot_take_is_listed_with_its_fix() -> None:
     fields = [{"name": "radius", "treatment": "Pseudonymise"}]
     (listed,) = unsupported(parsed(supported()), [stored({"fields": fields})])

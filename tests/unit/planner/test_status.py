@@ -80,6 +80,7 @@ def test_a_model_that_serves() -> None:
         "LineageVerified": ("True", "WellFormed"),
         "Monitored": ("True", "DetectorsConfigured"),
         "Fair": ("Unknown", "NotDeclared"),
+        "KAnonymous": ("Unknown", "NotAsked"),
         "SecurityTested": ("Unknown", "NotRequested"),
         "Bypassable": ("False", "Probed"),
         "Ready": ("True", "Serving"),

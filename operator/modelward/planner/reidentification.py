@@ -1,0 +1,198 @@
+"""How identifying a model's requests are, over all its replicas: what sidecars counted, added up, and the condition.
+
+KAnonymous is False where more of the rows than the policy tolerates are in combinations of fewer than k. Young counts
+are held against nobody: at first every combination is rare. So it takes rows enough, and either so many for each
+combination that rare ones are rare, or a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from modelward.api.printable import printable
+from modelward.planner.anonymity import Asked
+from modelward.reidentification.figures import Figures, figures
+from modelward.reidentification.sample import Sample
+from modelward.reidentification.told import Combinations
+
+Told = tuple[Any, str, str]
+"""Status, reason and message of a condition."""
+
+_LEAST_ROWS = 1000
+_ROWS_OF_K = 200
+_PER_COMBINATION = 5  # times k rows: then what is rare is rare
+_DAY = 86_400
+_BACK = 0.8  # of the tolerance: what was too much is enough again below that, so that nothing is told twice
+_VISIBLE = 0.0005  # of a share; smaller changes alone are not written
+_GROWTH = 1.1
+_OURS = ("TooFewRows", "WithinTolerance", "ReidentificationRisk")
+_NAMED = 5
+_LISTED = 64
+_MAX_COUNT = 1 << 53
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What the replicas of a model have counted together.
+
+    Attributes:
+        since: when the first of them began, or 30 days ago.
+        k: what is asked.
+        fields: the quasi-identifiers; `people`: an identifier tells people apart.
+        figures: what that gives.
+        suppressed: fields with values that their hierarchy has no line for, and in how many rows.
+        uncounted: rows of requests that were too large.
+    """
+
+    since: datetime
+    k: int
+    fields: tuple[str, ...]
+    people: bool
+    figures: Figures
+    suppressed: tuple[tuple[str, int], ...] = ()
+    uncounted: int = 0
+
+
+def combined(told: Iterable[Combinations | None]) -> Combined | None:
+    """Add up what sidecars tell; of those that count different things, as while a policy changes, those with most rows.
+
+    None: nobody tells anything.
+    """
+    alike: dict[tuple[str, int, tuple[str, ...], bool], tuple[Sample, list[Combinations]]] = {}
+    for one in told:
+        if one is None:
+            continue
+        try:
+            sample = Sample.unpack(one.sample)
+        except ValueError:
+            continue
+        together, ones = alike.setdefault((one.key, one.k, one.fields, one.people), (Sample(), []))
+        together.merge(sample)
+        ones.append(one)
+    if not alike:
+        return None
+    (_, k, fields, people), (sample, ones) = max(alike.items(), key=lambda item: (item[1][0].rows, item[0]))
+    lacking: dict[str, int] = {}
+    for one in ones:
+        for each in one.suppressed:
+            if each.field in fields:
+                lacking[each.field] = lacking.get(each.field, 0) + each.rows
+    return Combined(
+        min((_moment(one.since) for one in ones), default=_FIRST),
+        k,
+        fields,
+        people,
+        figures(sample, k, people=people),
+        tuple(sorted(lacking.items())),
+        sum(one.uncounted for one in ones),
+    )
+
+
+def steady(before: Combined | None, now: Combined | None) -> Combined | None:
+    """Return `before` where nobody would see the difference, so that a status is not written with every row."""
+    if before is None or now is None:
+        return now or before
+    same = (before.since, before.k, before.fields, before.people) == (now.since, now.k, now.fields, now.people)
+    was, is_ = before.figures, now.figures
+    grown = not was.rows <= is_.rows <= was.rows * _GROWTH or is_.combinations > was.combinations * _GROWTH
+    moved = abs(was.below - is_.below) >= _VISIBLE or bool(was.below) != bool(is_.below) or was.smallest != is_.smallest
+    told = [name for name, _ in before.suppressed] == [name for name, _ in now.suppressed]
+    return before if same and told and not grown and not moved else now
+
+
+def k_anonymous(
+    asked: Asked | None, seen: Combined | None, now: datetime, before: Mapping[str, Any] | None = None
+) -> Told:
+    """Return the condition KAnonymous.
+
+    Args:
+        asked: by the policies; None: nothing.
+        seen: what was counted; None: nothing was told since the controller began.
+        now: the time.
+        before: the condition as it was told last, which stands until there is something to tell.
+    """
+    if asked is None:
+        return "Unknown", "NotAsked", "no policy asks for a k (`kAnonymity`)"
+    if asked.unread:
+        return "Unknown", "NotReadable", "requests are encrypted: nobody here can read a combination"
+    if not asked.fields:
+        return (
+            "Unknown",
+            "NoQuasiIdentifier",
+            f"a policy asks for a k of {asked.k}, and the model gets no quasi-identifier: where it does, declare"
+            " `role: QuasiIdentifier` in spec.schema.inputs or in the policy's fields",
+        )
+    least = max(_LEAST_ROWS, _ROWS_OF_K * asked.k)
+    if seen is None or (seen.k, seen.fields) != (asked.k, asked.fields) or seen.figures.rows < least:
+        if before and before.get("reason") in _OURS and before.get("status") != "Unknown":
+            return before["status"], before["reason"], before["message"]
+        rows = seen.figures.rows if seen else 0
+        return "Unknown", "TooFewRows", f"{rows:,} of at least {least:,} rows that are needed to tell"
+    return _judged(asked, seen, now, before or {})
+
+
+def _judged(asked: Asked, seen: Combined, now: datetime, before: Mapping[str, Any]) -> Told:
+    found, was_broken = seen.figures, before.get("reason") == "ReidentificationRisk"
+    told = f"{_sentence(seen)}; tolerated: {_percent(asked.tolerance)}{_lacking(seen)}"
+    if found.high <= asked.tolerance * (_BACK if was_broken else 1):
+        return "True", "WithinTolerance", told
+    young = found.rows < _PER_COMBINATION * seen.k * found.combinations and (now - seen.since).total_seconds() < _DAY
+    if was_broken or (found.low > asked.tolerance and not young):
+        fix = (
+            ". Fix: generalise the fields further in the policy; `modelward scan-data DATA --policy FILE` names the"
+            " cheapest way on data like these"
+        )
+        return "False", "ReidentificationRisk", told + fix
+    return "Unknown", "TooFewRows", f"{told}. It may be that they are young: more rows will tell"
+
+
+def reidentification_status(seen: Combined) -> dict[str, Any]:
+    """Return `status.reidentification`."""
+    found = seen.figures
+    return {
+        "since": seen.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "rows": min(found.rows, _MAX_COUNT),
+        "k": seen.k,
+        "fields": [printable(name)[:128] for name in seen.fields[:_LISTED]],
+        "people": seen.people,
+        "combinations": min(found.combinations, _MAX_COUNT),
+        "rowsBelowK": round(found.below, 6),
+        "smallest": min(found.smallest, _MAX_COUNT),
+        "uncounted": min(seen.uncounted, _MAX_COUNT),
+    }
+
+
+def _sentence(seen: Combined) -> str:
+    found, unit = seen.figures, "people" if seen.people else "rows"
+    names = ", ".join(printable(name)[:64] for name in seen.fields[:_NAMED])
+    names += f" and {len(seen.fields) - _NAMED} more" if len(seen.fields) > _NAMED else ""
+    about = "" if found.exact else f" (95 %: {_percent(found.low)} to {_percent(found.high)})"
+    sizes = ", ".join(f"{count:,} of {size}" for size, count in found.sizes[:_NAMED])
+    more = ", …" if len(found.sizes) > _NAMED else ""
+    small = f"; small combinations, of {unit}: {sizes}{more}" if sizes else ""
+    many = f"{'' if found.exact else 'about '}{found.combinations:,}"
+    return (
+        f"{_percent(found.below)}{about} of {found.rows:,} rows share {names} with fewer than {seen.k - 1} others, as"
+        f" the model gets them; {many} combinations{small}"
+    )
+
+
+def _lacking(seen: Combined) -> str:
+    fields = [f"{printable(name)[:64]} in {rows:,} rows" for name, rows in seen.suppressed[:_NAMED]]
+    return f"; values that the field's hierarchy has no line for: {', '.join(fields)}" if fields else ""
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g} %"
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else _FIRST
+    except (ValueError, OverflowError):
+        return _FIRST

@@ -1,0 +1,1 @@
+"""How identifying combinations of quasi-identifiers are in a stream of rows of which no value is kept."""

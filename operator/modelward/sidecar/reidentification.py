@@ -1,0 +1,183 @@
+"""Counts how many rows share their combination of quasi-identifiers, as the model got them. No value is kept.
+
+Combinations are hashed under a key of the namespace's (of the process's own where it has none) when a request is over,
+so that nobody waits for it. With an identifier among the inputs people are counted, and not how often they come.
+"""
+
+import hashlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import msgspec
+
+from modelward.privacy.hierarchy import SUPPRESSED
+from modelward.privacy.keys import Keys
+from modelward.privacy.spec import Treatment
+from modelward.reidentification.figures import Figures, figures
+from modelward.reidentification.sample import bit_of
+from modelward.reidentification.told import Combinations, Suppressed
+from modelward.reidentification.window import Window
+from modelward.sidecar import config
+from modelward.sidecar.incidents import rfc3339
+from modelward.sidecar.tensors import Tensor, TensorSpec
+
+MAX_ROWS = 4096
+"""Rows of a request that are counted; a larger one is told of as uncounted."""
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Rows(NamedTuple):
+    """A request's rows: of each field the values, and of whom each row is; None: that is not known."""
+
+    length: int
+    columns: list[list[Any]]
+    people: list[Any] | None
+
+
+class _Place(NamedTuple):
+    """Where a field lies: element `offset` of every `width` of an input."""
+
+    input: str
+    offset: int
+    width: int
+    numeric: bool
+
+
+class Reidentification:
+    """The counts of one configuration.
+
+    Args:
+        settings: what is to be counted.
+        declared: the model's inputs, as callers send them.
+        treatments: of the fields.
+        keys: of the namespace; None: hashes are this process's own.
+        model: its name.
+        clock: seconds since the epoch.
+
+    Raises:
+        ConfigError: a field is not among the inputs.
+    """
+
+    def __init__(
+        self,
+        settings: config.Reidentification,
+        declared: Mapping[str, TensorSpec] | None,
+        treatments: Mapping[str, Treatment],
+        keys: Keys | None,
+        model: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self._places = [_place(name, declared or {}) for name in settings.fields]
+        self._inputs: dict[str, list[tuple[int, int, int]]] = {}  # where their fields lie: index, offset, width
+        for index, place in enumerate(self._places):
+            self._inputs.setdefault(place.input, []).append((index, place.offset, place.width))
+        self._person = _place(settings.subject, declared or {}) if settings.subject else None
+        self._suppressible = [index for index, name in enumerate(settings.fields) if _suppresses(treatments.get(name))]
+        what = _encode([settings.fields, settings.subject, [_told(treatments.get(one)) for one in settings.fields]])
+        key = keys.domain("combination", model) if keys is not None else secrets.token_bytes(32)
+        self.name = hashlib.blake2b(what, digest_size=8, key=key, person=b"name").hexdigest()
+        self._of_combinations = hashlib.blake2b(digest_size=8, key=key, person=b"combination")
+        self._of_people = hashlib.blake2b(digest_size=8, key=key, person=b"person")
+        self._window = Window(clock)
+        self._suppressed = [0] * len(settings.fields)
+        self._uncounted = 0
+
+    def inherit(self, previous: "Reidentification") -> None:
+        """Go on counting where the configuration before this one stopped, if it counted the same by the same key."""
+        if previous.name == self.name:
+            self._window, self._suppressed = previous._window, previous._suppressed  # noqa: SLF001 - its own kind
+            self._uncounted = previous._uncounted  # noqa: SLF001
+
+    # --- on a request's way
+
+    def people(self, tensors: Sequence[Tensor]) -> list[Any] | None:
+        """Of whom each row is, before anything of it is treated."""
+        if self._person is None:
+            return None
+        for tensor in tensors:
+            if tensor.spec.name == self._person.input:
+                return tensor.every(self._person.offset, self._person.width)
+        return None
+
+    def rows(self, tensors: Sequence[Tensor], people: list[Any] | None) -> Rows:
+        """The rows as the model gets them."""
+        columns: list[list[Any]] = [[]] * len(self._places)
+        length = 0
+        for tensor in tensors:
+            places = self._inputs.get(tensor.spec.name)
+            if places is not None:
+                length = max(length, tensor.shape[0] if tensor.spec.shape[0] == -1 else 1)
+                for index, offset, width in places:
+                    columns[index] = tensor.every(offset, width)
+        return Rows(length, columns, people)
+
+    # --- when it is over
+
+    def count(self, rows: Rows) -> None:
+        """Count the rows of a request that the model was asked about."""
+        people = rows.people if rows.people is not None and len(rows.people) == rows.length else None
+        if rows.length > MAX_ROWS or any(len(column) != rows.length for column in rows.columns):
+            self._uncounted += rows.length
+            return
+        for index in self._suppressible:
+            self._suppressed[index] += rows.columns[index].count(SUPPRESSED)
+        today = self._window.today()
+        columns = [_alike(column, place) for column, place in zip(rows.columns, self._places, strict=True)]
+        each = zip(zip(*columns, strict=True), people or repeat(None, rows.length), strict=True)
+        alike = Counter(each) if rows.length > 1 else dict.fromkeys(each, 1)
+        for (combination, person), count in alike.items():
+            # Rows of nobody who is known are taken for one person's: that makes a combination smaller, never larger.
+            bit = 0 if self._person is None else bit_of(_hash(self._of_people, person))
+            today.add(_hash(self._of_combinations, combination), bit, count)
+
+    # --- what is told
+
+    def report(self) -> Combinations:
+        """What the controller is told."""
+        suppressed = zip(self.settings.fields, self._suppressed, strict=True)
+        return Combinations(
+            rfc3339(self._window.begins),
+            self.settings.k,
+            self.name,
+            tuple(self.settings.fields),
+            self._person is not None,
+            self._window.total().pack(),
+            tuple(Suppressed(field, rows) for field, rows in suppressed if rows),
+            self._uncounted,
+        )
+
+    def figures(self) -> Figures:
+        """What this replica alone has seen."""
+        return figures(self._window.total(), self.settings.k, people=self._person is not None)
+
+
+def _hash(keyed: "hashlib.blake2b", what: Any) -> int:
+    begun = keyed.copy()  # the key is taken in already: that is two thirds of the time
+    begun.update(_encode(what))
+    return int.from_bytes(begun.digest())
+
+
+def _alike(column: list[Any], place: _Place) -> list[Any]:
+    """Equal numbers have one encoding, however they were written."""
+    return [float(value) + 0.0 for value in column] if place.numeric else column
+
+
+def _place(name: str, declared: Mapping[str, TensorSpec]) -> _Place:
+    for spec in declared.values():
+        if name in spec.columns:
+            return _Place(spec.name, list(spec.columns).index(name), spec.width, spec.numeric)
+    raise config.ConfigError(f"the quasi-identifier {name} is no declared column, and no input of one element")
+
+
+def _suppresses(treatment: Treatment | None) -> bool:
+    """Whether `*` is no group of its hierarchy: then it stands for a value that has no line in it."""
+    return treatment is not None and treatment.groups is not None and SUPPRESSED not in treatment.groups.values()
+
+
+def _told(treatment: Treatment | None) -> bytes:
+    return b"" if treatment is None else msgspec.json.encode(treatment)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelward.reidentification import sample as samples
+from modelward.reidentification.figures import figures
+from modelward.reidentification.sample import MAX_KEPT, Kept, Packed, Sample, bit_of, people_of
+from modelward.reidentification.window import DAYS, Window
+
+HASHES = st.integers(0, (1 << 64) - 1)
+DECODER = msgspec.json.Decoder(Packed)
+STREAMS = st.lists(st.tuples(HASHES | st.integers(0, 20), st.integers(0, 63)), max_size=200)
+
+
+def sampled(stream) -> Sample:
+    found = Sample()
+    for combination, person in stream:
+        found.add(combination, bit_of(person))
+    return found
+
+
+def skewed(seed: int, combinations: int, rows: int) -> list[int]:
+    """A stream of hashes by Zipf's law: some combinations are had by many, most by few."""
+    draw = random.Random(seed)
+    hashes = [draw.getrandbits(64) for _ in range(combinations)]
+    weights = [1 / (rank + 1) for rank in range(combinations)]
+    return draw.choices(hashes, weights, k=rows)
+
+
+@given(STREAMS)
+def test_few_combinations_are_counted_exactly(stream) -> None:
+    found = sampled(stream)
+    counts = Counter(combination for combination, _ in stream)
+    assert {combination: kept.rows for combination, kept in found.kept.items()} == counts
+    told = figures(found, 3, people=False)
+    few = sum(count for count in counts.values() if count < 3)
+    assert (told.rows, told.combinations, told.exact) == (len(stream), len(counts), True)
+    assert told.below == told.low == told.high == few / max(len(stream), 1)
+    assert told.smallest == min(counts.values(), default=0)
+    assert told.sizes == tuple(sorted(Counter(count for count in counts.values() if count < 3).items()))
+
+
+@given(st.lists(STREAMS, max_size=5), st.integers(1, 30))
+def test_samples_merge_into_the_sample_of_all_streams(streams, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "MAX_KEPT", most)
+        together = Sample()
+        for stream in streams:
+            together.merge(sampled(stream))
+        whole = sampled([each for stream in streams for each in stream])
+        assert (together.level, together.rows, together.kept) == (whole.level, whole.rows, whole.kept)
+        assert len(together.kept) <= most
+
+
+@given(STREAMS, st.integers(1, 30))
+def test_what_is_packed_is_unpacked_the_same(stream, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "MAX_KEPT", most)
+        found = sampled(stream)
+        again = Sample.unpack(DECODER.decode(msgspec.json.encode(found.pack())))
+        assert (again.level, again.rows, again.kept) == (found.level, found.rows, found.kept)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        Packed(0, 1, b"1234567"),
+        Packed(0, 1, bytes(8), bytes(8), bytes(8)),
+        Packed(0, 1, bytes(16), bytes(4), bytes(16)),
+        Packed(3, 0, bytes(8), bytes(4), b""),
+    ],
+)
+def test_a_sample_that_is_none_is_refused(packed: Packed) -> None:
+    with pytest.raises(ValueError, match="not of one length"):
+        Sample.unpack(packed)
+
+
+@given(st.binary(max_size=400), st.binary(max_size=200), st.binary(max_size=400), st.integers(0, 64), st.integers(0, 9))
+def test_whatever_is_told_memory_is_bounded(hashes: bytes, counts: bytes, people: bytes, level: int, rows: int) -> None:
+    try:
+        found = Sample.unpack(Packed(level, rows, hashes, counts, people))
+    except ValueError:
+        return
+    assert found.rows >= sum(kept.rows for kept in found.kept.values())
+    assert all(combination < 1 << (64 - level) for combination in found.kept)
+    figures(found, 5, people=True)
+
+
+@pytest.mark.parametrize("combinations", [3000, 20_000, 100_000])
+def test_estimates_are_within_their_bounds_of_exact_counts(combinations: int) -> None:
+    """Of 30 streams, the interval of 95 % holds the true share in 24 at least: fewer come by chance once in 2,000."""
+    within, off = 0, []
+    for seed in range(30):
+        stream = skewed(seed, combinations, 60_000)
+        counts = Counter(stream)
+        found = Sample()
+        for combination, count in counts.items():
+            found.add(combination, 1, count)
+        told = figures(found, 5, people=False)
+        share = sum(count for count in counts.values() if count < 5) / len(stream)
+        assert not told.exact or len(counts) <= MAX_KEPT
+        assert len(found.kept) <= MAX_KEPT
+        within += told.low <= share <= told.high
+        off.append(told.combinations / len(counts) - 1)
+    assert within >= 24
+    assert math.sqrt(sum(each * each for each in off) / len(off)) < 0.04  # 1 / sqrt(1024) is 0.031
+
+
+def test_without_a_small_combination_in_the_sample_there_may_be_some_all_the_same() -> None:
+    found = Sample()
+    for number in range(MAX_KEPT + 1):
+        found.add(number * ((1 << 64) // (MAX_KEPT + 1)), 1, 100)
+    told = figures(found, 5, people=False)
+    assert not told.exact
+    assert (told.below, told.low) == (0.0, 0.0)
+    assert 0 < told.high < 0.001
+
+
+@pytest.mark.parametrize("people", [1, 2, 5, 20, 60, 120])
+def test_people_are_counted_and_not_how_often_they_come(people: int) -> None:
+    draw = random.Random(people)
+    told = []
+    for _ in range(200):
+        bits = 0
+        for person in [draw.getrandbits(64) for _ in range(people)] * 3:
+            bits |= bit_of(person)
+        told.append(people_of(bits))
+    mean = sum(told) / len(told)
+    assert abs(mean - people) <= max(0.1 * people, 0.1)
+    if people <= 5:
+        assert max(told) <= people
+
+
+def test_one_person_who_comes_often_is_one_person() -> None:
+    found = Sample()
+    found.add(7, bit_of(3), 100)
+    assert figures(found, 2, people=True).below == 1.0
+    assert figures(found, 2, people=False).below == 0.0
+    found.add(7, bit_of(4))
+    assert figures(found, 2, people=True).below == 0.0
+    assert found.kept[7] == Kept(101, 0b11000)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_is_older_than_the_window_is_forgotten() -> None:
+    clock = Clock()
+    window = Window(clock)
+    began = clock.now
+    for day in range(DAYS + 5):
+        window.today().add(day, 1)
+        window.today().add(1 << 40, 1)
+        total = window.total()
+        assert total.kept[1 << 40].rows == min(day + 1, DAYS)
+        assert sorted(total.kept) == [*range(max(0, day - DAYS + 1), day + 1), 1 << 40]
+        assert total.rows == 2 * min(day + 1, DAYS)
+        assert (window.begins == began) == (day < DAYS)
+        clock.now += 86_400
+    clock.now += DAYS * 86_400
+    assert window.total().rows == 0
+
+
+def test_a_window_of_a_flood_gets_fine_again_when_the_flood_is_over() -> None:
+    clock = Clock()
+    window = Window(clock)
+    for number in range(3 * MAX_KEPT):
+        window.today().add(number * ((1 << 64) // (3 * MAX_KEPT)), 1)
+    assert window.total().level == 2
+    clock.now += DAYS * 86_400
+    window.today().add(1 << 63, 1)
+    assert (window.total().level, window.total().rows) == (0, 1)
