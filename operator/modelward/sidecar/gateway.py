@@ -7,14 +7,14 @@ each exchange keeps the chain that it began with.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from modelward.audit.told import Collect, Collected
 from modelward.fairness.labels import Labels
 from modelward.incidents import Report
-from modelward.sidecar import binary, feedback, log, rest
+from modelward.sidecar import binary, counting, feedback, log, rest
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.control import Control, Order
@@ -23,7 +23,6 @@ from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Strea
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.reader import number_of
 from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
 from modelward.sidecar.routes import Route
 from modelward.sidecar.schema import Checked
@@ -31,9 +30,6 @@ from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.verdict import Verdict
-
-if TYPE_CHECKING:
-    from modelward.sidecar.reidentification import Rows as Combined
 
 _REDIRECTS = 300  # and errors: they hold no answer to check
 
@@ -261,28 +257,18 @@ class Gateway:
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
             exchange.rows = checked.rows
-        if chain.fairness is not None and work.route.operation == "Infer" and not work.explains:  # that decides nothing
-            work.groups = chain.fairness.rows(checked.tensors)
-        counted = None
-        if chain.auditing is not None and work.route.operation == "Infer" and not work.explains:
-            counted = chain.auditing.tally.begin(checked.tensors)
-        identifying = chain.reidentification if work.route.operation == "Infer" and not work.explains else None
-        people = None if identifying is None else identifying.people(checked.tensors)
+        counting.begin(work, checked.tensors)
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
             exchange.treated = chain.treated
             if chain.answers is not None:
                 work.tensors = checked.tensors
-        if chain.auditing is not None and counted is not None:
-            chain.auditing.tally.treated(counted, checked.tensors)
-            work.counted = counted
+        counting.treated(work, checked.tensors)
         verdicts = chain.detection.judge(exchange, checked.tensors)
         if chain.settings.record_values and chain.schema.declared is not None:
             exchange.values = values_of(checked.tensors)
         if verdicts:
             work.flag = self.findings.act(exchange, verdicts)
-        if identifying is not None:
-            work.combined = identifying.rows(checked.tensors, people)
         if chain.detection.needs_answers and work.route.operation == "Infer":
             work.watch = partial(self._watch, exchange, work)
         if chain.detection.probes is not None and work.route.operation == "Infer":
@@ -334,34 +320,8 @@ class Gateway:
                 trace = trace_of(exchange.header, own=True)
                 assert trace is not None  # noqa: S101 - it is our own
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
-        if isinstance(work, Work) and (work.groups is not None or work.counted is not None):
-            self._count(exchange, work)
-        if isinstance(work, Work) and work.combined is not None and exchange.upstream_started:
-            self._combine(work.chain, work.combined)
-
-    def _count(self, exchange: Exchange, work: Work) -> None:
-        """Count whom the answer was about: afterwards, so that nobody waits for it."""
-        fairness, auditing, response = work.chain.fairness, work.chain.auditing, work.answered
-        if exchange.refusal is not None or exchange.status >= _REDIRECTS or exchange.grpc_status > 0:
-            return
-        try:
-            body = None if response is None else self.body_of_answer(response)
-            if fairness is not None and work.groups is not None:
-                fairness.count(number_of(exchange.id), work.groups, body)
-            if auditing is not None and work.counted is not None:
-                outcomes = None if fairness is None else fairness.outcomes(body, work.counted.count)
-                auditing.tally.count(work.counted, outcomes)
-        except Exception as error:  # noqa: BLE001 - the request is over, and was answered
-            log.fault("an answer could not be counted", error)
-
-    @staticmethod
-    def _combine(chain: Chain, rows: "Combined") -> None:
-        """Count whose combinations the model has been asked about: afterwards, as well."""
-        assert chain.reidentification is not None  # noqa: S101 - it gave the rows
-        try:
-            chain.reidentification.count(rows)
-        except Exception as error:  # noqa: BLE001 - the request is over
-            log.fault("the rows of a request could not be counted", error)
+        if isinstance(work, Work):
+            counting.count(exchange, work, self.body_of_answer)
 
     @staticmethod
     def body_of_answer(response: Response) -> Body:

@@ -30,12 +30,15 @@ MAX_ROWS = 4096
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Rows(NamedTuple):
+class Rows:
     """A request's rows: of each field the values, and of whom each row is; None: that is not known."""
 
-    length: int
-    columns: list[list[Any]]
-    people: list[Any] | None
+    __slots__ = ("columns", "length", "people")
+
+    def __init__(self, length: int, columns: Sequence[list[Any]], people: list[Any] | None) -> None:
+        self.length = length
+        self.columns = columns
+        self.people = people
 
 
 class _Place(NamedTuple):
@@ -95,17 +98,17 @@ class Reidentification:
 
     # --- on a request's way
 
-    def people(self, tensors: Sequence[Tensor]) -> list[Any] | None:
-        """Of whom each row is, before anything of it is treated."""
-        if self._person is None:
-            return None
-        for tensor in tensors:
-            if tensor.spec.name == self._person.input:
-                return tensor.every(self._person.offset, self._person.width)
-        return None
+    def begin(self, tensors: Sequence[Tensor]) -> Rows:
+        """A request's rows: of whom each is, before anything of it is treated."""
+        people = None
+        if self._person is not None:
+            for tensor in tensors:
+                if tensor.spec.name == self._person.input:
+                    people = tensor.every(self._person.offset, self._person.width)
+        return Rows(0, (), people)
 
-    def rows(self, tensors: Sequence[Tensor], people: list[Any] | None) -> Rows:
-        """The rows as the model gets them."""
+    def treated(self, rows: Rows, tensors: Sequence[Tensor]) -> None:
+        """Look at them as the model gets them."""
         columns: list[list[Any]] = [[]] * len(self._places)
         length = 0
         for tensor in tensors:
@@ -114,7 +117,7 @@ class Reidentification:
                 length = max(length, tensor.shape[0] if tensor.spec.shape[0] == -1 else 1)
                 for index, offset, width in places:
                     columns[index] = tensor.every(offset, width)
-        return Rows(length, columns, people)
+        rows.length, rows.columns = length, columns
 
     # --- when it is over
 

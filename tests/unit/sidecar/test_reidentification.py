@@ -100,7 +100,8 @@ def test_combinations_are_those_that_the_model_sees(serve):
     assert [(one.field, one.rows) for one in found.suppressed] == [("city", 1)]
 
 
-def test_an_identifier_tells_people_apart_though_the_model_does_not_get_it(serve):
+def test_an_identifier_tells_people_apart_though_the_model_does_not_get_it(serve, monkeypatch):
+    monkeypatch.setattr("modelward.sidecar.reidentification.secrets.token_bytes", bytes)  # these set bits of their own
     running = serve(reidentification={**COUNTED, "subject": "patient"}, fields={"patient": {"treatment": "Drop"}})
     assert running.ask(people(*[(30, "Ulm", "a")] * 5, *[(40, "Ulm", who) for who in "bcd"])).status == 200
     assert "patient" not in running.model.asked[-1].body.decode()
