@@ -5,7 +5,7 @@ differences, and, where a decryption may fail or be off by the ciphertext's own 
 Micciancio: On the Security of Homomorphic Encryption on Approximate Numbers, 2021, for CKKS; Cheon and others: Attacks
 Against the IND-CPA-D Security of Exact FHE Schemes, 2024, and Checri and others: On the practical CPA-D security of
 "exact" and threshold FHE schemes, 2024, for BFV). So an aggregate must be signed by the controller, its noise must be
-that of fresh ciphertexts, and one that is not leaves no more trace than a word.
+that of fresh ciphertexts, and of one that is no sum of counters a single bit is told, which the budget bounds as well.
 """
 
 import math
@@ -30,6 +30,7 @@ from modelward.encrypted.envelope import Aggregate
 from modelward.encrypted.parameters import EncryptedError
 
 _NOISE_KEY: Final = "secret/noise.key"
+_NO_SUM: Final = "it is no sum of what sidecars count: a sidecar has put something else in"
 DEFAULT_EPSILON: Final = "1.0"
 DEFAULT_BASE: Final = 5
 DEFAULT_RELEASES: Final = 100
@@ -132,8 +133,11 @@ def _decrypted(decryptor: Decryptor, ciphertext: bytes, sizes: Sequence[int], wi
     Raises:
         EncryptedError: it is no sum of so many windows. Which test it failed is not told: that would be an answer.
     """
-    budget = decryptor.noise_budget(ciphertext, LEVEL)
-    counts: list[int] = decryptor.decrypt_integers(ciphertext, LEVEL).tolist()
+    try:
+        budget = decryptor.noise_budget(ciphertext, LEVEL)
+        counts: list[int] = decryptor.decrypt_integers(ciphertext, LEVEL).tolist()
+    except EncryptedError as error:
+        raise EncryptedError(_NO_SUM) from error
     used, start, sums = sum(sizes), 0, set()
     for size in sizes:
         sums.add(sum(counts[start : start + size]))
@@ -145,9 +149,7 @@ def _decrypted(decryptor: Decryptor, ciphertext: bytes, sizes: Sequence[int], wi
         and not any(counts[used:])
     )
     if not sound:
-        raise EncryptedError(
-            "it is no sum of what sidecars count: a sidecar, or who stored it, has put something else in"
-        )
+        raise EncryptedError(_NO_SUM)
     return counts[:used]
 
 

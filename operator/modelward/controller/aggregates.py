@@ -96,6 +96,9 @@ class Aggregates:
             ApiError: the API server refused or did not answer; nothing is added then.
         """
         place = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        dropped = sum(one.encrypted.dropped for one in told.values() if isinstance(one, Report))
+        if dropped:
+            self.windows[place, "dropped"] = dropped
         waiting = [pod for pod, one in told.items() if isinstance(one, Report) and one.encrypted.waiting]
         now = self._clock().timestamp()
         if not waiting and self._due.get(place, 0.0) > now:

@@ -55,6 +55,9 @@ def audit_config(
     asking = _asking(policies)
     if not asking:
         return None
+    in_use = md.spec.encryption.in_use if md.spec.encryption else None
+    if in_use is not None and in_use.only:
+        raise AuditError(f"{_who(asking[0])} spec.audit: nothing can be counted of spec.encryption.inUse.only requests")
     auditors = [auditor for auditor, _ in _auditors(asking, references)]
     counted, uncounted = _counted(md, policies, treated)
     seconds = min(policy["spec"]["audit"]["everySeconds"] for policy in asking)

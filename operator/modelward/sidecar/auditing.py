@@ -61,6 +61,9 @@ class Auditing:
         start = self._window()
         if start <= self._start:
             return
+        if self.tally.missed:
+            log.event("warning", "rows are not counted: a window holds no more", rows=self.tally.missed)
+            self.tally.missed = 0
         if self.tally.rows:
             self._run(self._encrypt(self.tally.taken(), self._start))
         self._start = start

@@ -240,12 +240,39 @@ def test_a_ciphertext_with_the_noise_of_too_many_is_not_decrypted(tmp_path: Path
     own = Auditor(tmp_path)
     total = added(empty(own.keys), window(own.keys, own.encryptor, [0] * 11), "a", SECONDS, NOW)
     ciphertext = total.ciphertext
-    for _ in range(24):
+    told = set()
+    for doubled in range(30):  # from a noise that is too large to one at which nothing can be decrypted
         ciphertext = RING.add(ciphertext, ciphertext)
-    total = msgspec.structs.replace(total, ciphertext=ciphertext)
-    aggregate = sealed(total, LAYOUT.encode(), CONTROLLER, model="m/m", policy="p", minimum=1)
-    with pytest.raises(EncryptedError, match="no sum of what sidecars count"):
-        auditor.opened(tmp_path, aggregate)
+        if doubled < 22:
+            continue
+        noisy = msgspec.structs.replace(total, ciphertext=ciphertext, begun=NOW + doubled, ended=NOW + doubled + 1)
+        with pytest.raises(EncryptedError) as refused:
+            auditor.opened(tmp_path, sealed(noisy, LAYOUT.encode(), CONTROLLER, model="m/m", policy="p", minimum=1))
+        told.add(str(refused.value))
+    assert len(told) == 1
+    assert "no sum of what sidecars count" in told.pop()
+
+
+def test_a_ciphertext_that_shows_the_secret_key_is_not_opened(tmp_path: Path) -> None:
+    """(0, q/t) decrypts to the secret key's own coefficients: no counters, and nothing but that is told."""
+    own = Auditor(tmp_path)
+    total = added(empty(own.keys), window(own.keys, own.encryptor, COUNTS), "a", SECONDS, NOW)
+    primes = RING.primes[:2]
+    scale = primes[0] * primes[1] // RING.plain_modulus
+    polynomials = np.zeros((2, 2, 4096), dtype="<u8")
+    polynomials[1, :, 0] = [scale % prime for prime in primes]
+    lead = len(total.ciphertext) - polynomials.nbytes
+    hostile = total.ciphertext[:lead] + polynomials.tobytes()
+    for ciphertext in (hostile, RING.add(hostile, total.ciphertext)):
+        RING.check_ciphertext(ciphertext, LEVEL)
+        shown = msgspec.structs.replace(
+            total, ciphertext=ciphertext, begun=total.begun + 1000, ended=total.ended + 1000
+        )
+        total = shown
+        aggregate = sealed(shown, LAYOUT.encode(), CONTROLLER, model="m/m", policy="p", minimum=1)
+        with pytest.raises(EncryptedError, match="no sum of what sidecars count"):
+            auditor.opened(tmp_path, aggregate)
+    assert read(tmp_path).left == 98
 
 
 def test_only_the_controllers_aggregates_are_opened(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ class Pod:
     def __init__(self) -> None:
         self.windows: list[Window] = []
         self.asked: list[Collect] = []
+        self.dropped = 0
 
     def answer(self, body: bytes) -> bytes:
         asked = msgspec.json.decode(body, type=Collect)
@@ -110,7 +111,7 @@ class Scene:
 
     async def look(self) -> None:
         def report(pod: Pod) -> Report:
-            told = Encrypted(waiting=len(pod.windows))
+            told = Encrypted(waiting=len(pod.windows), dropped=pod.dropped)
             return Report("clinic/wdbc", "", "", "", (), (), (), (), 0, encrypted=told)
 
         async def ask(bodies: dict[str, bytes]) -> dict[str, bytes]:
@@ -208,6 +209,13 @@ async def test_an_idle_look_reads_and_writes_nothing(scene: Scene) -> None:
     for _ in range(5):
         await scene.look()
     assert (scene.cluster.read, scene.cluster.written) == before
+
+
+async def test_what_sidecars_dropped_is_told_to_prometheus(scene: Scene) -> None:
+    scene.pods["a"].dropped, scene.pods["b"].dropped = 2, 1
+    await scene.look()
+    metric = scene.aggregates.metrics()["modelward_model_audit_windows"][1]
+    assert metric['{namespace="clinic",model="wdbc",outcome="dropped"}'] == 3
 
 
 async def test_too_few_windows_wait_for_more_however_long(scene: Scene) -> None:

@@ -205,6 +205,12 @@ def test_a_clients_keys_are_no_auditors() -> None:
         sidecar_config(model(), [asking()], references(**{"key-0": ClientKeys.generate().public}))
 
 
+def test_of_what_nobody_can_read_nothing_is_counted() -> None:
+    md = model(encryption={"inTransit": {"mode": "TLS"}, "inUse": {"only": True}})
+    with pytest.raises(SidecarConfigError, match=r"DataPolicy p spec.audit: nothing can be counted"):
+        sidecar_config(md, [asking()], references())
+
+
 def test_a_cluster_policys_key_is_in_the_system_namespace() -> None:
     cluster = canonical(parse({**policy({"audit": {"publicKeyConfigMapName": "dpo", "keysDigest": DIGESTS[0]}}),
                                "kind": "ClusterDataPolicy"}))  # fmt: skip
