@@ -61,7 +61,9 @@ class Emitter:
         self._receiver: Receiver | None = None
         self._why = ""  # why nothing is taken, once it was told
 
-    def __len__(self) -> int:
+    @property
+    def pending(self) -> int:
+        """How many wait for their turn."""
         return len(self._queue)
 
     def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> bool:

@@ -44,7 +44,7 @@ class Emitters:
     @property
     def pending(self) -> int:
         """How many windows, deployments and fits wait for their turn."""
-        return sum(map(len, self._emitters.values()))
+        return sum(one.pending for one in self._emitters.values())
 
     @property
     def namespace(self) -> str:
@@ -60,7 +60,7 @@ class Emitters:
     def _room(self) -> bool:
         """Whether there is room for another receiver, once those that have nothing to do are let go."""
         if len(self._emitters) >= MAX_RECEIVERS:
-            self._emitters = {where: one for where, one in self._emitters.items() if len(one)}
+            self._emitters = {where: one for where, one in self._emitters.items() if one.pending}
         return len(self._emitters) < MAX_RECEIVERS
 
     def _receiver(self, where: str) -> Receiver:
