@@ -124,7 +124,7 @@ def _manifests(weights: dict[str, object], columns: list[str]) -> None:
     model["spec"]["schema"] = {
         "inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 30], "columns": columns}]
     }
-    del model["spec"]["monitoring"]
+    del model["spec"]["monitoring"], model["spec"]["explanations"]
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -3,6 +3,7 @@
     client.py keygen            a signing key, kept private, and the ConfigMap clinic-jwks with its public half
     client.py token             a token for the shell:  curl -H "authorization: Bearer $(client.py token)" ...
     client.py infer --url ...   sends a row of the data set that the model was not trained on, shows request and answer
+    client.py explain --url ... the same, and why the answer is that
 
 Needs PyJWT and cryptography (`make setup` installs both). `prepare.py` calls keygen for you.
 """
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 BUILD = Path(__file__).resolve().parents[2] / "build" / "example"
 ISSUER, AUDIENCE = "https://login.clinic.example", "wdbc"  # as spec.access.issuers of model.yaml has them
 NAMESPACE = "clinic"
-PATH = "/v2/models/wdbc/infer"
+PATH = "/v2/models/wdbc/"
 TIMEOUT = 30.0  # seconds, for each read and write
 
 
@@ -167,8 +168,9 @@ class Server:
         return context.wrap_socket(plain, server_hostname=name)
 
 
-def infer(server: Server, bearer: str | None, content: bytes) -> int:
-    """Send one request, print it and its answer, and return the answer's status."""
+def ask(server: Server, verb: str, bearer: str | None, content: bytes) -> int:
+    """Send one request to `infer` or to `explain`, print it and its answer, and return the answer's status."""
+    path = PATH + verb
     headers = {"content-type": "application/json", "accept": "application/json"}
     shown = dict(headers)
     if bearer:
@@ -177,17 +179,21 @@ def infer(server: Server, bearer: str | None, content: bytes) -> int:
         shown["authorization"] = f"Bearer {bearer[:12]}...   whose claims are {json.dumps(claims)}"
     connection = server.connect()
     try:
-        connection.request("POST", PATH, body=content, headers=headers)
+        connection.request("POST", path, body=content, headers=headers)
         response = connection.getresponse()
         answer = response.read()
     except (OSError, http.client.HTTPException) as error:
         raise UsageError(f"{server.url} ended the exchange: {error or type(error).__name__}") from error
     finally:
         connection.close()
-    print(f"> POST {PATH}")
+    print(f"> POST {path}")
     _show(">", shown.items(), content)
     print(f"< {response.status} {response.reason}")
     _show("<", response.getheaders(), answer)
+    if verb == "explain" and response.status == 200:
+        print("because")
+        for reason in json.loads(answer)["explanation"]["rows"][0]["reasons"]:
+            print(f"  {reason}")
     return response.status
 
 
@@ -205,22 +211,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--build", type=Path, default=BUILD, help="folder that prepare.py filled (%(default)s)")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("keygen", help="make the signing key, unless it is there, and jwks.yaml")
-    for verb, text in (("token", "print a token"), ("infer", "ask the model")):
+    for verb, text in (("token", "print a token"), ("infer", "ask the model"), ("explain", "ask it, and why")):
         sub = verbs.add_parser(verb, help=text)
         sub.add_argument("--sub", default="dr-lee", help="who asks (%(default)s)")
         sub.add_argument("--group", action="append", default=[], help="a group they belong to")
         sub.add_argument("--purpose", default="diagnosis", help="what for (%(default)s); empty for none")
         sub.add_argument("--seconds", type=int, default=600, help="how long the token is good (%(default)s)")
-    ask = verbs.choices["infer"]
-    ask.add_argument("--url", required=True, help="https://host:port, or http:// for a loopback test")
-    ask.add_argument("--ca", type=Path, help="the authority that signed the server's certificate (PEM)")
-    ask.add_argument("--server-name", help="the name in the certificate, where the URL's host is another")
-    ask.add_argument("--row", type=int, default=0, help="which of the rows held out (%(default)s)")
-    ask.add_argument("--anomalous", action="store_true", help="make the row impossible: tiny radius, huge area")
-    ask.add_argument("--proba", action="store_true", help="ask for the probabilities as well")
-    ask.add_argument("--no-token", action="store_true", help="come without a token")
-    ask.add_argument("--expect", type=int, default=200, help="exit 0 on this status, 1 on another (%(default)s)")
+        if verb != "token":
+            _add_request(sub)
     return parser
+
+
+def _add_request(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--url", required=True, help="https://host:port, or http:// for a loopback test")
+    sub.add_argument("--ca", type=Path, help="the authority that signed the server's certificate (PEM)")
+    sub.add_argument("--server-name", help="the name in the certificate, where the URL's host is another")
+    sub.add_argument("--row", type=int, default=0, help="which of the rows held out (%(default)s)")
+    sub.add_argument("--anomalous", action="store_true", help="make the row impossible: tiny radius, huge area")
+    sub.add_argument("--proba", action="store_true", help="ask for the probabilities as well")
+    sub.add_argument("--no-token", action="store_true", help="come without a token")
+    sub.add_argument("--expect", type=int, default=200, help="exit 0 on this status, 1 on another (%(default)s)")
 
 
 def main() -> int:
@@ -236,7 +246,8 @@ def main() -> int:
             return 0
         content = body(row(args.build, args.row, anomalous=args.anomalous), probabilities=args.proba)
         server = Server(args.url, args.ca, args.server_name)
-        return 0 if infer(server, None if args.no_token else bearer, content) == args.expect else 1
+        shown = None if args.no_token else bearer
+        return 0 if ask(server, args.verb, shown, content) == args.expect else 1
     except UsageError as error:
         print(f"client.py: {error}", file=sys.stderr)
         return 2

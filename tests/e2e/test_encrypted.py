@@ -24,7 +24,7 @@ def offered(modelward: Installed, namespace: str) -> list[Manifest]:
     """The example's model, offered under encryption by weights of three columns."""
     model = in_namespace(modelward.example("model.yaml"), namespace)
     model["spec"]["encryption"]["inUse"] = {"scheme": "CKKS", "weightsConfigMapName": "weights", "only": True}
-    del model["spec"]["monitoring"]
+    del model["spec"]["monitoring"], model["spec"]["explanations"]
     weights = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

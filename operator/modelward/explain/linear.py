@@ -49,7 +49,7 @@ class Linear:
         if len(self.bias) == 1:
             number = "log-odds" if self.link == "logistic" else "margin"
             return f"the {number} of the second of the model's two classes"
-        return f"the margin of the class that the model chose, number {output} from 0"
+        return f"the margin of class {output}, counted from 0: the one that the model chose"
 
     def classes(self, rows: Array) -> npt.NDArray[np.intp]:
         """The class (n,) that each row gets; of a single output 1 where the margin is positive, else 0."""

@@ -4,6 +4,7 @@ Generators, so that they know nothing of how a model is asked: `explain(row)` yi
 model's answers to them, and returns what explains `row`.
 """
 
+import itertools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,13 +15,12 @@ import numpy.typing as npt
 from modelward.detect.answers import Output
 from modelward.detect.encoding import Array
 from modelward.explain.linear import Linear
-from modelward.explain.permutation import MAX_COLUMNS, MIN_WALKS, affordable, estimate, in_parts, walks
+from modelward.explain.permutation import MAX_COLUMNS, MIN_WALKS, affordable, estimate, grouped, walks
 from modelward.explain.target import Target
 
 Mask = npt.NDArray[np.bool_]
 
 CHECKED_ROWS = 64  # of the reference, on which weights must agree with the model
-_AT_ONCE = 128
 
 
 class MethodError(Exception):
@@ -134,12 +134,18 @@ class ByWalks:
         outputs = yield ends
         target = Target.of(outputs, len(ends))
         at_row, *at_references = target.read(outputs, len(ends)).tolist()
-        made = walks(row, references, self._walks)
-        between = []
-        for part in in_parts(made, _AT_ONCE):
-            outputs = yield part
-            between.append(target.read(outputs, len(part)))
-        found = estimate(made, at_row, np.array(at_references), np.concatenate([np.empty(0), *between]))
+        starts = itertools.cycle(at_references)
+        shares: list[Array] = []
+        for group in grouped(walks(row, references, self._walks)):
+            asked = np.vstack([walk.between() for walk in group])
+            between = np.empty(0)
+            if len(asked):
+                outputs = yield asked
+                between = target.read(outputs, len(asked))
+            ends_at = np.cumsum([len(walk) for walk in group])[:-1]
+            parts = zip(group, np.split(between, ends_at), strict=True)
+            shares.extend(walk.shares(next(starts), part, at_row) for walk, part in parts)
+        found = estimate(np.array(shares), np.array(at_references))
         return Explained(
             what=target.what,
             of_class=target.of_class,

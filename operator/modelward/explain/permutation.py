@@ -8,7 +8,7 @@ rows as it can. The shares of each walk sum to the difference of the two answers
 and all contributions sum to the row's own answer, whatever the budget.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,10 @@ import numpy.typing as npt
 from modelward.detect.encoding import Array
 
 MIN_WALKS = 4
-MAX_COLUMNS = 512
+MAX_WALKS = 256
+MAX_COLUMNS = 256
+_AT_ONCE = 32  # walks, and rows between, that are made at once: a millisecond's work at the most
+_ROWS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +37,44 @@ class Walk:
 
     def between(self) -> Array:
         """The rows (n, d) between the two: there in the order, and there again in the reverse order."""
-        rows = np.repeat(self.reference[np.newaxis], len(self), axis=0)
-        half = len(self) // 2
-        for step, column in enumerate(self.order):
-            rows[step:half, column] = self.row[column]
-            rows[half + len(self.order) - 1 - step :, column] = self.row[column]
-        return rows
+        count = len(self.order)
+        turns = np.full(len(self.row), count)
+        turns[self.order] = np.arange(count)
+        steps = np.arange(1, count)[:, np.newaxis]
+        given = np.vstack([turns < steps, count - 1 - turns < steps])
+        return np.where(given, self.row, self.reference)
 
     def shares(self, at_reference: float, between: Array, at_row: float) -> Array:
         """What each column (d,) changed of the answer, from the answers at all rows of the walk."""
         shares = np.zeros(len(self.row))
-        half = len(self) // 2
-        for order, answers in ((self.order, between[:half]), (self.order[::-1], between[half:])):
-            shares[order] += np.diff(answers, prepend=at_reference, append=at_row) / 2
+        half = len(between) // 2
+        answers = np.empty(half + 2)
+        answers[0], answers[-1] = at_reference, at_row
+        for order, found in ((self.order, between[:half]), (self.order[::-1], between[half:])):
+            if len(order):
+                answers[1:-1] = found
+                shares[order] += (answers[1:] - answers[:-1]) / 2
         return shares
 
 
-def walks(row: Array, references: Array, count: int) -> list[Walk]:
+def walks(row: Array, references: Array, count: int) -> Iterator[Walk]:
     """As many walks to `row` (d,), from each of the `references` (m, d) in turn; the same ones every time."""
     rng = np.random.default_rng(0)
-    made = []
     for index in range(count):
         reference = references[index % len(references)]
-        made.append(Walk(row, reference, rng.permutation(np.flatnonzero(row != reference))))
-    return made
+        yield Walk(row, reference, rng.permutation(np.flatnonzero(row != reference)))
+
+
+def grouped(made: Iterable[Walk]) -> Iterator[list[Walk]]:
+    """The walks, a few at a time: about as many as the model is asked about in one call."""
+    group: list[Walk] = []
+    for walk in made:
+        if group and (len(group) == _AT_ONCE or sum(map(len, group)) + len(walk) > _ROWS_AT_ONCE):
+            yield group
+            group = []
+        group.append(walk)
+    if group:
+        yield group
 
 
 def affordable(budget: int, width: int, references: int) -> int:
@@ -65,7 +82,7 @@ def affordable(budget: int, width: int, references: int) -> int:
 
     A walk costs at most 2 (width - 1) rows, and one for its reference; the explained row itself costs one. 0: too few.
     """
-    count = (budget - 1) // (2 * (width - 1) + 1)
+    count = min((budget - 1) // (2 * (width - 1) + 1), MAX_WALKS)
     if count > references:
         count -= count % references
     return count if count >= MIN_WALKS else 0
@@ -84,26 +101,7 @@ class Estimate:
     errors: Array
 
 
-def estimate(made: Sequence[Walk], at_row: float, at_references: Array, between: Array) -> Estimate:
-    """From the answers at the row, at each reference row (m), and at all rows between, walk after walk."""
-    shares = np.empty((len(made), len(made[0].row)))
-    start = 0
-    for index, walk in enumerate(made):
-        stop = start + len(walk)
-        at_reference = float(at_references[index % len(at_references)])
-        shares[index] = walk.shares(at_reference, between[start:stop], at_row)
-        start = stop
-    errors = shares.std(axis=0, ddof=1) / np.sqrt(len(made))
+def estimate(shares: Array, at_references: Array) -> Estimate:
+    """From the shares (n, d) of all walks, and the answers at the reference rows (m), as many walks from each."""
+    errors = shares.std(axis=0, ddof=1) / np.sqrt(len(shares))
     return Estimate(float(at_references.mean()), shares.mean(axis=0), errors)
-
-
-def in_parts(made: Sequence[Walk], most: int) -> Iterator[Array]:
-    """The rows between of all walks, in order, at most so many at a time."""
-    held = np.empty((0, len(made[0].row)))
-    for walk in made:
-        held = np.concatenate([held, walk.between()])
-        while len(held) >= most:
-            yield held[:most]
-            held = held[most:]
-    if len(held):
-        yield held

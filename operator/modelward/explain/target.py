@@ -45,7 +45,7 @@ class Target:
         if self.form.kind == "Labels":
             return "whether the model gives this answer (1) or another (0)"
         if self.form.width > 1:
-            return f"the model's score of the class that it chose, number {self.chosen} from 0"
+            return f"the model's score of class {self.chosen}, counted from 0: the one that it chose"
         return "the model's result"
 
     def read(self, outputs: Sequence[Output], rows: int) -> Array:

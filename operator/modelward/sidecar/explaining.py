@@ -5,7 +5,9 @@ about more rows, call by call and for one request at a time, so that whoever inf
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -29,6 +31,7 @@ from modelward.sidecar.upstream import Upstream
 
 MAX_ROWS = 16  # of one request
 MAX_PENDING = 8  # requests, the one that is being explained among them
+MAX_OF_ONE = 2  # caller, of those
 SECONDS = 30.0  # for one request, from the model's answer on
 ASKER = "Explanations"  # among those who ask the model for more than callers do
 _ELEMENTS = 4096  # of the rows of one call: a millisecond's work here
@@ -97,7 +100,7 @@ class Explaining:
             raise config.ConfigError(f"explanations: {error}") from error
         self._shown = np.flatnonzero(~dropped)
         self._tellers = _tellers(fitted, self._columns.names, treatments, asked.hidden, self._shown)
-        self._pending = 0
+        self._pending: Counter[str] = Counter()  # by caller
         self._turn = asyncio.Lock()
 
     def subjects(self, tensors: Sequence[Tensor]) -> list[Subject]:
@@ -112,24 +115,28 @@ class Explaining:
             )
         return self._columns.subjects(tensors)
 
-    def begin(self, subjects: Sequence[Subject], upstream: Upstream, count: Count, reply: Reply) -> "Pending":
+    def begin(
+        self, caller: str, subjects: Sequence[Subject], upstream: Upstream, count: Count, reply: Reply
+    ) -> "Pending":
         """Take a place; the model's answer is to be told to `Pending.settle`, which explains and replies.
 
         Raises:
-            Refusal: 503, too many requests wait.
+            Refusal: 503, too many requests wait, of all or of this caller.
         """
-        if self._pending >= MAX_PENDING:
+        if self._pending.total() >= MAX_PENDING or self._pending[caller] >= MAX_OF_ONE:
             detail = "Too many requests wait to be explained; try again."
             raise Refusal("overloaded", detail, reason="explanations-full", headers=b"retry-after: 5\r\n")
-        self._pending += 1
+        self._pending[caller] += 1
 
         def explain(answer: Response) -> Coroutine[None, None, Response]:
             return self._explained(answer, subjects, _Asked(self._asking, self._open, upstream, count))
 
-        return Pending(explain, reply, self._leave)
+        return Pending(explain, reply, partial(self._leave, caller))
 
-    def _leave(self) -> None:
-        self._pending -= 1
+    def _leave(self, caller: str) -> None:
+        self._pending[caller] -= 1
+        if not self._pending[caller]:
+            del self._pending[caller]
 
     def _open(self, outputs: Sequence[Output]) -> list[Output]:
         return open_outputs(outputs, self._treated, self._settings.output)

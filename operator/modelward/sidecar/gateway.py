@@ -171,7 +171,8 @@ class Gateway:
             exchange.upstream_time = time.perf_counter() - exchange.upstream_started
             reply(outcome)
 
-        pending = chain.explaining.begin(work.subjects, chain.upstream, self._instruments.asked, explained)
+        caller = exchange.caller.key if exchange.caller is not None else ""
+        pending = chain.explaining.begin(caller, work.subjects, chain.upstream, self._instruments.asked, explained)
         try:
             abandon = self._call(exchange, work, payload, pending.settle)
         except Refusal:

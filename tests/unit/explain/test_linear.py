@@ -72,7 +72,7 @@ def test_of_several_classes_the_chosen_one_is_explained():
     chosen = int(of.margins(row).argmax())
     assert found.agreement == "probabilities"
     assert found.value == of.margins(row)[chosen]
-    assert found.what.endswith(f"number {chosen} from 0")
+    assert f"of class {chosen}, counted from 0" in found.what
     found, _ = held(ByWeights(of, SAMPLE, NONE).explain(row), lambda rows: of.margins(rows).argmax(axis=1))
     assert found.agreement == "classes"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from modelward.detect.answers import AnswerError
 from modelward.explain.methods import ByWalks, MethodError
-from modelward.explain.permutation import affordable, in_parts, walks
+from modelward.explain.permutation import affordable, grouped, walks
 from tests.unit.explain.asked import held
 
 Model = st.sampled_from(["products", "steps", "greatest", "curves"])
@@ -128,7 +128,7 @@ def test_the_same_row_is_explained_the_same_each_time():
 
 def test_a_row_of_the_reference_and_one_column_cost_next_to_nothing():
     sample = rows(1, 20, 4)
-    assert len(walks(sample[3], sample[3:4], 5)[0]) == 0
+    assert [len(walk) for walk in walks(sample[3], sample[3:4], 5)] == [0] * 5
     row = sample[3].copy()
     row[2] += 1
     (walk,) = walks(row, sample[3:4], 1)
@@ -155,7 +155,14 @@ def test_a_dropped_column_is_the_rows_own_everywhere_and_has_no_part():
 
 @pytest.mark.parametrize(
     ("budget", "width", "sample", "count"),
-    [(2048, 30, 455, 34), (33, 4, 100, 4), (28, 4, 100, 0), (1000, 4, 20, 140), (10_000, 2, 512, 3072)],
+    [
+        (2048, 30, 455, 34),
+        (33, 4, 100, 4),
+        (28, 4, 100, 0),
+        (1000, 4, 20, 140),
+        (10_000, 2, 100, 200),
+        (10_000, 2, 512, 256),
+    ],
 )
 def test_the_budget_buys_walks_alike_for_each_reference_row(budget, width, sample, count):
     assert affordable(budget, width, sample) == count
@@ -168,17 +175,27 @@ def test_a_budget_that_is_too_small_names_the_one_that_is_not():
     ):
         ByWalks(rows(0, 30, 30), none(30), 236)
     ByWalks(rows(0, 30, 30), none(30), 237)
-    with pytest.raises(MethodError, match="at most 512 columns, and there are 513"):
-        ByWalks(np.zeros((2, 513)), none(513), 32_768)
+    with pytest.raises(MethodError, match="at most 256 columns, and there are 257"):
+        ByWalks(np.zeros((2, 257)), none(257), 32_768)
 
 
-def test_parts_are_of_the_size_that_was_asked_and_in_order():
-    row, references = rows(5, 1, 6)[0], rows(6, 9, 6)
-    made = walks(row, references, 9)
-    whole = np.concatenate([walk.between() for walk in made])
-    parts = list(in_parts(made, 7))
-    assert {len(part) for part in parts[:-1]} == {7}
-    assert (np.concatenate(parts) == whole).all()
+@given(width=st.integers(1, 100), count=st.integers(1, 80))
+@settings(deadline=None, max_examples=30)
+def test_walks_come_in_order_a_few_at_a_time(width, count):
+    row, references = rows(5, 1, width)[0], rows(6, 9, width)
+    groups = list(grouped(walks(row, references, count)))
+    assert [walk.order.tolist() for group in groups for walk in group] == [
+        walk.order.tolist() for walk in walks(row, references, count)
+    ]
+    assert all(len(group) == 1 or (sum(map(len, group)) <= 128 and len(group) <= 32) for group in groups)
+
+
+def test_a_walk_gives_one_column_after_the_other_there_and_in_reverse():
+    row, reference = np.array([1.0, 2, 3, 4]), np.array([0.0, 0, 3, 0])
+    (walk,) = walks(row, reference[np.newaxis], 1)
+    first, second, third = walk.order.tolist()
+    changed = [{column for column in range(4) if each[column] != reference[column]} for each in walk.between()]
+    assert changed == [{first}, {first, second}, {third}, {third, second}]
 
 
 def test_classes_are_explained_by_the_score_of_the_one_that_was_chosen():

@@ -295,6 +295,7 @@ def test_a_model_that_dies_or_is_slow_is_told_of(start, monkeypatch):
     running = start(one_row)
     answer = explained(running)
     assert (answer.status, answer.problem) == (504, "upstream-timeout")
+    assert running.log(1)[-1]["reason"] == "explanation-slow"
     running.model.behaviour = curved
     assert explained(running).status == 200
     running.model.behaviour = lambda connection, asked: (
@@ -316,7 +317,6 @@ def test_an_answer_that_cannot_be_explained_is_refused(start):
 
 
 def test_explanations_wait_in_a_short_queue_and_inference_does_not_wait_for_them(start, monkeypatch):
-    monkeypatch.setattr("modelward.sidecar.explaining.MAX_PENDING", 2)
     running = start(curved)
     go_on = threading.Event()
 
@@ -333,8 +333,10 @@ def test_explanations_wait_in_a_short_queue_and_inference_does_not_wait_for_them
         time.sleep(0.3)
         assert running.ask(infer()).status == 200
         third = explained(running)
-        assert (third.status, third.problem) == (503, "overloaded")
+        assert (third.status, third.problem) == (503, "overloaded"), "two of one caller"
         assert third.header["retry-after"] == "5"
+        monkeypatch.setattr("modelward.sidecar.explaining.MAX_PENDING", 2)
+        assert explained(running, bearer=token(sub="carol")).problem == "overloaded", "and so many of all"
         assert len([rows for rows in asked_rows(running) if rows > 1]) == 1, "one call at a time"
         go_on.set()
         assert [client.read().status for client in (first, second)] == [200, 200]
