@@ -94,6 +94,9 @@ bench-audit: setup ## Encrypted counters: what counting, encrypting, adding and 
 bench-he: setup build/he-peers/.ready ## The homomorphic path beside raw Pyfhel and TenSEAL; writes docs/benchmarks/he.md
 	$(PY) -m tests.bench.he --tenseal build/he-peers/bin/python --out docs/benchmarks/he.md
 
+bench-explain: setup build/explain-peers/.ready ## Explanations beside the package shap, and inference while a sidecar explains; writes docs/benchmarks/explain.md
+	$(PY) -m tests.bench.explain --peers build/explain-peers/bin/python --out docs/benchmarks/explain.md
+
 bench-detect: setup build/bench-detect/.ready ## Baselines beside PyOD's detectors on ADBench's sets, five seeds: an hour or two; goes on where it was broken off
 	nice -n 19 $(PY) -m tests.bench.detect --peers build/bench-detect/bin/python --out docs/benchmarks/detect.md
 
@@ -179,4 +182,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 	$(COMPILE) --group signing -o requirements/signing.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -59,10 +59,10 @@ class Door:
     ca: Path
     server_name: str
 
-    def ask(self, *options: str) -> Answer:
-        """Ask for a prediction with the example's client."""
+    def ask(self, *options: str, verb: str = "infer") -> Answer:
+        """Ask for a prediction, or to `explain` one, with the example's client."""
         command = [
-            *(sys.executable, f"{EXAMPLE}/client.py", "infer", "--url", f"https://127.0.0.1:{self.port}"),
+            *(sys.executable, f"{EXAMPLE}/client.py", verb, "--url", f"https://127.0.0.1:{self.port}"),
             *("--ca", str(self.ca), "--server-name", self.server_name, *options),
         ]
         return Answer(self.cluster.run(*command))
@@ -168,21 +168,38 @@ def show_admitted(screen: Screen, cluster: Cluster) -> None:
     screen.good("Ready, and every pod has its sidecar")
 
 
-_CALLS: tuple[tuple[str, str, int, tuple[str, ...]], ...] = (
+_CALLS: tuple[tuple[str, str, str, int, tuple[str, ...]], ...] = (
     (
+        "infer",
         "A doctor asks for a diagnosis",
         "TLS verified by modelward's own authority, a signed token, a purpose that the rule names: answered.",
         200,
         ("--proba",),
     ),
-    ("Somebody asks without a token", "Who does not say who they are is not told anything.", 401, ("--no-token",)),
     (
+        "explain",
+        "The doctor asks why",
+        "What each column adds to the answer, by asking the model about rows between this one and ordinary ones; in"
+        " words, and with the address at which a patient contests it (GDPR articles 15 and 22).",
+        200,
+        (),
+    ),
+    (
+        "infer",
+        "Somebody asks without a token",
+        "Who does not say who they are is not told anything.",
+        401,
+        ("--no-token",),
+    ),
+    (
+        "infer",
         "The same doctor, for marketing",
         "A right to ask is a right to ask for a purpose (GDPR article 5).",
         403,
         ("--purpose", "marketing"),
     ),
     (
+        "infer",
         "A body that no patient has",
         "Each value occurs, and together they cannot be: the smallest radius with the largest area. The detector"
         " knows what normal rows look like, and the model never sees this one.",
@@ -205,9 +222,9 @@ def show_calls(screen: Screen, cluster: Cluster) -> dict[str, str]:
         screen.command(
             f"kubectl -n {NAMESPACE} get secret {MODEL}-serving -o jsonpath='{{.data.ca\\.crt}}' | base64 -d > ca.crt"
         )
-        for title, shows, status, options in _CALLS:
+        for verb, title, shows, status, options in _CALLS:
             screen.step(title, shows)
-            answer = way.ask("--expect", str(status), *options)
+            answer = way.ask("--expect", str(status), *options, verb=verb)
             screen.ran(answer.output, {sys.executable: "python", str(way.ca): "ca.crt"})
             if answer.status != status:
                 raise NotAsToldError(f"the answer should be {status} and is {answer.status or 'none'}")

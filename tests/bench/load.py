@@ -237,7 +237,7 @@ def prepare(folder: Path, model_port: int, **sections: Any) -> tuple[list[str], 
                 "rules": [
                     {
                         "subjects": ["user:a"],
-                        "operations": ["Infer"],
+                        "operations": ["Infer", "Explain"],
                         "purposes": ["bench"],
                         "rateLimit": {"requests": 1_000_000, "seconds": 1},
                     }

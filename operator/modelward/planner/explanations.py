@@ -82,7 +82,7 @@ def _identifying(md: ModelDeployment, policies: Sequence[dict[str, Any]]) -> lis
     return sorted(found)
 
 
-def explanations_unsupported(md: ModelDeployment) -> Iterator[str]:
+def explanations_unsupported(md: ModelDeployment, policies: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Give what is declared of explanations and cannot be honoured, with the fix."""
     asked = md.spec.explanations
     if asked is None:
@@ -99,14 +99,27 @@ def explanations_unsupported(md: ModelDeployment) -> Iterator[str]:
         yield "spec.explanations.method LinearSHAP without weightsConfigMapName (the linear model's exported weights)"
     if md.spec.encryption and md.spec.encryption.in_use and md.spec.encryption.in_use.only:
         yield "spec.explanations with spec.encryption.inUse.only (what nobody can read nobody can explain)"
-    yield from _of_output(md, asked)
+    yield from _of_outputs(md, asked, policies)
 
 
-def _of_output(md: ModelDeployment, asked: Explanations) -> Iterator[str]:
-    if not asked.output:
-        return
-    if protocol_of(md) != "v2":
+def _of_outputs(md: ModelDeployment, asked: Explanations, policies: Sequence[dict[str, Any]]) -> Iterator[str]:
+    outputs = md.spec.schema_.outputs if md.spec.schema_ else []
+    declared = [tensor.name for tensor in outputs]
+    if asked.output and protocol_of(md) != "v2":
         yield "spec.explanations.output with the protocol v1 (its outputs have no names)"
-    declared = [tensor.name for tensor in md.spec.schema_.outputs] if md.spec.schema_ else []
-    if declared and asked.output not in declared:
+    if asked.output and declared and asked.output not in declared:
         yield f"spec.explanations.output {asked.output} (no such output; declared are {', '.join(declared)})"
+    treated = {
+        field["name"]
+        for one in policies
+        for field in one["spec"].get("fields", ())
+        if field.get("treatment", "Keep") != "Keep"
+    }
+    if asked.output in treated:
+        yield f"spec.explanations.output {asked.output} (a policy treats it, and contributions would tell it)"
+    hidden = [name for tensor in outputs for name in (tensor.name, *tensor.columns) if name in treated]
+    if asked.method == "LinearSHAP" and hidden:
+        yield (
+            f"spec.explanations.method LinearSHAP with the treated output {hidden[0]} (contributions add up to the very"
+            " score: use PermutationSHAP, which explains the outputs that are not treated)"
+        )

@@ -322,6 +322,7 @@ def unsupported(md: ModelDeployment, policies: Sequence[Policy]) -> list[str]:
     return [
         *_of_model(md),
         *anonymity_unsupported(md, policies),
+        *explanations_unsupported(md, policies),
         *wrong,
         *(f"{_who(policy)} {field}" for policy in policies for field in _of_policy(md, policy)),
     ]
@@ -335,7 +336,6 @@ def _of_model(md: ModelDeployment) -> Iterator[str]:
             yield f"spec.access.issuers[{index}].audiences (none: a token for anything would do; name one)"
     yield from _of_schema(md)
     yield from _of_monitoring(md)
-    yield from explanations_unsupported(md)
     yield from fairness_unsupported(md)
 
 

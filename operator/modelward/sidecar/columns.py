@@ -97,6 +97,10 @@ class Columns:
         `subject`: what it has is taken from it: elements that are no column of the baseline's, and values that are its
         own. Without one, the input must be covered.
         """
+        if self.whole == spec.name and spec.datatype.startswith("FP"):
+            low, high = spec.bounds
+            whole: list[Any] = np.clip(rows, low, high).ravel().tolist()
+            return whole
         own = None if subject is None else subject.tensors[spec.name].data
         data: list[Any] = [None] * (len(rows) * spec.width) if own is None else list(own) * len(rows)
         for index, at in enumerate(self._sources):

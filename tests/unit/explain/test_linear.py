@@ -113,7 +113,7 @@ def test_an_answer_with_nothing_in_it_is_no_answer():
 
 
 def test_frozen_values():
-    """shap 0.51's LinearExplainer of these weights, row and mean (`make bench-explain`)."""
+    """What the package shap (0.51, its LinearExplainer) gives for these weights, row and mean."""
     of = Linear(np.array([[0.5, -1.25, 2.0]]), np.array([0.75]), "identity")
     row, mean = np.array([1.5, 9.0, -4.0]), np.array([0.25, 10.5, -5.125])
     assert of.contributions(row, mean).tolist() == [0.625, 1.875, 2.25]

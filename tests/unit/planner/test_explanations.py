@@ -93,6 +93,15 @@ def test_the_weights_are_a_reference_like_any_other() -> None:
     assert missing.field == "spec.explanations.weightsConfigMapName"
 
 
+def test_a_treated_output_is_not_told_by_what_adds_up_to_it() -> None:
+    rounded = stored({"fields": [{"name": "malignant", "treatment": "Round", "digits": 2}]})
+    assert unsupported(model(), [rounded]) == [], "another output is explained"
+    (told,) = unsupported(model(output="malignant"), [rounded])
+    assert told.startswith("spec.explanations.output malignant (a policy treats it")
+    (told,) = unsupported(linear(), [rounded])
+    assert told.startswith("spec.explanations.method LinearSHAP with the treated output malignant")
+
+
 def test_without_names_nothing_of_v1_is_asked_for() -> None:
     manifest = supported()
     manifest["spec"]["model"]["protocol"] = "v1"
