@@ -108,7 +108,7 @@ async def test_a_signed_lineage_is_verified(controller: Controller) -> None:
             {**BUNDLES, "model.sig": signed(about(MODEL), OTHER)},
             {},
             "SignerNotTrusted",
-            "model.sig of ConfigMap statements verifies with none of the 1 keys that are trusted",
+            "model.sig of ConfigMap statements verifies with no key that the policy names (1 tried)",
         ),
         (
             {**BUNDLES, "model.sig": changed(BUNDLES["model.sig"], lambda found: found.update(more=1))},

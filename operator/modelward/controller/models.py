@@ -344,7 +344,8 @@ class Models:
         found = await self._targets.look_up(md, self._installed().settings)
         references = await self._references(md, governing)
         image = md.spec.model.image if md.spec.model else ""
-        signed = signatures(md.metadata.annotations, governing, references, review.now, image)
+        # In a thread: others must not wait while what a model's owner has written is tried with every key.
+        signed = await asyncio.to_thread(signatures, md.metadata.annotations, governing, references, review.now, image)
         seen = observations(raw, _pods(md, found), review.now, signed.observed())
         readiness = judge_readiness(review, governing, seen)
         said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now, seen)

@@ -18,9 +18,9 @@ from modelward.lineage.reading import MAX_BYTES, StatementError, member, optiona
 
 SUFFIXES = (".json", ".jsonl", ".sig", layout.SUFFIX)
 """Of the keys of a ConfigMap or Secret that are read: `model.sig` is what `model_signing` writes unless told."""
-MAX_CHAIN = 8
+MAX_CHAIN = 4
 MAX_CERTIFICATE_BYTES = 16 * 1024
-MAX_LINES = 64
+MAX_LINES = 32
 _MEDIA_TYPE = re.compile(r"application/vnd\.dev\.sigstore\.bundle\.v0\.3\+json")
 _MAX_HINT = 512
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from modelward.lineage.reading import MAX_BYTES, StatementError, member, optional
 
-MAX_SIGNATURES = 8
+MAX_SIGNATURES = 4
 MAX_SIGNATURE_BYTES = 2048
 IN_TOTO = "application/vnd.in-toto+json"
 _PAYLOAD_TYPE = re.compile(r"application/vnd\.in-toto(\.[a-z0-9.-]{1,64})?\+json")

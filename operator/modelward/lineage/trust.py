@@ -7,7 +7,7 @@ Ed25519, and RSA-PSS with SHA-256 (in-toto, sigstore). Certificates are those of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -31,7 +31,7 @@ MAX_KEY_BYTES = 16 * 1024
 MAX_AUTHORITIES = 32
 MAX_AUTHORITIES_BYTES = 256 * 1024
 _MAX_NAMES = 16
-_MAX_PATH = 4
+_MAX_PATH = 3
 _RSA_BITS = range(2048, 8193)
 CURVES: dict[str, hashes.HashAlgorithm] = {
     "secp256r1": hashes.SHA256(),
@@ -107,28 +107,30 @@ def read_trust(contents: Mapping[str, bytes], *, outlives: bool = False) -> Trus
     return Trust(keys, fingerprints, authorities, unusable, outlives)
 
 
-def signers(bundle: Bundle, trust: Trust, at: datetime) -> Signers:
+def signers(bundle: Bundle, trust: Trust, accepted: Iterable[str], at: datetime) -> Signers:
     """Find out who signed a bundle.
 
     Args:
         bundle: the signed statement.
         trust: whom to believe.
+        accepted: whom the policy accepts; of bundles that hint at no key, theirs are tried and no others.
         at: the time at which certificates must be valid.
     """
     if bundle.chain:
         return _by_certificate(bundle, trust, at)
-    named = [name for name, fingerprint in trust.fingerprints.items() if fingerprint == bundle.hint]
+    named = [name for name, known in trust.fingerprints.items() if known == bundle.hint]
+    tried = named or [name for name in trust.keys if f"{KEY}{name}" in accepted]
     signed = bundle.envelope.signed
     names = tuple(
         f"{KEY}{name}"
-        for name in named or trust.keys
+        for name in tried
         if any(_verifies(trust.keys[name], one, signed) for one in bundle.envelope.signatures)
     )
     if names:
         return Signers(names)
     if named:
         return Signers((), "SignatureInvalid", f"names {KEY}{named[0]} as its signer, and does not verify with it")
-    return Signers((), "SignerNotTrusted", f"verifies with none of the {len(trust.keys)} keys that are trusted")
+    return Signers((), "SignerNotTrusted", f"verifies with no key that the policy names ({len(tried)} tried)")
 
 
 def _by_certificate(bundle: Bundle, trust: Trust, at: datetime) -> Signers:

@@ -21,7 +21,9 @@ from modelward.lineage.reading import StatementError, shown
 from modelward.lineage.statement import read_statement
 from modelward.lineage.trust import Trust, signers
 
-MAX_STATEMENTS = 64
+MAX_STATEMENTS = 32
+MAX_SIGNATURES = 64
+"""Of all statements together: each may be tried with every key that the policy names."""
 ANNOTATIONS = ("model", "dataset")
 """The annotations that name something by its digest."""
 
@@ -86,11 +88,12 @@ def _judge(
             bundles += ((file.place, bundle) for bundle in read_bundles(file.name, file.content))
         except StatementError as error:
             unread.append(Result("", "StatementMalformed", f"{file.place} {error}"))
-    if len(bundles) > MAX_STATEMENTS:
-        unread.append(Result("", "StatementMalformed", f"more than {MAX_STATEMENTS} statements: name fewer"))
+    if len(bundles) > MAX_STATEMENTS or sum(len(one.envelope.signatures) for _, one in bundles) > MAX_SIGNATURES:
+        why = f"more than {MAX_STATEMENTS} statements or {MAX_SIGNATURES} signatures: name fewer"
+        unread.append(Result("", "StatementMalformed", why))
         bundles = []
     for place, bundle in bundles:
-        who = signers(bundle, trust, at)
+        who = signers(bundle, trust, accepted, at)
         try:
             statement = read_statement(bundle.envelope.payload)
         except StatementError as error:

@@ -54,7 +54,7 @@ def test_a_signed_lineage_has_nothing_to_mend(tmp_path: Path) -> None:
     [
         (
             {**BUNDLES, "m.json": signed(about(MODEL), OTHER)},
-            "m.json of ConfigMap statements verifies with none of the",
+            "m.json of ConfigMap statements verifies with no key that",
         ),
         ({"m.json": signed(about(MODEL, sources=[MODEL]))}, "the lineage leads back to where it began"),
         ({"m.json": b"{"}, "m.json of ConfigMap statements is not JSON"),
