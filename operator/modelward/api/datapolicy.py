@@ -35,7 +35,9 @@ class RequireInUse(Part):
     """Homomorphic encryption that is asked for."""
 
     schemes: Annotated[list[Scheme], Field(max_length=2)] = Field(
-        default=["CKKS"], description="Homomorphic schemes that are accepted."
+        default=["CKKS"],
+        description="Homomorphic schemes that are accepted: CKKS for scores, means and sums; BFV for exact sums and"
+        " counts, and no scores.",
     )
     min_security_bits: Literal[128, 192, 256] = Field(
         default=128,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from modelward.encrypted import worker
+from modelward.encrypted.model import MAX_OUTPUTS
 from modelward.encrypted.worker import Settings
 from modelward.sidecar import log
 from modelward.sidecar.problems import Refusal
@@ -224,10 +225,15 @@ async def _ask(
             sink.write(worker.FRAME.pack(len(first), len(second)) + first + second)
             await sink.drain()
             lengths = worker.FRAME.unpack(await source.readexactly(worker.FRAME.size))
-            if sum(lengths) > worker.MAX_FRAME:
+            if sum(lengths) > _most(first):  # it reads strangers' bytes, and may be another's by now
                 raise _FailedError("it answered with more than there can be")
             return await source.readexactly(lengths[0]), await source.readexactly(lengths[1])
     except TimeoutError:
         raise
     except (OSError, EOFError, RuntimeError) as error:  # IncompleteReadError, and uvloop's way to say «closed»
         raise _FailedError("it died, of a fault or of its limits") from error
+
+
+def _most(job: bytes) -> int:
+    """Bytes that an answer can have: for each ciphertext of a job as many as a model has outputs, and a header."""
+    return min(MAX_OUTPUTS * len(job) + (64 << 10), worker.MAX_FRAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -16,6 +17,9 @@ from unittest import mock
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from modelward.encrypted import envelope
 from modelward.encrypted.client import Client, ClientKeys, v2_answer, v2_body
@@ -335,6 +339,45 @@ def test_an_encrypted_body_is_none_over_grpc(tmp_path, keys: ClientKeys, client:
     finally:
         running.stop()
         model.server.stop(None)
+
+
+class Sink:
+    """Takes what is written."""
+
+    def write(self, content: bytes) -> None:
+        pass
+
+    async def drain(self) -> None:
+        pass
+
+
+def answered(content: bytes, job: bytes = b"job") -> tuple[bytes, bytes]:
+    async def ask() -> tuple[bytes, bytes]:
+        source = asyncio.StreamReader()
+        source.feed_data(content)
+        source.feed_eof()
+        return await workers._ask(source, Sink(), job, b"", 5)  # type: ignore[arg-type]
+
+    return asyncio.run(ask())
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40) | st.tuples(st.integers(0, 9), st.integers(0, 9), st.binary(max_size=20)))
+def test_whatever_a_process_says_is_an_answer_or_its_end(said: bytes | tuple[int, int, bytes]) -> None:
+    if isinstance(said, tuple):
+        said = struct.pack("<II", said[0], said[1]) + said[2]
+    try:
+        status, content = answered(said)
+    except workers._FailedError:
+        return
+    assert said.startswith(struct.pack("<II", len(status), len(content)) + status + content)
+
+
+def test_a_process_that_was_taken_over_fills_no_memory() -> None:
+    with pytest.raises(workers._FailedError, match="more than there can be"):
+        answered(struct.pack("<II", 1, 200 << 20))
+    with pytest.raises(workers._FailedError, match="it died"):  # a job that large may have an answer that large
+        answered(struct.pack("<II", 1, 200 << 20), bytes(4 << 20))
 
 
 def refused(work, *arguments: object) -> str:
