@@ -75,15 +75,12 @@ async def test_a_signed_lineage_is_verified(controller: Controller) -> None:
     assert found["LineageVerified"] == ("True", "Signed")
     assert found["Ready"] == ("False", "PodsNotReady")  # nobody starts pods here
     assert WITHHELD_LABEL not in controller.made("wdbc")["Service"]["spec"]["selector"]
-    status = controller.server.get("modeldeployment", "wdbc", "-n", PLACE)["status"]
-    assert status["lineage"] == {
-        "consumers": [],
-        "signedBy": ["key:ml"],
-        "statements": [
-            {"subject": "wdbc", "digest": f"sha256:{MODEL}", "signer": "key:ml"},
-            {"subject": "wdbc.csv", "digest": f"sha256:{DATASET}", "signer": "key:ml"},
-        ],
-    }
+    told_of = controller.server.get("modeldeployment", "wdbc", "-n", PLACE)["status"]["lineage"]
+    assert told_of["signedBy"] == ["key:ml"]
+    assert told_of["statements"] == [
+        {"subject": "wdbc", "digest": f"sha256:{MODEL}", "signer": "key:ml"},
+        {"subject": "wdbc.csv", "digest": f"sha256:{DATASET}", "signer": "key:ml"},
+    ]
     controller.cluster.forget()
     await controller.reconcile("wdbc")
     assert controller.cluster.writes == []
