@@ -1,7 +1,7 @@
 """Receivers of lineage events: the transports of OpenLineage's own client, held to what we want of whatever sends.
 
-The client is imported where something is sent and nowhere else: it costs 35 MB. Its transports are used alone, not its
-`OpenLineageClient`, which would take orders from environment variables and files in the working directory.
+The client is imported where something is sent and nowhere else, for it costs memory. Its transports are used alone, not
+its `OpenLineageClient`, which would take orders from environment variables and files in the working directory.
 """
 
 from __future__ import annotations

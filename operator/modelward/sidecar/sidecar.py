@@ -185,6 +185,9 @@ class Sidecar:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._ending, return_exceptions=True)
         self._reporting.close()
+        untold = self._gateway.findings.windows.finish()
+        if untold and self._gateway.control is not None:
+            log.event("warning", "the controller did not ask who got these answers", requests=untold)
         await asyncio.sleep(0)
 
     async def _drained(self) -> None:

@@ -76,6 +76,7 @@ class Windows:
         self._closed: deque[Window] = deque()
         self._kept = 0  # consumers in them
         self._sequence = 0
+        self._told = 0  # up to which window, whether that arrived or not
 
     def count(self, records: Iterable[Record]) -> None:
         """Count finished requests, in the order in which they finished."""
@@ -108,11 +109,13 @@ class Windows:
         window = self._open
         if window is not None and self._clock() >= window.start.timestamp() + SECONDS + _GRACE_SECONDS:
             self._close()
+        self._told = self._sequence
         return Served(self._process, tuple(self._closed))
 
-    def finish(self) -> None:
-        """End the open window now, whatever is left of its minute."""
+    def finish(self) -> int:
+        """End the open window now, whatever is left of its minute; how many answered requests nobody was told of."""
         self._close()
+        return sum(one.answered for one in self._closed if one.sequence > self._told)
 
     def _close(self) -> None:
         if self._open is None:

@@ -106,6 +106,14 @@ def test_a_clock_that_is_set_back_loses_no_request():
     assert [one.sequence for one in windows] == [1, 2, 3, 4]
 
 
+def test_what_nobody_was_told_of_at_the_end_is_counted():
+    windows = Windows(lambda: NOON + 61)
+    windows.count([record(0), record(1, status=403)])
+    windows.told()
+    windows.count([record(62), record(63), record(64, status=403)])
+    assert windows.finish() == 2
+
+
 @given(st.lists(st.tuples(st.floats(0, 600), st.sampled_from("abc"), st.sampled_from([200, 403, 499]))))
 def test_every_request_is_in_one_window(requests: list[tuple[float, str, int]]):
     windows = told(*(record(second, client, status=status) for second, client, status in requests)).windows
