@@ -3,6 +3,7 @@
 The job is read from standard input, the answer written to standard output: see `job`.
 """
 
+import os
 import resource
 import sys
 
@@ -19,7 +20,8 @@ MEMORY = 512 << 20
 
 
 def main() -> None:
-    """Do one job."""
+    """Do one job, after whatever else there is to do: requests must not wait for it."""
+    os.nice(10)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no counter may end on a disk
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)

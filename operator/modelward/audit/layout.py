@@ -16,6 +16,7 @@ from msgspec import Meta
 
 MAX_CELLS: Final = 4096  # the slots of one ciphertext
 MAX_COUNTED: Final = 64
+MAX_LAYOUT_BYTES: Final = 128 << 10  # it lies beside the ciphertexts in one ConfigMap
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
 _OUTCOMES: Final = ("selected", "not selected")
@@ -81,10 +82,11 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Cells of which each row is counted in one."""
+    """Cells of which each row is counted in one. `edges`: where the intervals meet that the cells are of."""
 
     name: Name
     cells: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_CELLS)]
+    edges: Annotated[tuple[float, ...], Meta(max_length=MAX_CELLS)] = ()
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,10 +126,15 @@ def layout_of(counted: Sequence[Counted], uncounted: Sequence[str] = ()) -> Layo
             raise LayoutError(f"{one.field}: a name comes twice")
         if any(not low < high for low, high in pairwise(one.edges)):
             raise LayoutError(f"{one.field}: edges must rise, each above the one before")
-    blocks = tuple(Block(one.field + (" by outcome" if one.outcome else ""), one.cells) for one in counted)
+    blocks = tuple(
+        Block(one.field + (" by outcome" if one.outcome else ""), one.cells, tuple(map(float, one.edges)))
+        for one in counted
+    )
     layout = Layout(blocks, tuple(uncounted))
     if layout.size > MAX_CELLS:
         raise LayoutError(f"{layout.size:,} cells are to be counted, and one ciphertext holds {MAX_CELLS:,}")
+    if len(layout.encode()) > MAX_LAYOUT_BYTES:
+        raise LayoutError(f"the names of all cells are longer than {MAX_LAYOUT_BYTES:,} bytes together")
     return layout
 
 

@@ -28,7 +28,7 @@ from modelward.audit.layout import Layout, LayoutError, layout_of
 from modelward.audit.settings import Audit, Auditor
 from modelward.audit.told import Collect, Collected, Window
 from modelward.controller.apply import NameTakenError, ensure
-from modelward.controller.cluster import Cluster
+from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
 from modelward.incidents import Report
 from modelward.planner.aggregate import Kept, aggregate_map, aggregate_name, read_kept
@@ -45,6 +45,7 @@ Ask = Callable[[dict[str, bytes]], Awaitable[dict[str, bytes]]]
 
 _NEVER = float("inf")
 _NONCE = 12
+_REFUSALS = (400, 403, 413, 422)  # trying again alone mends none: it must keep nothing else from being told
 
 log = logging.getLogger("modelward.controller")
 
@@ -93,7 +94,7 @@ class Aggregates:
         """Add what a model's pods, by their names, have to collect, and give out what is complete.
 
         Raises:
-            ApiError: the API server refused or did not answer; nothing is added then.
+            ApiError: the API server did not answer; nothing is added then.
         """
         place = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         dropped = sum(one.encrypted.dropped for one in told.values() if isinstance(one, Report))
@@ -113,8 +114,10 @@ class Aggregates:
         if after.sums != work.sums:
             try:
                 await ensure(self._cluster, aggregate_map(raw, self._sealed(raw, after)))
-            except NameTakenError as error:
-                await self._recorder.record(raw, "Warning", "AggregateNotKept", str(error))
+            except (NameTakenError, ApiError) as error:
+                if isinstance(error, ApiError) and error.status not in _REFUSALS:
+                    raise
+                await self._recorder.record(raw, "Warning", "AggregateNotKept", str(error), topic="aggregate")
                 return
         self._due[place] = _due(after)
         await _settled(ask, windows)

@@ -52,6 +52,19 @@ class Auditing:
         self._dropped = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def inherit(self, previous: "Auditing") -> None:
+        """Go on where the configuration before this one stopped: what waits, and the window, if it counts the same."""
+        same = (previous._layout, previous.settings.seconds) == (self._layout, self.settings.seconds)  # noqa: SLF001
+        if not same or previous.inputs != self.inputs:
+            return
+        self.tally, self._start = previous.tally, previous._start  # noqa: SLF001
+        for keys, waiting in previous._waiting.items():  # noqa: SLF001
+            if keys in self._waiting:
+                self._waiting[keys].extend(waiting)
+            else:
+                self._dropped += len(waiting)
+        self._dropped += previous._dropped  # noqa: SLF001
+
     def start(self) -> None:
         """Try the keys: whoever cannot encrypt is not ready."""
         self._run(self._try())

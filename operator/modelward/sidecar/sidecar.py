@@ -315,7 +315,10 @@ class Sidecar:
             return there
         from modelward.sidecar.auditing import Auditing  # noqa: PLC0415 - for those who ask for it
 
-        return Auditing(settings, setup.audit_keys, inputs)
+        made = Auditing(settings, setup.audit_keys, inputs)
+        if there is not None:
+            made.inherit(there)
+        return made
 
     def _audit_by(self, auditing: "Auditing | None") -> None:
         previous, self._auditing = self._auditing, auditing

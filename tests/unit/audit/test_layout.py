@@ -61,11 +61,17 @@ def test_with_an_outcome_a_group_has_two_cells() -> None:
         ([Counted("a", ("x", "x"))], "comes twice"),
         ([Counted("a", tuple(map(str, range(4096))))], "4,097 cells"),
         ([Counted("a", ("x",))] * 65, "65 fields"),
+        ([Counted("a", tuple(f"{number:0>200}" for number in range(1000)))], "longer than 131,072 bytes"),
     ],
 )
 def test_what_cannot_be_counted_is_said(counted: list[Counted], why: str) -> None:
     with pytest.raises(LayoutError, match=why):
         layout_of(counted)
+
+
+def test_other_edges_are_another_layout_whatever_they_are_called() -> None:
+    one, other = (layout_of([Counted("age", ("young", "old"), (edge,))]) for edge in (40.0, 50.0))
+    assert one.digest() != other.digest()
 
 
 def test_a_layout_is_read_as_it_was_written() -> None:

@@ -202,6 +202,18 @@ async def test_what_cannot_be_written_is_not_added_and_asked_for_again(scene: Sc
     assert scene.pods["a"].windows == []
 
 
+async def test_what_the_api_server_refuses_keeps_nothing_else_from_being_told(scene: Scene) -> None:
+    scene.count("a", [100, 0, 0])
+
+    async def refuse(wanted: Any) -> None:
+        raise ApiError(403, "Forbidden", "exceeded quota")
+
+    scene.cluster.apply = refuse  # type: ignore[method-assign]
+    await scene.look()
+    assert scene.recorder.told == [("AggregateNotKept", "Forbidden: exceeded quota")]
+    assert len(scene.pods["a"].windows) == 1
+
+
 async def test_an_idle_look_reads_and_writes_nothing(scene: Scene) -> None:
     scene.count("a", [100, 0, 0])
     await scene.look()

@@ -165,6 +165,25 @@ def test_the_counters_outlive_a_change_of_the_configuration_that_is_not_theirs(a
     assert audited.collected().windows == ()
 
 
+def test_what_waits_and_the_window_outlive_other_bounds_of_a_period(audited: Audited) -> None:
+    audited.ask(infer())
+    audited.until(lambda: audited.auditing.tally.rows == 1)
+    audited.call(audited.auditing._encrypt([1, 0, 0, 1, 0], SECONDS))
+    document = settings(audit=json.loads(json.dumps(AUDIT)))
+    document["binding"]["generation"] = 2
+    document["audit"]["auditors"][0]["periodSeconds"] = 7200
+    audited.source._setup = audited.setup(document)
+    before = audited.auditing
+    assert audited.call(audited.sidecar.reload())
+    assert audited.auditing is not before
+    assert audited.auditing.tally.rows == 1
+    assert audited.order().json["encrypted"] == {"waiting": 1, "dropped": 0}
+    document["audit"]["counted"].pop()
+    audited.source._setup = audited.setup(document)
+    assert audited.call(audited.sidecar.reload())
+    assert (audited.auditing.tally.rows, audited.auditing.told().waiting) == (0, 0)
+
+
 def test_who_cannot_encrypt_is_not_ready_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditing, "_AGAIN_SECONDS", 0.05)
     with monkeypatch.context() as patch:
