@@ -12,7 +12,7 @@ from modelward.sidecar.chain import Chain
 from modelward.sidecar.upstream import Upstream
 from tests.fuzz.driver import Target, main
 from tests.fuzz.mutate import mutated
-from tests.unit.sidecar.harness import fitted
+from tests.unit.sidecar.harness import WEIGHTS, fitted
 
 CANARY = "c4n4ry"  # stands in keys of the seeds, and may stand in no message
 _NOBODY = cast("Upstream", object())  # a chain that is made asks nobody yet
@@ -26,7 +26,7 @@ def one(content: bytes) -> None:
     """
     try:
         settings = config.parse(content)
-        chain = Chain(settings, fitted(), _NOBODY)
+        chain = Chain(settings, fitted(), _NOBODY, explained_weights=WEIGHTS)
     except config.ConfigError as error:
         text = str(error)
         assert text

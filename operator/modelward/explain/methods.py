@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from modelward.detect.answers import Output
+from modelward.detect.answers import AnswerError, Output
 from modelward.detect.encoding import Array
 from modelward.explain.linear import Linear
 from modelward.explain.permutation import MAX_COLUMNS, MIN_WALKS, affordable, estimate, grouped, walks
@@ -79,10 +79,13 @@ class ByWeights:
         self.references = len(sample)
 
     def explain(self, row: Array) -> Conversation:
-        """Raises UnfaithfulError: the model's answers are not those of the weights."""
+        """Raises UnfaithfulError: the model's answers are not those of the weights; AnswerError: nor any at all."""
         linear = self._linear
         rows = np.vstack([row, np.where(self._dropped, row, self._checked)])
         outputs = yield rows
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(linear.weights * row).all():
+                raise AnswerError("the row has values that are too large for the weights")
         agreement = linear.agreement(rows, outputs)
         if agreement is None:
             raise UnfaithfulError
@@ -114,6 +117,8 @@ class ByWalks:
 
     def __init__(self, sample: Array, dropped: Mask, budget: int) -> None:
         width = int((~dropped).sum())
+        if not width:
+            raise MethodError("every column is dropped, and none is left to explain by")
         if width > MAX_COLUMNS:
             raise MethodError(f"PermutationSHAP explains at most {MAX_COLUMNS} columns, and there are {width}")
         self._walks = affordable(budget, width, len(sample))

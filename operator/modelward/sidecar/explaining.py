@@ -301,12 +301,12 @@ def _tellers(
     hidden: Sequence[str],
     shown: np.ndarray,
 ) -> list[Teller]:
-    usual = np.median(fitted.summary.sample, axis=0)
+    usual, kept_back = np.median(fitted.summary.sample, axis=0), frozenset(hidden)
     made = []
     for index in shown.tolist():
         name, categories = names[index], fitted.encoding.columns[index].categories
         treatment = treatments.get(name, KEEP)
-        made.append(Teller(name, categories, float(usual[index]), treatment, hidden=name in hidden))
+        made.append(Teller(name, categories, float(usual[index]), treatment, hidden=name in kept_back))
     return made
 
 

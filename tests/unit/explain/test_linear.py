@@ -120,6 +120,12 @@ def test_frozen_values():
     assert of.margins(mean).tolist() == [-22.5]
 
 
+def test_values_beyond_all_measure_are_refused():
+    conversation = ByWeights(Linear(np.full((1, 3), 10.0), np.zeros(1), "identity"), SAMPLE, NONE)
+    with pytest.raises(AnswerError, match="too large"):
+        held(conversation.explain(np.array([1.7e308, 0, 0])), lambda rows: rows[:, 1])
+
+
 # --- the weights' file
 
 

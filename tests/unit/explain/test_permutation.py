@@ -177,6 +177,8 @@ def test_a_budget_that_is_too_small_names_the_one_that_is_not():
     ByWalks(rows(0, 30, 30), none(30), 237)
     with pytest.raises(MethodError, match="at most 256 columns, and there are 257"):
         ByWalks(np.zeros((2, 257)), none(257), 32_768)
+    with pytest.raises(MethodError, match="every column is dropped"):
+        ByWalks(rows(0, 30, 2), ~none(2), 100)
 
 
 @given(width=st.integers(1, 100), count=st.integers(1, 80))

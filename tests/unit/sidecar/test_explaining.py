@@ -6,12 +6,16 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from modelward.detect import baseline as baselines
+from modelward.detect import fitting
+from modelward.detect.encoding import Column
+from modelward.sidecar.setup import Setup
 from tests.unit.sidecar.harness import (
     NORMAL,
     WEIGHTS,
@@ -231,6 +235,22 @@ def test_a_strange_row_is_not_explained_and_explained_rows_count_as_queries(star
     assert 403 in statuses, "a budget of a twentieth of the reference"
 
 
+def test_what_detectors_find_by_asking_again_is_not_explained_either(start):
+    def pocketed(connection: ModelConnection, asked: Asked) -> None:
+        rows = rows_of(asked)
+        answered(connection, ((rows[:, 1] > 10) ^ (np.abs(rows[:, 0] - 1.03) < 0.01)).astype(int), "INT64")
+
+    detector = {"type": "Evasion", "extraCalls": 8, "falsePositiveRate": 0.05}
+    running = start(pocketed, {"screening": settings()["screening"] | {"detectors": [detector]}}, extraCalls=100)
+    for _ in range(200):
+        if running.monitor("/readyz").status == 200:
+            break
+        time.sleep(0.05)
+    assert explained(running, [1.03, 11.2, -5.0]).problem == "anomalous-input"
+    assert running.metric('modelward_extra_model_calls_total{detector="Evasion"}') > 0
+    assert explained(running, [0.2, 11.2, -5.0]).status == 200
+
+
 def test_answers_that_may_not_go_out_are_not_explained(start):
     outputs = [{"name": "other", "datatype": "FP64", "shape": [-1]}]
     running = start(curved, {"outputs": outputs})
@@ -280,6 +300,58 @@ def test_inputs_that_the_baseline_does_not_know_go_on_as_they_came(start):
     assert {text for texts in notes[1:] for text in texts} == {"first", "second"}
     assert all(len(set(texts)) == 1 for texts in notes[1:])
     assert answer.json["explanation"]["columns"] == ["a", "b", "c"]
+
+
+def test_whole_numbers_and_categories_stay_the_rows_own_though_the_baseline_has_none_like_them(tmp_path):
+    rows = np.column_stack([np.random.default_rng(1).integers(0, 9, 200), np.arange(200) % 2]).astype(float)
+    columns = (Column("n"), Column("kind", ("home", "work")))
+    content = fitting.fit(rows, columns).to_bytes()
+
+    class Mixed(Running):
+        def setup(self, document: dict[str, Any], context: Any = None) -> Setup:
+            return replace(super().setup(document, context), baseline=content)
+
+    def mixed(connection: ModelConnection, asked: Asked) -> None:
+        numbers, kinds = (tensor["data"] for tensor in json.loads(asked.body)["inputs"])
+        assert {type(each) for each in numbers} == {int}
+        values = np.array(numbers) * 1.5 + [{"home": 0.25, "work": 1.25, "ship": 7.25}[kind] for kind in kinds]
+        answered(connection, values)
+
+    inputs = [
+        {"name": "n", "datatype": "INT64", "shape": [-1]},
+        {"name": "kind", "datatype": "BYTES", "shape": [-1]},
+    ]
+    rules = [{"subjects": ["user:alice"], "operations": ["Explain"]}]
+    screening = settings()["screening"] | {"detectors": []}
+    document = settings(
+        inputs=inputs, screening=screening, access=settings()["access"] | {"rules": rules}, explanations={}
+    )
+    running = Mixed(document, tmp_path)
+    try:
+        running.model.behaviour = mixed
+        tensors = [("n", "INT64", 40), ("kind", "BYTES", "ship")]
+        body = {"inputs": [{"name": a, "datatype": b, "shape": [1], "data": [c]} for a, b, c in tensors]}
+        answer = running.ask(body, target=EXPLAIN)
+        (row,) = answer.json["explanation"]["rows"]
+        assert row["value"] == 67.25
+        assert row["contributions"] == pytest.approx([(40 - rows[:, 0].mean()) * 1.5, 6.5], rel=0.05)
+        assert row["reasons"][1] == "kind has a value that the reference rows do not have: raises the result by 6.5."
+    finally:
+        running.stop()
+
+
+def test_a_model_that_takes_one_row_at_a_time_is_asked_row_by_row(start):
+    inputs = [{"name": "x", "datatype": "FP64", "shape": [3], "columns": ["a", "b", "c"]}]
+
+    def one(connection: ModelConnection, asked: Asked) -> None:
+        (tensor,) = json.loads(asked.body)["inputs"]
+        assert tensor["shape"] == [3]
+        answered(connection, np.array([np.array(tensor["data"]) @ COEF + 0.1]))
+
+    running = start(one, {"inputs": inputs}, extraCalls=50)
+    answer = running.ask(infer(shape=[3]), target=EXPLAIN)
+    assert answer.status == 200, answer.body
+    assert len(running.model.asked) == 1 + answer.json["explanation"]["askedRows"]
 
 
 # --- trouble
