@@ -23,7 +23,12 @@ ROW = np.array([[0.123456789, -1.5, 2.75]])
 def offered(modelward: Installed, namespace: str) -> list[Manifest]:
     """The example's model, offered under encryption by weights of three columns."""
     model = in_namespace(modelward.example("model.yaml"), namespace)
-    model["spec"]["encryption"]["inUse"] = {"scheme": "CKKS", "weightsConfigMapName": "weights", "only": True}
+    model["spec"]["encryption"]["inUse"] = {
+        "scheme": "CKKS",
+        "weightsConfigMapName": "weights",
+        "only": True,
+        "statistics": True,
+    }
     del model["spec"]["monitoring"], model["spec"]["explanations"]
     weights = {
         "apiVersion": "v1",
@@ -41,15 +46,19 @@ def test_scored_and_not_read(modelward: Installed, namespace: str) -> None:
     keys = ClientKeys.generate(columns=4)
     client = Client(keys)
     request = client.encrypt(ROW, COLUMNS, model=MODEL, now=int(time.time()))
+    mean = client.encrypt(np.vstack([ROW, -3 * ROW]), COLUMNS, model=MODEL, now=int(time.time()), statistic="mean")
     plain = {"inputs": [{"name": "features", "datatype": "FP64", "shape": [1, 3], "data": ROW[0].tolist()}]}
     with replicas(cluster, namespace) as (one, other):
         status, content = one.send(DOCTOR, v2_body(request, keys.public))
+        averaged = one.send(DOCTOR, v2_body(mean))
         refused = one.send(DOCTOR, json.dumps(plain).encode())
         unknown = other.send(DOCTOR, v2_body(request))
     assert status == 200, content
     score = client.decrypt(v2_answer(content))[0][0, 0]
     expected = 1 / (1 + np.exp(-(ROW[0] @ WEIGHTS["coef"] + WEIGHTS["intercept"])))
     assert abs(score - expected) < 1e-6
+    assert averaged[0] == 200, averaged[1]
+    assert np.allclose(client.decrypt(v2_answer(averaged[1]))[0], -ROW, atol=1e-6)
     assert (refused[0], b"encrypted requests alone" in refused[1]) == (422, True)
     assert (unknown[0], b"unknown-keys" in unknown[1]) == (409, True)
 

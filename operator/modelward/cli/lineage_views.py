@@ -26,6 +26,8 @@ def as_text(answer: Answer, signers: Signers) -> str:
     graph = answer.graph
     about = {one.id for one in answer.about}
     lines = [_named(one, signers) for one in answer.about]
+    if answer.direction == "upstream":
+        lines += _section("was answered by", _answering(graph), "nobody that is known")
     if answer.direction != "downstream":
         lines += _section("came from", _made(graph, about, signers), "nothing that is declared: no lineage annotation")
         lines += _section("treated on the way in", _treated(graph), "no field: no policy changes one of its own")
@@ -73,6 +75,13 @@ def _consumers(graph: Graph) -> Iterator[str]:
             vouched = f" ({consumer.issuer})" if consumer.issuer else ""
             for use in edge.uses:
                 yield f"{consumer.name}{vouched}{of}: {_use(use)}"
+
+
+def _answering(graph: Graph) -> Iterator[str]:
+    names = {one.id: one for one in graph.nodes}
+    for edge in graph.edges:
+        for use in edge.uses:
+            yield f"{names[edge.source].name}: {_use(use)}"
 
 
 def _use(use: Use) -> str:

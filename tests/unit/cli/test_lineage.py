@@ -83,6 +83,15 @@ def test_how_far_a_data_set_went(tmp_path: Path, log: Path) -> None:
     assert (use["purpose"], use["requests"]) == ("diagnosis", 3)
 
 
+def test_who_was_answered_by_what(log: Path) -> None:
+    done = ask("user:alice", "-f", MODEL, "--log", log)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "consumer user:alice"
+    assert lines[lines.index("was answered by:") + 1].startswith("  clinic/wdbc: diagnosis, 3 requests, 2")
+    assert f"  dataset  s3://clinic-data/wdbc.csv  {DATA}" in lines
+    assert "oncology-triage" not in done.stdout
+
+
 def test_fields_that_a_policy_treats_are_told(tmp_path: Path) -> None:
     policy = yaml.safe_load(POLICY.read_text())
     policy["spec"]["fields"] = [{"name": "features", "role": "Sensitive", "treatment": "Round", "digits": 2}]
