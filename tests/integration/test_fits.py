@@ -247,6 +247,24 @@ async def test_other_data_than_the_lineage_names_fail_the_fit_and_why_is_told(fi
     assert "Deployment" not in fitting.controller.made("strays")
 
 
+async def test_data_that_break_the_policys_k_fail_the_fit_and_what_would_mend_it_is_told(fitting: Fitting) -> None:
+    fitting.data()
+    fields = [{"name": "c", "role": "QuasiIdentifier", "treatment": "Round", "digits": -1}]
+    apply(fitting.server, policy("anonymous", fields=fields, kAnonymity={"k": 5}), watched("singles"))
+    await fitting.reconcile("singles")
+    assert fitting.start("singles").wait(timeout=60) == USER_ERROR
+    fitting.failed("singles")
+    conditions = await fitting.reconcile("singles")
+    assert conditions["Monitored"] == ("False", "BaselineFitFailed")
+    told = fitting.conditions("singles")["Monitored"]["message"]
+    assert "of 200 rows share c, treated as the policy says, with too few others for the policy's k of 5" in told
+    assert "Fix: the least generalisation that gives a k of " in told
+    assert "c to intervals of " in told
+    (event,) = fitting.controller.events("BaselineFitFailed")
+    assert event["message"] in told or told in event["message"]
+    assert "Deployment" not in fitting.controller.made("singles")
+
+
 async def test_what_cannot_be_read_from_is_told_and_makes_nothing(fitting: Fitting) -> None:
     apply(fitting.server, watched("objects", "s3://clinic/train.csv"))
     assert (await fitting.reconcile("objects"))["Stalled"] == ("True", "NotSupported")

@@ -12,6 +12,7 @@ import click
 from modelward.api.manifest import ManifestError
 from modelward.cli.files import read_all
 from modelward.cli.findings import FORMATS, Screen, as_table, summary
+from modelward.cli.hierarchies import judge_hierarchies
 from modelward.cli.signatures import look_at_signatures
 from modelward.rules.check import check, unreadable
 
@@ -65,6 +66,7 @@ def command(
     for error in errors:
         click.echo(f"modelward: {error}", err=True)
     checked = check(reading.documents, look=partial(look_at_signatures, [one.data for one in reading.documents]))
+    checked = replace(checked, findings=(*checked.findings, *judge_hierarchies(reading.documents, checked.policies)))
     checked = checked.strict() if strict else checked
     if output != "table":  # programs read one stream: tell them there as well
         checked = replace(checked, findings=(*map(unreadable, errors), *checked.findings))

@@ -147,7 +147,8 @@ def _judged(asked: Asked, seen: Combined, now: datetime, before: Mapping[str, An
             " cheapest way on data like these"
         )
         return "False", "ReidentificationRisk", told + fix
-    return "Unknown", "TooFewRows", f"{told}. It may be that they are young: more rows will tell"
+    why = "The counts are young: more rows, or a day, will tell" if young else "It is too near to tell"
+    return "Unknown", "TooFewRows", f"{told}. {why}"
 
 
 def reidentification_status(seen: Combined) -> dict[str, Any]:
