@@ -1,6 +1,8 @@
 """From keys to an opened aggregate: what is added unread is what was counted, and no more is told than may be."""
 
+import multiprocessing
 import stat
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -220,6 +222,23 @@ def test_the_budget_ends_and_deleting_nothing_brings_it_back(tmp_path: Path) -> 
     (tmp_path / "secret/releases.json").unlink()
     with pytest.raises(FileNotFoundError):
         auditor.opened(tmp_path, first)
+
+
+def _opens(folder: Path, aggregate: bytes) -> bool:
+    try:
+        auditor.opened(folder, aggregate)
+    except EncryptedError:
+        return False
+    return True
+
+
+def test_whoever_opens_at_the_same_time_no_more_is_released(tmp_path: Path) -> None:
+    own = Auditor(tmp_path, releases=2)
+    aggregates = [own.aggregate(COUNTS, NOW + number * SECONDS) for number in range(4)]
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as processes:
+        done = list(processes.map(_opens, [tmp_path] * 4, aggregates))
+    assert sum(done) == 2
+    assert read(tmp_path).left == 0
 
 
 def test_what_is_no_sum_spends_the_budget_and_tells_nothing(tmp_path: Path) -> None:
