@@ -36,6 +36,9 @@ test-unit: setup ## Pure and in-process tests, in less than a minute
 test-sidecar: setup ## The sidecar over real sockets, in real time: troubles, time-outs, load
 	$(PY) -m tests.stages sidecar
 
+test-browser: setup ## The audit page in Debian's chromium, which is installed where it is missing
+	$(PY) -m tests.stages browser
+
 test-conformance: setup ## Public corpora, where they are to be had
 	$(PY) -m tests.stages conformance
 
@@ -79,6 +82,9 @@ bench-backdoor: setup build/attacks/.ready ## Backdoored classifiers of digits; 
 
 bench-evasion: setup build/attacks/.ready ## ART's black-box attacks against a model alone and behind the detectors; writes docs/benchmarks/evasion.md
 	PYTHONPATH=operator build/attacks/bin/python -m tests.bench.evasion --out docs/benchmarks/evasion.md
+
+bench-report: setup ## The audit page of 1,000 models: made, and opened by chromium; writes docs/benchmarks/report.md
+	$(PY) -m tests.bench.audit_page --out docs/benchmarks/report.md
 
 bench-attacks: bench-backdoor bench-evasion bench-extraction ## All three
 
@@ -182,4 +188,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 	$(COMPILE) --group signing -o requirements/signing.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-browser test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction bench-report soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "plan": "Print the objects that the controller would make.",
     "pseudonym": "Print the pseudonyms of values, to find them in records.",
     "release": "Let a client out of quarantine, in all pods of a model.",
+    "report": "Write the audit page: register, verdicts, lineage, incidents; one file, no network.",
     "rules": "List the rules, or those of one framework.",
     "run": "Run the sidecar here, in front of a model, without a cluster.",
     "scan-data": "Look through training data for poison, repeats, identifiers and people that stand out.",

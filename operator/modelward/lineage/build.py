@@ -149,7 +149,7 @@ def _add_treatments(builder: Builder, model: Mapping[str, Any], policies: list[M
     inputs = (model["spec"].get("schema") or {}).get("inputs") or []
     known = {name for tensor in inputs for name in (tensor["name"], *tensor.get("columns", ()))}
     for name, choice in choices([dict(policy) for policy in policies], inputs, lambda _: None).items():
-        if known and name not in known:
+        if name not in known:
             continue
         field = next(one for one in choice.policy["spec"]["fields"] if one["name"] == name)
         classification = choice.policy["spec"].get("classification")

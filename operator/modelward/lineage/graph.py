@@ -10,13 +10,14 @@ Everything is iterative and bounded: names and edges come from annotations, stat
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from modelward.api.printable import printable
+from modelward.lineage.cycles import knots, way_round
 
 Kind = Literal["policy", "dataset", "run", "artefact", "model", "consumer"]
 KINDS: tuple[Kind, ...] = ("policy", "dataset", "run", "artefact", "model", "consumer")
@@ -93,7 +94,8 @@ class Graph:
 
     def node(self, id_: str) -> Node | None:
         """Return the node with this id."""
-        return self._by_id.get(id_)
+        rank = self._rank.get(id_)
+        return None if rank is None else self.nodes[rank]
 
     def find(self, text: str) -> tuple[Node, ...]:
         """Return the nodes that are meant by a digest (with or without `sha256:`), an id or a name.
@@ -129,41 +131,58 @@ class Graph:
         Data that came of itself is a mistake in what was declared, or a forgery.
         """
         found = []
-        for knot in _knots([one.id for one in self.nodes], self._targets):
+        for knot in knots([one.id for one in self.nodes], self._targets):
             first = min(knot)
             if len(knot) > 1 or first in self._targets.get(first, ()):
-                found.append(_way_round(first, knot, self._targets))
-        return tuple(tuple(self._by_id[id_] for id_ in way) for way in sorted(found)[:MAX_CYCLES])
+                found.append(way_round(first, knot, self._targets))
+        return tuple(tuple(self.nodes[self._rank[id_]] for id_ in way) for way in sorted(found)[:MAX_CYCLES])
 
     def of_kind(self, kind: Kind) -> tuple[Node, ...]:
         """Return the nodes of a kind."""
         return tuple(one for one in self.nodes if one.kind == kind)
 
+    def edges_from(self, id_: str) -> tuple[Edge, ...]:
+        """Return the edges that begin at this node (id)."""
+        return self._out.get(id_, ())
+
+    def edges_to(self, id_: str) -> tuple[Edge, ...]:
+        """Return the edges that end at this node (id)."""
+        return self._in.get(id_, ())
+
     def _reached(self, starts: Iterable[str], neighbours: Mapping[str, tuple[str, ...]]) -> Graph:
-        known = [id_ for id_ in starts if id_ in self._by_id]
+        known = [id_ for id_ in starts if id_ in self._rank]
         reached, waiting = set(known), deque(known)
         while waiting:
             for other in neighbours.get(waiting.popleft(), ()):
                 if other not in reached:
                     reached.add(other)
                     waiting.append(other)
+        ids = sorted(reached, key=self._rank.__getitem__)
         return Graph(
-            tuple(one for one in self.nodes if one.id in reached),
-            tuple(one for one in self.edges if one.source in reached and one.target in reached),
+            tuple(self.nodes[self._rank[id_]] for id_ in ids),
+            tuple(edge for id_ in ids for edge in self.edges_from(id_) if edge.target in reached),
             self.left_out,
         )
 
     @cached_property
-    def _by_id(self) -> dict[str, Node]:
-        return {one.id: one for one in self.nodes}
+    def _rank(self) -> dict[str, int]:
+        return {one.id: index for index, one in enumerate(self.nodes)}
+
+    @cached_property
+    def _out(self) -> dict[str, tuple[Edge, ...]]:
+        return _grouped((one.source, one) for one in self.edges)
+
+    @cached_property
+    def _in(self) -> dict[str, tuple[Edge, ...]]:
+        return _grouped((one.target, one) for one in self.edges)
 
     @cached_property
     def _targets(self) -> dict[str, tuple[str, ...]]:
-        return _neighbours((one.source, one.target) for one in self.edges)
+        return {id_: tuple(one.target for one in edges) for id_, edges in self._out.items()}
 
     @cached_property
     def _sources(self) -> dict[str, tuple[str, ...]]:
-        return _neighbours((one.target, one.source) for one in self.edges)
+        return {id_: tuple(one.source for one in edges) for id_, edges in self._in.items()}
 
 
 @dataclass
@@ -171,7 +190,7 @@ class Builder:
     """Gathers nodes and edges in any order; the same graph comes of any."""
 
     _nodes: dict[str, tuple[set[Kind], set[str], str]] = field(default_factory=dict)
-    _edges: dict[tuple[str, str], tuple[set[Step], dict[str, Use]]] = field(default_factory=dict)
+    _edges: dict[tuple[str, str], tuple[dict[Step, int], dict[str, Use]]] = field(default_factory=dict)
     _left_out: int = 0
 
     def add(self, kind: Kind | None, name: str, digest: str = "", issuer: str = "") -> str:
@@ -211,11 +230,12 @@ class Builder:
             if len(self._edges) >= MAX_EDGES:
                 self._left_out += 1
                 return
-            there = self._edges[source, target] = (set(), {})
-        for step in steps:
-            there[0].add(Step(*map(_text, step)))
+            there = self._edges[source, target] = ({}, {})
+        for place, told in enumerate(steps):
+            step = Step(*map(_text, told))
+            there[0][step] = min(place, there[0].get(step, place))
             if len(there[0]) > MAX_PER_EDGE:
-                there[0].remove(max(there[0]))
+                del there[0][_in_order(there[0])[-1]]
                 self._left_out += 1
         for use in uses:
             purpose = _text(use.purpose)
@@ -235,7 +255,7 @@ class Builder:
         )
         rank = {one.id: index for index, one in enumerate(nodes)}
         edges = [
-            Edge(source, target, tuple(sorted(steps)), tuple(uses[purpose] for purpose in sorted(uses)))
+            Edge(source, target, tuple(_in_order(steps)), tuple(uses[purpose] for purpose in sorted(uses)))
             for (source, target), (steps, uses) in self._edges.items()
         ]
         edges.sort(key=lambda one: (rank[one.source], rank[one.target]))
@@ -253,63 +273,13 @@ def _wider(one: Use | None, other: Use) -> Use:
     return Use(one.purpose, min(firsts, default=""), max(one.last, other.last), max(one.requests, other.requests))
 
 
-def _neighbours(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
-    for one, other in pairs:
-        found.setdefault(one, []).append(other)
-    return {one: tuple(others) for one, others in found.items()}
+def _in_order(steps: Mapping[Step, int]) -> list[Step]:
+    """Steps by their place where they are declared."""
+    return sorted(steps, key=lambda step: (steps[step], step))
 
 
-def _knots(ids: Iterable[str], targets: Mapping[str, tuple[str, ...]]) -> Iterator[set[str]]:
-    """The strongly connected components: Tarjan (1972), with a stack of its own in place of the interpreter's."""
-    order: dict[str, int] = {}
-    low: dict[str, int] = {}
-    path: list[str] = []
-    on_path: set[str] = set()
-    for root in ids:
-        if root in order:
-            continue
-        stack = [(root, iter(targets.get(root, ())))]
-        order[root] = low[root] = len(order)
-        path.append(root)
-        on_path.add(root)
-        while stack:
-            here, rest = stack[-1]
-            for other in rest:
-                if other not in order:
-                    order[other] = low[other] = len(order)
-                    path.append(other)
-                    on_path.add(other)
-                    stack.append((other, iter(targets.get(other, ()))))
-                    break
-                if other in on_path:
-                    low[here] = min(low[here], order[other])
-            else:
-                stack.pop()
-                if stack:
-                    low[stack[-1][0]] = min(low[stack[-1][0]], low[here])
-                if low[here] == order[here]:
-                    knot: set[str] = set()
-                    while here not in knot:
-                        knot.add(path.pop())
-                    on_path -= knot
-                    yield knot
-
-
-def _way_round(start: str, within: set[str], targets: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The shortest way from `start` back to it; both ends are in the list."""
-    before: dict[str, str] = {}
-    waiting = deque([start])
-    while waiting:
-        here = waiting.popleft()
-        for other in targets.get(here, ()):
-            if other == start:
-                way = [start]
-                while here != start:
-                    way.append(here)
-                    here = before[here]
-                return [start, *reversed(way)]
-            if other in within and other not in before:
-                before[other] = here
-                waiting.append(other)
-    raise ValueError(f"{start} is in no cycle")
+def _grouped(pairs: Iterable[tuple[str, Edge]]) -> dict[str, tuple[Edge, ...]]:
+    found: dict[str, list[Edge]] = {}
+    for id_, edge in pairs:
+        found.setdefault(id_, []).append(edge)
+    return {id_: tuple(edges) for id_, edges in found.items()}

@@ -122,12 +122,15 @@ def judge(review: Review, policies: Sequence[dict[str, Any] | PreparedPolicy]) -
     return _judged(review, policies, "admission", {})
 
 
-def judge_readiness(review: Review, policies: Sequence[dict[str, Any]], observed: Mapping[str, Any]) -> Verdict:
+def judge_readiness(
+    review: Review, policies: Sequence[dict[str, Any] | PreparedPolicy], observed: Mapping[str, Any]
+) -> Verdict:
     """Judge an object by the rules that are enforced at readiness, as far as what they need was seen.
 
     Args:
         review: the object and its surroundings.
-        policies: DataPolicies and ClusterDataPolicies as the API server stores them.
+        policies: DataPolicies and ClusterDataPolicies as the API server stores them, or prepared for many reviews with
+            the rules of this stage that need nothing else.
         observed: what was seen, by the names of `catalogue.Observation`; a rule that needs another is left out.
     """
     return _judged(review, policies, "readiness", observed)
