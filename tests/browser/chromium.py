@@ -154,8 +154,8 @@ class Browser:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.ask("Emulation.setDeviceMetricsOverride", **size)
 
-    def look(self, scheme: str = "light", media: str = "screen") -> None:
-        """Prefer a colour scheme, and show pages as on a medium."""
+    def look(self, scheme: str = "light", media: str = "") -> None:
+        """Prefer a colour scheme, and show pages as on a medium; by default as on the one that they are on."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.ask("Emulation.setEmulatedMedia", media=media, features=features)
 
@@ -169,6 +169,10 @@ class Browser:
             )
             clip = {"clip": {**box, "scale": 1}, "captureBeyondViewport": True}
         return base64.b64decode(self.ask("Page.captureScreenshot", format="png", **clip)["data"])
+
+    def printed(self) -> bytes:
+        """Return the page as PDF, on the paper that it asks for."""
+        return base64.b64decode(self.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
 
     def told(self, method: str) -> list[dict[str, Any]]:
         """Return what events of this kind have told since the page was opened."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import subprocess
 from pathlib import Path
@@ -216,9 +215,8 @@ def test_it_looks_as_it_did(tab: Browser, told: str, name: str) -> None:
 def test_printed_it_holds_all_that_is_closed_on_the_screen(tab: Browser, told: str, tmp_path: Path) -> None:
     tab.look("dark")
     tab.open(told)
-    printed = tab.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
     path = tmp_path / "report.pdf"
-    path.write_bytes(base64.b64decode(printed["data"]))
+    path.write_bytes(tab.printed())
     text = subprocess.run(("pdftotext", path, "-"), capture_output=True, text=True, check=True).stdout
     words = " ".join(text.split())
     for expected in (
