@@ -1,10 +1,11 @@
 """What a request costs in Python alone: the real connection, chain, upstream and access log, and no sockets.
 
-    python -m tests.bench.hot_path [--requests 20000] [--rounds 7] [--traced] [--profile]
+    python -m tests.bench.hot_path [--requests 20000] [--rounds 7] [--traced] [--fairness] [--profile]
 
 CPU time of the event loop's thread and of the whole process, the least and the median of several rounds; the difference
 is what the access log's thread takes. Also what requests leave to the cycle collector, which is to be nothing.
-`--traced`: each request has a `traceparent` of its own. `--profile`: where the time goes, by function. Everything is on
+`--traced`: each request has a `traceparent` of its own. `--fairness`: groups by two columns are counted as well.
+`--profile`: where the time goes, by function. Everything is on
 that `make bench-sidecar` has on.
 """
 
@@ -35,6 +36,7 @@ from modelward.sidecar.upstream import Upstream, UpstreamConnection
 from tests.bench.load import ANSWER, prepare
 
 MODEL = 18780
+FAIRNESS = {"protected": [{"field": "x5", "edges": [0]}, {"field": "x6", "edges": [-1, 1]}]}
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
 _FLUSH_EACH = 100  # requests; at 1,000/s that is what the flush each tenth of a second finds
 
@@ -58,8 +60,8 @@ class _Transport:
 class Bench:
     """A sidecar's parts, put together as `Sidecar` does."""
 
-    def __init__(self, folder: Path, descriptor: int, *, traced: bool) -> None:
-        arguments, self.request, _ = prepare(folder, MODEL)
+    def __init__(self, folder: Path, descriptor: int, *, traced: bool, fairness: bool) -> None:
+        arguments, self.request, _ = prepare(folder, MODEL, **({"fairness": FAIRNESS} if fairness else {}))
         self.traced = traced
         self.traces = itertools.count(1)
         if traced:
@@ -97,10 +99,10 @@ class Bench:
             self.log.flush()
 
 
-async def measure(requests: int, rounds: int, *, traced: bool, profile: bool) -> None:
+async def measure(requests: int, rounds: int, *, traced: bool, fairness: bool, profile: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         descriptor = os.open("/dev/null", os.O_WRONLY)
-        bench = Bench(Path(name), descriptor, traced=traced)
+        bench = Bench(Path(name), descriptor, traced=traced, fairness=fairness)
         bench.run(2000)
         gc.collect()
         gc.freeze()
@@ -134,9 +136,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--traced", action="store_true")
+    parser.add_argument("--fairness", action="store_true")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
-    uvloop.run(measure(args.requests, args.rounds, traced=args.traced, profile=args.profile))
+    uvloop.run(measure(args.requests, args.rounds, traced=args.traced, fairness=args.fairness, profile=args.profile))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def _output(tensor: _Tensor, trailer: binary.Trailer | None) -> Output:
 def _flat(data: Any, count: int) -> list[Any]:
     flat = data if isinstance(data, list) else [data]
     for _ in range(_MAX_DEPTH):
-        if not any(isinstance(item, list) for item in flat):
+        if not any([isinstance(item, list) for item in flat]):  # noqa: C419 - of so few, a list is sooner made
             break
         flat = [element for row in flat for element in row]
     if len(flat) != count:

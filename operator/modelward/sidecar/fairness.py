@@ -24,19 +24,20 @@ from modelward.sidecar.tensors import Tensor, TensorSpec
 MAX_ROWS = 4096
 """Rows of a request that are counted; a larger one is counted among the rows of which nothing is known."""
 _UNKNOWN = 127  # of an attribute that was not sent
+_STEP = len(CELLS)
 _ROWS, _SELECTED, _POSITIVES, _TRUE_POSITIVES, _NEGATIVES, _FALSE_POSITIVES = range(len(CELLS))
 
 Label = bool | int | float | str | None
 
 
 class Rows:
-    """The groups of a request's rows: for each attribute the codes of all rows; None: it was not sent, or not so."""
+    """How many rows a request has, and for each attribute what each row says of it; None: nothing was sent of it."""
 
-    __slots__ = ("codes", "count")
+    __slots__ = ("count", "values")
 
-    def __init__(self, count: int, codes: list[list[int] | None]) -> None:
+    def __init__(self, count: int, values: list[list[Any] | None]) -> None:
         self.count = count
-        self.codes = codes
+        self.values = values
 
 
 class _Attribute:
@@ -46,7 +47,7 @@ class _Attribute:
         self.field = asked.field
         self.groups = group_names(asked.groups, asked.edges)
         self.base = base
-        self.end = base + len(self.groups) * len(CELLS)
+        self.end = base + len(self.groups) * _STEP
         self.code = coder(asked.groups, asked.edges)
         self.input, self.offset, self.width = _place(asked, declared)
 
@@ -79,6 +80,9 @@ class Fairness:
         for asked in settings.protected:
             self._attributes.append(_Attribute(asked, declared or {}, width))
             width = self._attributes[-1].end
+        self._of_input: dict[str, list[tuple[int, int, int]]] = {}
+        for index, one in enumerate(self._attributes):
+            self._of_input.setdefault(one.input, []).append((index, one.offset, one.width))
         self._uncounted = width  # one more counter, behind the groups'
         self._window = Window(width + 1, clock)
         self._awaited = Awaited(clock)
@@ -94,18 +98,15 @@ class Fairness:
     # --- on a request's way
 
     def rows(self, tensors: Sequence[Tensor]) -> Rows:
-        """The groups of a request's rows, before anything of it is treated."""
-        by_name = {tensor.spec.name: tensor for tensor in tensors}
-        count = max((_rows(tensor) for tensor in tensors), default=0)
-        codes: list[list[int] | None] = []
-        for attribute in self._attributes:
-            tensor = by_name.get(attribute.input)
-            if tensor is None or count > MAX_ROWS or _rows(tensor) != count:
-                codes.append(None)
-            else:
-                code = attribute.code
-                codes.append([code(value) for value in tensor.every(attribute.offset, attribute.width)])
-        return Rows(count, codes)
+        """What a request says of each attribute, before anything of it is treated."""
+        values: list[list[Any] | None] = [None] * len(self._attributes)
+        most = 0
+        for tensor in tensors:
+            count = tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
+            most = max(most, count)
+            for index, offset, width in self._of_input.get(tensor.spec.name, ()):
+                values[index] = tensor.every(offset, width)
+        return Rows(most, values)
 
     def count(self, number: int | None, rows: Rows, answer: Body | None) -> None:
         """Count the rows of a request that was answered, and remember them by its `number`.
@@ -113,22 +114,27 @@ class Fairness:
         `answer` None: it was given in a way in which nothing can be told of it.
         """
         outcomes = self.outcomes(answer, rows.count)
-        if outcomes is None or None in rows.codes:
-            self._window.today()[self._uncounted] += rows.count
-        if outcomes is None:
-            return
         counters = self._window.today()
+        if outcomes is None:
+            counters[self._uncounted] += rows.count
+            return
         told = bytearray()
-        for attribute, codes in zip(self._attributes, rows.codes, strict=True):
-            if codes is None:
+        unknown = 0
+        for attribute, values in zip(self._attributes, rows.values, strict=True):
+            if values is None or len(values) != rows.count:
                 told += bytes((_UNKNOWN << 1,)) * rows.count
+                unknown = rows.count
                 continue
-            for code, selected in zip(codes, outcomes, strict=True):
-                cell = attribute.base + code * len(CELLS)
+            base, code = attribute.base, attribute.code
+            for value, selected in zip(values, outcomes, strict=True):
+                group = code(value)
+                cell = base + group * _STEP
                 counters[cell] += 1
                 if selected:
                     counters[cell + _SELECTED] += 1
-                told.append(code << 1 | selected)
+                told.append(group << 1 | selected)
+        if unknown:
+            counters[self._uncounted] += unknown
         if number is not None:
             self._awaited.keep(number, rows.count, bytes(told))
 
@@ -143,16 +149,17 @@ class Fairness:
         if answer is None or not 0 < rows <= MAX_ROWS:
             return None
         wanted, element = self.settings.favourable.output, self.settings.favourable.element
-        outputs = outputs_of(answer, self._protocol)
-        output = next((each for each in outputs if not wanted or each.name == wanted), None)
-        if output is None or len(output.data) % rows or (rows > 1 and output.shape[0] != rows):
-            return None
-        width = len(output.data) // rows
-        if element >= width:
-            return None
-        found: Any = output.data[element::width]
-        fits = self._favourable
-        return [fits(value) for value in (found if isinstance(found, list) else found.tolist())]
+        for output in outputs_of(answer, self._protocol):
+            if wanted and output.name != wanted:
+                continue
+            data: Any = output.data
+            width, rest = divmod(len(data), rows)
+            if rest or element >= width or (rows > 1 and output.shape[0] != rows):
+                return None
+            found = data[element::width]
+            fits = self._favourable
+            return [fits(value) for value in (found if isinstance(found, list) else found.tolist())]
+        return None
 
     # --- what was true
 
@@ -182,7 +189,7 @@ class Fairness:
         for index, attribute in enumerate(self._attributes):
             for told, truth in zip(codes[index * rows : (index + 1) * rows], truths, strict=True):
                 if truth is not None and told >> 1 != _UNKNOWN:
-                    self._learn(counters, attribute.base + (told >> 1) * len(CELLS), bool(told & 1), truth)
+                    self._learn(counters, attribute.base + (told >> 1) * _STEP, bool(told & 1), truth)
         return sum(truth is not None for truth in truths)
 
     @staticmethod
@@ -207,7 +214,7 @@ class Fairness:
     def rows_seen(self) -> tuple[int, int]:
         """How many rows were counted, by any field, and of how many group or outcome could not be told."""
         totals = self._window.totals()
-        by_field = [sum(totals[one.base : one.end : len(CELLS)]) for one in self._attributes]
+        by_field = [sum(totals[one.base : one.end : _STEP]) for one in self._attributes]
         return max(by_field), totals[self._uncounted]
 
     def report(self) -> FairnessReport:
@@ -216,10 +223,6 @@ class Fairness:
         attributes = tuple(from_vector(one.field, one.groups, totals[one.base : one.end]) for one in self._attributes)
         since = max(self.since, self._window.since or 0.0)
         return FairnessReport(rfc3339(since), attributes, totals[self._uncounted], run(), self.elsewhere.told())
-
-
-def _rows(tensor: Tensor) -> int:
-    return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
 
 
 def _wanted(asked: config.Favourable) -> str | None:
