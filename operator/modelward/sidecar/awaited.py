@@ -2,7 +2,7 @@
 
 Kept for 3.5 to 7 days and for the last 50,000 to 100,000 rows, whichever is less: in two generations, of which the
 older is let go when the younger is full or half as old as may be, so that forgetting costs nothing. A request of one
-row takes about 200 bytes, so that 100,000 take 20 MB; requests of many rows take a byte a row and attribute.
+row takes some 120 bytes, so that 100,000 take 12 MB; requests of many rows take a byte a row and attribute.
 """
 
 import time

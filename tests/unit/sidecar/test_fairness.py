@@ -416,7 +416,7 @@ def test_a_hundred_thousand_requests_take_the_memory_that_is_said():
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert len(kept._young) + len(kept._old) <= awaited.MAX_ROWS
-    assert used < 20e6
+    assert used < 13e6
 
 
 @pytest.mark.parametrize(
