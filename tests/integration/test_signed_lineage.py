@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from tests.integration.test_controller import (
     policy,
 )
 from tests.unit.lineage.signers import DATASET, KEY, MODEL, OTHER, RAW, about, changed, public, signed
+from tests.unit.lineage.test_layout import BUNDLE_TYPE, Layout
 
 pytestmark = pytest.mark.timeout(300)
 __all__ = ["cluster", "controller", "place"]
@@ -156,6 +158,23 @@ async def test_what_changes_about_keys_and_statements_is_noticed(controller: Con
     assert (await controller.reconcile("wdbc"))["LineageVerified"] == ("True", "Signed")
     assert controller.server.kubectl("delete", "configmap", "signers", "-n", SYSTEM).ok
     assert (await controller.reconcile("wdbc"))["LineageVerified"] == ("False", "TrustMissing")
+
+
+async def test_statements_in_a_secret_and_in_an_image_layout(controller: Controller) -> None:
+    made = Layout()
+    made.index(made.manifest(made.add(BUNDLES["model.sig"], BUNDLE_TYPE)))
+    tar = base64.b64encode(made.tar()).decode()
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "kept", "namespace": PLACE},
+        "stringData": {"data.intoto.jsonl": BUNDLES["data.sigstore.json"].decode()},
+    }
+    layout = {**config_map("layout", PLACE, {}), "binaryData": {"wdbc.oci.tar": tar}}
+    apply(controller.server, secret, layout)
+    prepare(controller, {}, statements="secret/kept, configmap/layout")
+    assert (await controller.reconcile("wdbc"))["LineageVerified"] == ("True", "Signed")
+    assert controller.server.kubectl("delete", "secret/kept", "configmap/layout", "-n", PLACE).ok
 
 
 async def test_a_policy_that_warns_serves_and_tells(controller: Controller) -> None:

@@ -31,6 +31,7 @@ from tests.unit.lineage.signers import (
     one_file,
     public,
     signed,
+    usage,
 )
 
 ML = "key:ml-platform"
@@ -104,6 +105,12 @@ def test_a_statement_signed_by_another_key() -> None:
     reason, message = failure(signed(about(MODEL), OTHER))
     assert reason == "SignerNotTrusted"
     assert message == "0-s.json verifies with no key that the policy names (1 tried)"
+
+
+def test_without_a_hint_only_keys_that_are_accepted_are_tried() -> None:
+    found = json.loads(signed(about(MODEL), KEYS["Ed25519"]))
+    reason, message = failure(json.dumps(found["dsseEnvelope"]).encode())
+    assert (reason, message) == ("SignerNotTrusted", "0-s.json verifies with no key that the policy names (1 tried)")
 
 
 def test_a_key_that_is_trusted_and_not_accepted() -> None:
@@ -329,6 +336,11 @@ def test_a_certificate_that_is_for_something_else() -> None:
 def test_one_who_signs_may_not_vouch_for_others() -> None:
     middleman = CA.signer(RELEASE)
     assert "cA must be asserted" in refused(middleman.signer(RELEASE), middleman)
+
+
+def test_an_authority_that_may_not_sign_certificates() -> None:
+    weak = CA.issue("weak", usage(sign=True, authority=False), authority=True)
+    assert "may not sign certificates" in refused(weak.signer(RELEASE), weak)
 
 
 def test_a_certificate_with_a_signature_of_another_key() -> None:
