@@ -49,7 +49,9 @@ def modelward() -> Installed:
     egress = [{"namespace": OUTSIDE, "port": 8443}]
     keys = {"allow": [f"{OUTSIDE_URL}/jwks.json"], "authorities": outside.pem, "egress": egress}
     collectors = {"allow": [f"{OUTSIDE_URL}/"], "authorities": outside.pem, "egress": egress}
-    installed(cluster, images, values=yaml.safe_dump({"access": {"keys": keys}, "telemetry": collectors}))
+    receivers = {"allow": [f"{OUTSIDE_URL}/"], "authorities": outside.pem}
+    values = {"access": {"keys": keys}, "telemetry": collectors, "lineage": receivers}
+    installed(cluster, images, values=yaml.safe_dump(values))
     prepare(cluster, images[MODEL_IMAGE])
     return Installed(cluster, images, outside)
 

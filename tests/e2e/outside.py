@@ -1,4 +1,4 @@
-"""Runs in a pod: what stands outside of the models, an issuer's keys and a collector, over TLS.
+"""Runs in a pod: what stands outside of the models, an issuer's keys, a collector and a receiver of lineage, over TLS.
 
     python3 outside.py
 

@@ -9,6 +9,7 @@ import struct
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -64,7 +65,7 @@ def scripts(name: str) -> Manifest:
 
 
 def model(modelward: Installed) -> Manifest:
-    """The example's model with both kinds of issuers, and its records sent to the collector."""
+    """The example's model with both kinds of issuers; records go to the collector, lineage to the receiver."""
     manifest = in_namespace(modelward.example("model.yaml"), PLACE)
     cluster_issuer = json.loads(modelward.cluster.kubectl("get", "--raw", "/.well-known/openid-configuration").stdout)
     spec = manifest["spec"]
@@ -78,7 +79,7 @@ def model(modelward: Installed) -> Manifest:
         ],
         "rules": [{"subjects": ["user:dr-lee", f"serviceaccount:{OUTSIDE}/{CALLER}"], "operations": ["Infer"]}],
     }
-    spec["monitoring"]["telemetry"] = {"otlpEndpoint": OUTSIDE_URL, "accessLog": "OTLP"}
+    spec["monitoring"]["telemetry"] = {"otlpEndpoint": OUTSIDE_URL, "accessLog": "OTLP", "lineageEndpoint": OUTSIDE_URL}
     return manifest
 
 
@@ -181,13 +182,7 @@ def test_every_request_is_told_to_the_collector_and_no_value_of_any(served: Serv
         assert ask(served, token, values, {"x-note": CANARY}, **noted) == 200
     assert ask(served, CANARY, values) == 401
 
-    with cluster.port_forward(OUTSIDE, "pod/outside", 8443) as port:
-        context = ssl.create_default_context(cadata=served.modelward.outside.pem)
-
-        def kept() -> list[tuple[str, bytes]]:
-            with urllib.request.urlopen(f"https://127.0.0.1:{port}/kept", context=context, timeout=10) as answer:
-                return [(path, base64.b64decode(body)) for path, body in json.load(answer)]
-
+    with kept_outside(served) as kept:
         for what, count in (("spans", spans), ("lines of the access log", lines), ("requests in metrics", requests)):
 
             def all_of_them(count: Callable[[list[tuple[str, bytes]]], int] = count) -> bool | None:
@@ -200,6 +195,45 @@ def test_every_request_is_told_to_the_collector_and_no_value_of_any(served: Serv
     for canary in (CANARY.encode(), repr(number).encode(), struct.pack("<d", number), token.encode()):
         assert canary not in everything
         assert canary not in log.expect_ok().stdout.encode()
+
+
+@contextmanager
+def kept_outside(served: Served) -> Iterator[Callable[[], list[tuple[str, bytes]]]]:
+    """Gives what was posted to what stands outside, by path, whenever it is asked."""
+    with served.cluster.port_forward(OUTSIDE, "pod/outside", 8443) as port:
+        context = ssl.create_default_context(cadata=served.modelward.outside.pem)
+
+        def kept() -> list[tuple[str, bytes]]:
+            with urllib.request.urlopen(f"https://127.0.0.1:{port}/kept", context=context, timeout=10) as answer:
+                return [(path, base64.b64decode(body)) for path, body in json.load(answer)]
+
+        yield kept
+
+
+def test_who_got_answers_is_told_to_the_receiver_of_lineage_and_in_the_status(served: Served) -> None:
+    assert ask(served, token_of(served.cluster), row(served.cluster.folder)) == 200
+    with kept_outside(served) as kept:
+
+        def consumers() -> dict[str, int] | None:
+            found: dict[str, int] = {}
+            for path, body in kept():
+                event = json.loads(body) if path == "/api/v1/lineage" else {}
+                window = event.get("run", {}).get("facets", {}).get("modelward_serving", {})
+                for one in window.get("consumers", ()):
+                    found[one["client"]] = found.get(one["client"], 0) + one["requests"]
+            return found or None
+
+        # A window is a minute, and a model is asked every fifteen seconds, or every minute.
+        told = wait_for("the first window of serving at the receiver of lineage", consumers, timeout=150)
+        events = b"".join(body for path, body in kept() if path == "/api/v1/lineage")
+    assert "user:dr-lee" in told
+    assert CANARY.encode() not in events
+
+    def shown() -> set[str]:
+        status = served.cluster.get("modeldeployment", MODEL, "-n", PLACE)["status"]
+        return {one["client"] for one in status.get("lineage", {}).get("consumers", ())}
+
+    wait_for("the consumer in the model's status", lambda: "user:dr-lee" in shown() or None, timeout=90)
 
 
 def spans(kept: list[tuple[str, bytes]]) -> int:
