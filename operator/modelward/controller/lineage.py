@@ -6,6 +6,7 @@ starts anew goes on from there. An event may come twice then, as the same run.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modelward.controller.apply import NameTakenError, ensure
+from modelward.controller.apply import NameTakenError, controls, ensure
 from modelward.controller.cluster import Cluster
 from modelward.controller.emitter import Emitter
 from modelward.controller.emitters import Emitters
@@ -37,7 +38,8 @@ log = logging.getLogger("modelward.controller")
 class _Model:
     """What is known of one model, apart from its record."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, uid: str, record: Record) -> None:
+        self.uid = uid
         self.record = record
         self.subject: Subject | None = None  # as it serves, for all that is known
         self.emitter: Emitter | None = None
@@ -93,8 +95,11 @@ class Lineage:
         model = await self._model(raw)
         model.emitter = self._emitters.of(raw)
         before = model.record
-        windows = windows_of(told)
         emits = model.emitter is not None
+        known = {process: mark.counted for process, mark in before.marks.items()}
+        if emits:
+            known = {process: min(upto, taken(before, process, model.queued)) for process, upto in known.items()}
+        windows = await asyncio.to_thread(windows_of, told, known)  # there may be many, and the loop must turn
         after = gathered(before, told, windows, emits=emits)
         if emits:
             self._take_up(model, windows)
@@ -153,9 +158,13 @@ class Lineage:
 
     async def _model(self, raw: KubeObject) -> _Model:
         namespace, name = place = _place(raw)
+        uid = raw["metadata"]["uid"]
+        if place in self._models and self._models[place].uid != uid:  # another, which has its name now
+            self.gone(namespace, name)
         if place not in self._models:
-            kept = read_record(await self._cluster.get("ConfigMap", namespace, record_name(name)))
-            self._models.setdefault(place, _Model(kept))
+            there = await self._cluster.get("ConfigMap", namespace, record_name(name))
+            kept = read_record(there if there and controls(uid, there) else None)
+            self._models.setdefault(place, _Model(uid, kept))
         return self._models[place]
 
     def _take_up(self, model: _Model, windows: Sequence[Fresh]) -> None:

@@ -83,13 +83,18 @@ class Fresh(NamedTuple):
     window: Window
 
 
-def windows_of(told: Mapping[str, Report | str]) -> list[Fresh]:
-    """Return the windows that the pods told, by their names: pod by pod, in their order, as they may be shown."""
+def windows_of(told: Mapping[str, Report | str], known: Mapping[str, int]) -> list[Fresh]:
+    """Return the windows that the pods told, by their names: pod by pod, in their order, as they may be shown.
+
+    Args:
+        told: what the pods told, by their names.
+        known: up to which window those of a process need not be looked at again.
+    """
     return [
         Fresh(pod, report.served.process, window)
         for pod, report in sorted(told.items())
         if not isinstance(report, str) and report.served.process
-        for window in sorted(_sound(report.served), key=lambda one: one.sequence)
+        for window in _sound(report.served, known.get(report.served.process, 0))
     ]
 
 
@@ -101,7 +106,7 @@ def gathered(record: Record, told: Mapping[str, Report | str], windows: list[Fre
     Args:
         record: what is kept.
         told: what the pods told, by their names.
-        windows: `windows_of(told)`.
+        windows: those of them that were not counted yet, and maybe others, from `windows_of`.
         emits: whether windows are emitted as well; which of them are lost is then for who emits to say.
     """
     marks = {
@@ -167,10 +172,12 @@ def _may_be(process: str, told: Report | str) -> bool:
     return isinstance(told, str) or told.served.process == process
 
 
-def _sound(served: Served) -> list[Window]:
-    """The windows as they may be shown; those whose times are none are left out, and count as missed."""
+def _sound(served: Served, known: int) -> list[Window]:
+    """The windows after one, as they may be shown; those whose times are none are left out, and count as missed."""
     found = []
-    for window in served.windows:
+    for window in sorted(served.windows, key=lambda one: one.sequence):
+        if window.sequence <= known:
+            continue
         start, end = utc(window.start), utc(window.end)
         if start and end:
             consumers = tuple(one for one in map(_shown, window.consumers) if one.client and one.first and one.last)

@@ -240,6 +240,20 @@ async def test_a_deployment_is_told_once_and_again_when_it_is_another(cluster: C
     assert cluster.lineage.of("clinic", "wdbc") is None
 
 
+async def test_another_model_of_the_same_name_begins_anew(cluster: Cluster) -> None:
+    await cluster.lineage.deployed(RAW, [])
+    await cluster.do("serve a")
+    await cluster.look()
+    kinds(cluster.receiver)
+    other = model()
+    other["metadata"] = {**other["metadata"], "uid": "u2"}
+    await cluster.lineage.deployed(other, [])
+    assert kinds(cluster.receiver) == ["START DROP", "COMPLETE DROP", "JOB", "START CREATE", "COMPLETE CREATE"]
+    record = cluster.lineage.of("clinic", "wdbc")
+    assert record is not None
+    assert record.consumers == (), "who got answers of another model is not told of this one"
+
+
 async def test_a_fit_is_told_as_it_goes(cluster: Cluster) -> None:
     for fit in (Fit("d", DATASET, "START"), Fit("d", DATASET, "START"), Fit("d", DATASET, "FAIL", "3 columns")):
         await cluster.lineage.fitting(RAW, [], fit)

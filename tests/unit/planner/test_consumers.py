@@ -47,7 +47,7 @@ def report(*windows: Window, process: str = "p1") -> Report:
 
 def look(record: Record, told: dict[str, Any], **how: Any) -> tuple[Record, list[Fresh]]:
     """What is kept after a look, and the windows that were new."""
-    windows = windows_of(told)
+    windows = windows_of(told, {})
     after = gathered(record, told, windows, **how)
     fresh = [one for one in windows if one.window.sequence > record.marks.get(one.process, Mark(one.pod)).counted]
     return after, fresh
