@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,3 +92,13 @@ def test_statements_that_are_named_nowhere_are_missing_wherever_it_is_applied(tm
 def test_what_annotations_alone_show(tmp_path: Path, annotation: str, value: str, words: str) -> None:
     statements = config_map("statements", "clinic", BUNDLES)
     assert words in findings(tmp_path, SIGNERS, statements, **{annotation: value})[0][2]
+
+
+def test_without_cryptography_signatures_are_a_note_and_the_rest_is_judged(tmp_path: Path) -> None:
+    findings(tmp_path, SIGNERS, config_map("statements", "clinic", {"m.json": b"{"}))  # writes the files
+    program = "import sys; sys.modules['cryptography'] = None; from modelward.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "check", str(tmp_path / "all.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "signatures are not judged without the package cryptography" in done.stdout
+    assert "LIN-009" not in done.stdout
