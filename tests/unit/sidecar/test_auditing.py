@@ -30,6 +30,9 @@ from modelward.sidecar.setup import Setup
 from modelward.sidecar.tally import MAX_REQUEST_ROWS, Rows, Tally
 from modelward.sidecar.tensors import Tensor, TensorSpec
 from tests.unit.sidecar.harness import STRANGE, Running, infer, settings
+from tests.unit.sidecar.oip import GrpcModel, call, grpc, port_of, with_grpc
+from tests.unit.sidecar.oip_messages import answer
+from tests.unit.sidecar.oip_messages import infer as oip_infer
 
 KEYS = ClientKeys.generate(PARAMETERS)
 NAME = envelope.digest(KEYS.public)
@@ -115,6 +118,29 @@ def test_what_was_answered_is_counted_encrypted_and_handed_over_once(audited: Au
     assert audited.collected(**{NAME: window.start - 1}).windows != ()
     assert audited.collected(**{NAME: window.start}).windows == ()
     assert audited.order().json["encrypted"] == {"waiting": 0, "dropped": 0}
+
+
+def test_calls_over_grpc_are_counted_by_group_and_answer(tmp_path: Path) -> None:
+    model = GrpcModel()
+    fairness = {"protected": [{"field": "a", "edges": [0.5]}]}
+    by_outcome = {"field": "a", "names": ["low", "high"], "edges": [0.5], "outcome": True}
+    audit = {**AUDIT, "counted": [by_outcome, {"field": "b", "names": ["10"]}]}
+    running = Audited(with_grpc(model, screening={}, audit=audit, fairness=fairness), tmp_path)
+    try:
+        model.behaviour = lambda *_: answer(
+            {"name": "y", "datatype": "INT64", "shape": [2], "contents": {"int64_contents": [1, 0]}}
+        )
+        for raw in (False, True):
+            told = call(port_of(running), oip_infer([0.1, 10.0, 0.0, 0.9, 10.5, 0.0], raw=raw))
+            assert told.code == grpc.StatusCode.OK
+        model.behaviour = lambda _, context: context.abort(grpc.StatusCode.INTERNAL, "no")
+        assert call(port_of(running), oip_infer([0.1, 10.0, 0.0])).code != grpc.StatusCode.OK
+        running.until(lambda: running.auditing.tally.rows == 4)
+        #  low: selected, not; high: selected, not; other: selected, not; unknown | 10, other
+        assert running.auditing.tally.taken() == [2, 0, 0, 2, 0, 0, 0, 2, 2]
+    finally:
+        running.stop()
+        model.server.stop(None)
 
 
 def test_a_window_without_rows_is_none(audited: Audited) -> None:
