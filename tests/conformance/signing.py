@@ -1,7 +1,7 @@
 """Bundles of OpenSSF model-signing read by modelward, and the other way round: `make conformance-signing`.
 
 model-signing (https://github.com/sigstore/model-transparency) runs in an environment of its own. With --keep its
-bundles are written to `tests/data/signing`, which test_signing.py reads.
+bundles are written to `tests/data/signing`, which a unit test reads.
 """
 
 from __future__ import annotations
