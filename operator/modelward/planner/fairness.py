@@ -130,8 +130,9 @@ def counted(raw: Mapping[str, Any], told: Mapping[str, Report | str], before: Co
     """Add up what the pods of a model tell of the groups that its manifest declares.
 
     Returns:
-        `before` where nobody tells anything, or nothing that anybody would see: so that a status is not written with
-        every row. None: nothing is declared, or nothing was told yet.
+        `before` where nobody tells anything, where some are silent and the others know less than was known, and where
+        nobody would see the change: so that a status is not written with every row. None: nothing is declared, or
+        nothing was told yet.
     """
     declared = declared_by(raw)
     if declared is None:
@@ -150,7 +151,10 @@ def counted(raw: Mapping[str, Any], told: Mapping[str, Report | str], before: Co
     times = [report.since for report in reports if _is_time(report.since)]
     uncounted = sum(report.uncounted for report in reports)
     new = Counted(min(times, default=_FIRST), attributes, declared.minimum_group_size, uncounted)
-    return before if before is not None and _same_to_see(before, new, declared) else new
+    if before is None:
+        return new
+    silent = any(isinstance(one, str) for one in told.values())
+    return before if (silent and _rows(new) < _rows(before)) or _same_to_see(before, new, declared) else new
 
 
 def to_pass_on(told: Mapping[str, Report | str]) -> dict[str, Labels]:
@@ -215,6 +219,10 @@ def apart(seen: Counted) -> list[Apart]:
         )
         for one in seen.attributes
     ]
+
+
+def _rows(seen: Counted) -> int:
+    return sum(group.rows for one in seen.attributes for group in one.groups)
 
 
 def _same_to_see(before: Counted, now: Counted, declared: Fairness) -> bool:

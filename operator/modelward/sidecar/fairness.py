@@ -200,17 +200,6 @@ class Fairness:
 
     # --- what is told
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The names of all counts, field/group/cell, in the order of `counts`."""
-        return tuple(
-            f"{one.field}/{group}/{cell}" for one in self._attributes for group in one.groups for cell in CELLS
-        )
-
-    def counts(self) -> list[int]:
-        """All counts of the last 30 days, in the order of `cells`."""
-        return self._window.totals()[: self._uncounted]
-
     def rows_seen(self) -> tuple[int, int]:
         """How many rows were counted, by any field, and of how many group or outcome could not be told."""
         totals = self._window.totals()

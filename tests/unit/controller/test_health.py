@@ -6,7 +6,7 @@ import socket
 import httpx
 import pytest
 
-from modelward.controller.health import rendered, served
+from modelward.controller.health import quoted, rendered, served
 from modelward.controller.main import options
 
 
@@ -20,6 +20,11 @@ def test_the_text_format() -> None:
         'a{rule="ACC-001"} 1827031176.0\na{rule="ENC-001"} 2\n'
         "# HELP b_total Second.\n# TYPE b_total counter\n"
     )
+
+
+@pytest.mark.parametrize(("text", "told"), [("age", '"age"'), ('a "b"', r'"a \"b\""'), ("a\\b\nc", r'"a\\b\nc"')])
+def test_a_labels_value_ends_where_it_ends(text: str, told: str) -> None:
+    assert quoted(text) == told
 
 
 async def test_the_port() -> None:

@@ -205,6 +205,19 @@ def test_counts_that_begin_anew_are_seen() -> None:
     assert after is not None
 
 
+def test_a_pod_that_is_silent_for_a_moment_takes_nothing_away() -> None:
+    half = report(GroupCounts("female", 100, 10), GroupCounts("male", 100, 10))
+    before = counted(RAW, {"a": half, "b": half}, None)
+    assert counted(RAW, {"a": half, "b": "no answer"}, before) is before
+    gone = counted(RAW, {"a": half}, before)
+    assert gone is not None
+    assert gone.attributes[0].groups[0].rows == 100
+    more = report(GroupCounts("female", 300, 30), GroupCounts("male", 300, 30))
+    known = counted(RAW, {"a": more, "b": "no answer"}, before)
+    assert known is not None
+    assert known.attributes[0].groups[0].rows == 300
+
+
 # --- labels that reached another replica than the one that gave the answer
 
 

@@ -9,14 +9,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelward.fairness.labels import Told
 from modelward.incidents import LABELS, Report
 from modelward.sidecar import awaited, config, reader
 from modelward.sidecar.awaited import Awaited, LabelledError, UnknownError
+from modelward.sidecar.binary import Body
 from modelward.sidecar.config import ConfigError
 from modelward.sidecar.elsewhere import Elsewhere
-from modelward.sidecar.fairness import Fairness
+from modelward.sidecar.fairness import Fairness, Rows
 from modelward.sidecar.instruments import OF_FEEDBACK
 from modelward.sidecar.tensors import TensorSpec
 from tests.unit.sidecar.harness import Asked, ModelConnection, settings, token
@@ -381,6 +384,38 @@ def test_counts_outlive_a_configuration_that_counts_the_same(serve):
 # --- the parts
 
 
+DECLARED = {one["name"]: TensorSpec(msgspec.convert(one, config.TensorDeclaration)) for one in INPUTS}
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()
+)
+tensors = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": scalars,
+        "shape": st.lists(st.integers(-1, 1 << 70), max_size=3) | scalars,
+        "datatype": st.sampled_from(["INT64", "BYTES", "BOOL", "none"]) | scalars,
+        "data": st.recursive(scalars, lambda inner: st.lists(inner, max_size=4), max_leaves=6),
+        "parameters": st.dictionaries(st.sampled_from(["binary_data_size", "x"]), scalars, max_size=2) | scalars,
+    },
+)
+
+
+@given(
+    st.binary() | st.fixed_dictionaries({"outputs": st.lists(tensors, max_size=3)}).map(msgspec.json.encode),
+    st.sampled_from([None, b"", b"2", b"x"]),
+    st.integers(0, 3),
+    st.sampled_from([{}, {"atLeast": 0.5}, {"equals": "x", "element": 1}, {"output": "p"}]),
+    st.sampled_from(["v1", "v2"]),
+)
+def test_whatever_a_model_answers_is_counted_or_not(content, header, rows, wanted, protocol):
+    asked = msgspec.convert(FAIRNESS | {"favourable": wanted}, config.Fairness)
+    fairness = Fairness(asked, DECLARED, protocol)
+    outcomes = fairness.outcomes(Body(content, header), rows)
+    assert outcomes is None or (len(outcomes) == rows and all(isinstance(one, bool) for one in outcomes))
+    fairness.count(1, Rows(rows, [["female"] * rows, [30.0] * rows]), Body(content, header))
+    assert sum(fairness.rows_seen()) == rows
+
+
 def test_what_is_awaited_is_forgotten_by_age_and_by_number():
     clock = Clock()
     kept = Awaited(clock, max_rows=8, seconds=100)
@@ -430,6 +465,5 @@ def test_a_hundred_thousand_requests_take_the_memory_that_is_said():
     ],
 )
 def test_a_field_that_cannot_be_counted_is_no_configuration(protected, told):
-    declared = {one["name"]: TensorSpec(msgspec.convert(one, config.TensorDeclaration)) for one in INPUTS}
     with pytest.raises(ConfigError, match=told):
-        Fairness(msgspec.convert({"protected": [protected]}, config.Fairness), declared, "v2")
+        Fairness(msgspec.convert({"protected": [protected]}, config.Fairness), DECLARED, "v2")
