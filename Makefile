@@ -49,8 +49,8 @@ conformance-oip: setup build/conformance/.ready build/kserve/.ready ## The infer
 conformance-anonymity: setup build/anonymity/.ready ## k, l and t of the Adult census beside pycanon's; a minute or two
 	$(PY) -m tests.conformance.anonymity --pycanon build/anonymity/bin/python
 
-conformance-fairness: setup build/fairness/.ready ## How unequal the Adult census is, by our counts and by Fairlearn's; seconds
-	$(PY) -m tests.conformance.fairness --fairlearn build/fairness/bin/python
+conformance-fairness: setup build/fairness/.ready ## How unequal the Adult census is, by our counts and by Fairlearn's; seconds; writes docs/benchmarks/fairness.md
+	$(PY) -m tests.conformance.fairness --fairlearn build/fairness/bin/python --out docs/benchmarks/fairness.md
 
 conformance-pii: setup ## The recognisers on Presidio's labelled sentences: recall, precision, time, and every miss
 	$(PY) -m tests.bench.recognisers --misses
