@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUNS := 20000
 MINUTES := 10
 REQUESTS := 1000000
-FUZZ := admission_review aggregates baseline encrypted encrypted_pipe statements http_reader tensors token configuration grpc_messages
+FUZZ := admission_review aggregates baseline free_text encrypted encrypted_pipe statements http_reader tensors token configuration grpc_messages
 EXTRAS := controller lineage admission sidecar otlp grpc jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command "make lock"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from modelward.privacy import checksums
 from modelward.privacy.recognise import MAX_TEXT, find, redact
+from tests.fuzz.free_text import TARGET
 
 # Numbers that their issuers publish as examples, and ones made by the rules; they are nobody's.
 SEEN = [
@@ -211,6 +212,11 @@ def test_no_text_takes_long(text: str) -> None:
     began = time.process_time()
     find((text * size)[:size])
     assert time.process_time() - began < 1.5  # 128 KiB; a pattern that backtracks would take hours
+
+
+@pytest.mark.parametrize("content", TARGET.seeds().values(), ids=TARGET.seeds())
+def test_what_was_fuzzed_is_in_order(content: bytes) -> None:
+    TARGET.one(content)
 
 
 def test_a_text_is_bounded() -> None:

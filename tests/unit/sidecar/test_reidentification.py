@@ -22,7 +22,10 @@ from modelward.sidecar import config
 from modelward.sidecar.config import ConfigError
 from modelward.sidecar.reidentification import MAX_ROWS, Reidentification, Rows
 from modelward.sidecar.tensors import TensorSpec
-from tests.unit.sidecar.harness import Asked, ModelConnection
+from tests.unit.sidecar.harness import Asked, ModelConnection, Running
+from tests.unit.sidecar.harness import infer as over_rest
+from tests.unit.sidecar.oip import GrpcModel, call, grpc, port_of, with_grpc
+from tests.unit.sidecar.oip_messages import answer, infer
 
 INPUTS = [
     {"name": "x", "datatype": "FP64", "shape": [-1, 2], "columns": ["age", "size"]},
@@ -137,6 +140,23 @@ def test_nothing_is_told_where_nothing_is_asked(serve):
     assert running.ask(people((30, "Ulm", "a"))).status == 200
     assert msgspec.json.decode(running.order().body, type=Report).combinations is None
     assert "modelward_reidentification{" not in running.monitor("/metrics").body.decode()
+
+
+def test_calls_over_grpc_are_counted_as_requests_are(tmp_path):
+    model = GrpcModel()
+    counted = {"k": 3, "fields": ["a"]}
+    sidecar = Running(with_grpc(model, screening={}, reidentification=counted), tmp_path)
+    try:
+        model.behaviour = lambda *_: answer(
+            {"name": "y", "datatype": "INT64", "shape": [2], "contents": {"int64_contents": [1, 0]}}
+        )
+        for raw in (False, True):
+            assert call(port_of(sidecar), infer([1.0, 0.0, 0.0, 2.0, 0.0, 0.0], raw=raw)).code == grpc.StatusCode.OK
+        assert sidecar.ask(over_rest([1.0, 5.0, 5.0])).status == 200
+        assert sizes(told(sidecar)) == [2, 3]
+    finally:
+        sidecar.stop()
+        model.server.stop(None)
 
 
 # --- the counts themselves
