@@ -73,6 +73,9 @@ class Chain:
             self.reidentification = reidentification.Reidentification(
                 settings.reidentification, declared, settings.fields, pseudonyms, settings.binding.name
             )
+        # Asked of each request: one look where nothing is counted, as with most models.
+        counters = (self.fairness, self.auditing, self.reidentification)
+        self.counts = any(counter is not None for counter in counters)
         self.treated = tuple(f"{name}:{one.treatment}" for name, one in settings.fields.items())
         self.treatments = Treatments.build(settings, declared, pseudonyms)
         self.answers: Answers | None = None

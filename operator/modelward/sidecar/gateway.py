@@ -258,13 +258,15 @@ class Gateway:
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
             exchange.rows = checked.rows
-        counting.begin(work, checked.tensors)
+        if chain.counts:
+            counting.begin(work, checked.tensors)
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
             exchange.treated = chain.treated
             if chain.answers is not None:
                 work.tensors = checked.tensors
-        counting.treated(work, checked.tensors)
+        if chain.counts:
+            counting.treated(work, checked.tensors)
         verdicts = chain.detection.judge(exchange, checked.tensors)
         if chain.settings.record_values and chain.schema.declared is not None:
             exchange.values = values_of(checked.tensors)
@@ -321,7 +323,7 @@ class Gateway:
                 trace = trace_of(exchange.header, own=True)
                 assert trace is not None  # noqa: S101 - it is our own
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
-        if isinstance(work, Work):
+        if isinstance(work, Work) and work.chain.counts:
             counting.count(exchange, work, self.body_of_answer)
 
     @staticmethod
