@@ -33,7 +33,7 @@ from tests.bench.load import COLUMNS, Measured, cpu_seconds, pace, prepare, wait
 from tests.bench.sidecar import _PLAINTEXT, started
 
 MODEL, SIDECAR, MONITOR = 18580, 18543, 18590
-RATE, SECONDS, CONNECTIONS, ROUNDS = 500, 8.0, 16, 3
+RATE, SECONDS, CONNECTIONS, ROUNDS = 250, 6.0, 16, 5
 BUDGET = 2048
 WEIGHTS = np.random.default_rng(3).normal(size=COLUMNS)
 

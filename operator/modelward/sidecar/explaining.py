@@ -1,10 +1,11 @@
 """`explain`: the model's own answer to a request, and why it is that.
 
 A request to explain goes by all the checks that one to infer does, and the model answers it. Then the model is asked
-about more rows, call by call and for one request at a time, so that whoever infers waits for none of it.
+about more rows, call by call, with rests between, and for one request at a time: whoever infers comes first.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ MAX_OF_ONE = 2  # caller, of those
 SECONDS = 30.0  # for one request, from the model's answer on
 ASKER = "Explanations"  # among those who ask the model for more than callers do
 _ELEMENTS = 4096  # of the rows of one call: a millisecond's work here
+_REST = 0.02  # seconds between two calls, or as long as the call before took
 _REDIRECTS = 300
 
 Count = Callable[[str, int], None]
@@ -261,9 +263,11 @@ class _Asked:
         answers = []
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
+            began = time.monotonic()
             answers.append(self._open(await self._asking.ask(self._upstream, part, subject)))
             self._count(ASKER, len(part))
             self.rows += len(part)
+            await asyncio.sleep(min(time.monotonic() - began, _REST))  # in which the model answers others
         return joined(answers)
 
 
