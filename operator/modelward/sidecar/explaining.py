@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
-import msgspec
 import numpy as np
 
 from modelward.detect.answers import AnswerError, Output
@@ -22,10 +21,11 @@ from modelward.explain.target import open_outputs
 from modelward.explain.weights import WeightsError, fitted_to, linear_model
 from modelward.privacy.effective import targets
 from modelward.privacy.spec import KEEP, Treatment
-from modelward.sidecar import binary, config, log
+from modelward.sidecar import config, log
 from modelward.sidecar.asking import Asking, joined
 from modelward.sidecar.columns import Columns, Subject
 from modelward.sidecar.exchange import Outcome, Reply, Response
+from modelward.sidecar.explanation import Explanation, Row, with_explanation
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.tensors import Tensor, TensorSpec
 from modelward.sidecar.upstream import Upstream
@@ -41,29 +41,6 @@ _REDIRECTS = 300
 
 Count = Callable[[str, int], None]
 """Told who has asked the model about how many rows."""
-
-
-class _Row(msgspec.Struct, rename="camel", omit_defaults=True):
-    value: float
-    base: float
-    contributions: list[float]
-    reasons: tuple[str, ...]
-    standard_errors: list[float] | None = None
-
-
-class _Explanation(msgspec.Struct, rename="camel", omit_defaults=True):
-    """The member `explanation` of an answer, as docs/how-to/explain-decisions.md describes it."""
-
-    method: str
-    explained: list[str]
-    columns: list[str]
-    baseline: str
-    reference_rows: int
-    asked_rows: int
-    rows: list[_Row]
-    agreement: str = ""
-    contact: str = ""
-    contest_url: str = msgspec.field(name="contestURL", default="")
 
 
 class Explaining:
@@ -90,7 +67,7 @@ class Explaining:
             raise config.ConfigError(f"the baseline: {error}") from error
         self._settings = asked
         self._baseline = f"sha256:{named.sha256}"
-        self._treated = frozenset(settings.fields)
+        self._treated = _treated(settings)
         self._columns = Columns(fitted, declared)
         self._asking = Asking(settings.upstream, self._columns, declared, asked.output)
         self.target = self._asking.path.encode()
@@ -161,10 +138,10 @@ class Explaining:
                 " would be worse than none; tell the model's owner the `instance`.",
                 reason="unfaithful",
             ) from None
-        return _with(answer, self._told(subjects, found, asked.rows))
+        return with_explanation(answer, self._told(subjects, found, asked.rows))
 
-    def _told(self, subjects: Sequence[Subject], found: Sequence[Explained], asked_rows: int) -> bytes:
-        explanation = _Explanation(
+    def _told(self, subjects: Sequence[Subject], found: Sequence[Explained], asked_rows: int) -> Explanation:
+        return Explanation(
             method=self._settings.method,
             explained=[each.what for each in found],
             columns=[teller.name for teller in self._tellers],
@@ -176,13 +153,12 @@ class Explaining:
             contact=self._settings.contact,
             contest_url=self._settings.contest_url,
         )
-        return msgspec.json.encode(explanation)
 
-    def _row(self, row: Array, found: Explained) -> _Row:
+    def _row(self, row: Array, found: Explained) -> Row:
         shown = self._shown
         errors = None if found.errors is None else found.errors[shown]
         words = reasons(self._tellers, row[shown], found.towards[shown], errors, for_class=found.of_class)
-        return _Row(
+        return Row(
             value=found.value,
             base=found.base,
             contributions=found.contributions[shown].tolist(),
@@ -289,6 +265,13 @@ def _method(
     return ByWeights(fitted_to(linear_model(weights), columns.names, columns.as_taken), sample, dropped)
 
 
+def _treated(settings: config.Config) -> frozenset[str]:
+    """The outputs that are treated, whole or in a column; of those that are not declared, any that a field names."""
+    fields = settings.fields.keys()
+    in_part = [each.name for each in settings.outputs or () if not fields.isdisjoint(each.columns)]
+    return frozenset((*fields, *in_part))
+
+
 def _treatments(settings: config.Config) -> dict[str, Treatment]:
     """The treatment of each treated column, by its name."""
     return {
@@ -312,19 +295,3 @@ def _tellers(
         treatment = treatments.get(name, KEEP)
         made.append(Teller(name, categories, float(usual[index]), treatment, hidden=name in kept_back))
     return made
-
-
-def _with(answer: Response, explanation: bytes) -> Response:
-    """The answer, a JSON object, with the member `explanation`.
-
-    Raises:
-        Refusal: 422, the client asked for an answer as bytes; 502, it is no object.
-    """
-    if binary.header_value(answer.headers) is not None:
-        raise Refusal("schema-violation", "An explained answer comes as JSON: leave out `binary_data_output`.")
-    try:
-        document = msgspec.json.decode(answer.body, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise Refusal("bad-upstream", "The model's answer is not JSON.", reason="upstream-schema") from None
-    document["explanation"] = msgspec.Raw(explanation)
-    return answer._replace(body=msgspec.json.encode(document))

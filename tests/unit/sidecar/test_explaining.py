@@ -288,6 +288,29 @@ def test_a_coarsened_value_is_told_as_its_interval_and_a_hidden_one_not_at_all(s
     assert reasons[1].startswith("c is between 20 and 25 (-")
 
 
+@pytest.mark.parametrize("field", ["proba", "high"])
+def test_an_output_that_is_treated_is_not_explained(start, field):
+    def two(connection: ModelConnection, asked: Asked) -> None:
+        high = 1 / (1 + np.exp(-rows_of(asked)[:, 0]))
+        shares = np.stack([1 - high, high], axis=1)
+        outputs = [
+            {"name": "proba", "shape": [len(high), 2], "datatype": "FP64", "data": shares.ravel().tolist()},
+            {"name": "label", "shape": [len(high)], "datatype": "INT64", "data": (high > 0.5).astype(int).tolist()},
+        ]
+        connection.answer(json.dumps({"model_name": "m", "outputs": outputs}).encode())
+
+    outputs = [
+        {"name": "proba", "datatype": "FP64", "shape": [-1, 2], "columns": ["low", "high"]},
+        {"name": "label", "datatype": "INT64", "shape": [-1]},
+    ]
+    fields = {field: {"treatment": "Round", "digits": 1}}
+    answer = explained(start(two, {"outputs": outputs, "fields": fields}), [0.7, 10.0, -5.0])
+    assert answer.json["outputs"][0]["data"][1] == 0.7
+    told = answer.json["explanation"]
+    assert told["explained"] == ["whether the model gives this answer (1) or another (0)"]
+    assert "0.66818" not in answer.body.decode().partition('"explanation"')[2]
+
+
 def test_inputs_that_the_baseline_does_not_know_go_on_as_they_came(start):
     inputs = [*settings()["inputs"], {"name": "note", "datatype": "BYTES", "shape": [-1]}]
     running = start(curved, {"inputs": inputs}, extraCalls=100)
