@@ -212,7 +212,8 @@ def page(peers: dict[str, Any], sidecar: dict[str, Any]) -> str:
         f"{RATE} requests a second to `infer`, in plain text over {CONNECTIONS} connections, alone and beside one"
         f" caller who asks for explanations of {BUDGET:,} rows one after the other: medians of {ROUNDS} rounds of"
         f" {SECONDS:g} seconds in turns. The model is one process with one thread: what it computes for an explanation,"
-        f" others wait for. The sidecar asks it about at most 128 rows at a time. {COLUMNS} columns.",
+        f" others wait for. The sidecar asks it about at most 64 rows at a time, and rests twice as long as they took."
+        f" {COLUMNS} columns.",
         "",
         "| | alone | beside explanations |",
         "|---|---|---|",

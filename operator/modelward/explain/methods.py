@@ -20,7 +20,7 @@ from modelward.explain.target import Target
 
 Mask = npt.NDArray[np.bool_]
 
-CHECKED_ROWS = 64  # of the reference, on which weights must agree with the model
+CHECKED_ROWS = 63  # of the reference, on which weights must agree with the model
 
 
 class MethodError(Exception):

@@ -20,7 +20,7 @@ MIN_WALKS = 4
 MAX_WALKS = 256
 MAX_COLUMNS = 256
 _AT_ONCE = 32  # walks, and rows between, that are made at once: a millisecond's work at the most
-_ROWS_AT_ONCE = 128
+_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,10 @@ MAX_PENDING = 8  # requests, the one that is being explained among them
 MAX_OF_ONE = 2  # caller, of those
 SECONDS = 30.0  # for one request, from the model's answer on
 ASKER = "Explanations"  # among those who ask the model for more than callers do
+_ROWS = 64  # of one call
 _ELEMENTS = 4096  # of the rows of one call: a millisecond's work here
-_REST = 0.02  # seconds between two calls, or as long as the call before took
+_REST = 2  # times what a call took: as long is nothing asked after it, in which the model answers others
+_LONGEST_REST = 0.05  # seconds
 _REDIRECTS = 300
 
 Count = Callable[[str, int], None]
@@ -235,7 +237,7 @@ class _Asked:
                 return explained
 
     async def _ask(self, rows: Array, subject: Subject) -> list[Output]:
-        step = max(1, min(self._asking.at_once, _ELEMENTS // rows.shape[1]))
+        step = max(1, min(self._asking.at_once, _ROWS, _ELEMENTS // rows.shape[1]))
         answers = []
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
@@ -243,7 +245,7 @@ class _Asked:
             answers.append(self._open(await self._asking.ask(self._upstream, part, subject)))
             self._count(ASKER, len(part))
             self.rows += len(part)
-            await asyncio.sleep(min(time.monotonic() - began, _REST))  # in which the model answers others
+            await asyncio.sleep(min(_REST * (time.monotonic() - began), _LONGEST_REST))
         return joined(answers)
 
 

@@ -189,7 +189,7 @@ def test_walks_come_in_order_a_few_at_a_time(width, count):
     assert [walk.order.tolist() for group in groups for walk in group] == [
         walk.order.tolist() for walk in walks(row, references, count)
     ]
-    assert all(len(group) == 1 or (sum(map(len, group)) <= 128 and len(group) <= 32) for group in groups)
+    assert all(len(group) == 1 or (sum(map(len, group)) <= 64 and len(group) <= 32) for group in groups)
 
 
 def test_a_walk_gives_one_column_after_the_other_there_and_in_reverse():
