@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from modelward.lineage.build import Consumed
-from modelward.lineage.graph import Use
+from modelward.lineage.graph import MAX_TEXT, Use
 
 MAX_KEPT = 20_000
 _ANSWERS = ("Infer", "Explain")
@@ -73,4 +73,4 @@ class Answered:
 
 def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name)
-    return value if isinstance(value, str) else ""
+    return value[:MAX_TEXT] if isinstance(value, str) else ""

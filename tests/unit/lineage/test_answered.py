@@ -75,9 +75,11 @@ def test_whose_answers_they_are():
 
 def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(answered, "MAX_KEPT", 2)
-    reader = read(START, *[record(subject=f"user:{number}") for number in range(5)], record(subject="user:0"))
-    assert (len(reader.consumed), reader.left_out) == (2, 3)
-    assert reader.consumed[0].use.requests == 2
+    long = "x" * 50_000
+    reader = read(START, *[record(subject=f"user:{number}{long}") for number in range(5)], record(purpose=long))
+    assert (len(reader.consumed), reader.left_out) == (2, 4)
+    assert max(len(one.client) for one in reader.consumed) == 1024
+    assert read(START, record(purpose=long)).consumed[0].use.purpose == "x" * 1024
 
 
 JSON = st.recursive(
