@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from modelward.detect.answers import AnswerError, Output
 from modelward.detect.encoding import Array
+from modelward.explain.limits import affordable, trouble
 from modelward.explain.linear import Linear
-from modelward.explain.permutation import MAX_COLUMNS, MIN_WALKS, affordable, estimate, grouped, walks
+from modelward.explain.permutation import estimate, grouped, walks
 from modelward.explain.target import Target
 
 Mask = npt.NDArray[np.bool_]
@@ -117,17 +118,12 @@ class ByWalks:
 
     def __init__(self, sample: Array, dropped: Mask, budget: int) -> None:
         width = int((~dropped).sum())
-        if not width:
-            raise MethodError("every column is dropped, and none is left to explain by")
-        if width > MAX_COLUMNS:
-            raise MethodError(f"PermutationSHAP explains at most {MAX_COLUMNS} columns, and there are {width}")
+        why = trouble(budget, width)
+        if why:
+            raise MethodError(why)
         self._walks = affordable(budget, width, len(sample))
         if not self._walks:
-            least = 1 + MIN_WALKS * (2 * width - 1)
-            raise MethodError(
-                f"with {width} columns the model must be asked about {least} rows to explain one, and"
-                f" {budget} are allowed: raise spec.explanations.extraCalls"
-            )
+            raise MethodError(f"the baseline has {len(sample)} rows to compare with: fit it on more")
         self.references = min(self._walks, len(sample))
         self._rows = some(sample, self.references)
         self._dropped = dropped

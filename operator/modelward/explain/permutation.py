@@ -16,9 +16,6 @@ import numpy.typing as npt
 
 from modelward.detect.encoding import Array
 
-MIN_WALKS = 4
-MAX_WALKS = 256
-MAX_COLUMNS = 256
 _AT_ONCE = 32  # walks, and rows between, that are made at once: a millisecond's work at the most
 _ROWS_AT_ONCE = 64
 
@@ -75,17 +72,6 @@ def grouped(made: Iterable[Walk]) -> Iterator[list[Walk]]:
         group.append(walk)
     if group:
         yield group
-
-
-def affordable(budget: int, width: int, references: int) -> int:
-    """How many walks a budget of rows allows over `width` columns: as many from each of so many reference rows.
-
-    A walk costs at most 2 (width - 1) rows, and one for its reference; the explained row itself costs one. 0: too few.
-    """
-    count = min((budget - 1) // (2 * (width - 1) + 1), MAX_WALKS)
-    if count > references:
-        count -= count % references
-    return count if count >= MIN_WALKS else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from modelward.api.modeldeployment import Explanations, ModelDeployment
 from modelward.api.references import WEIGHTS_KEY
+from modelward.explain.limits import USUAL_ROWS, trouble
 from modelward.planner.references import References
 from modelward.planner.upstream import protocol_of
 
@@ -100,6 +102,26 @@ def explanations_unsupported(md: ModelDeployment, policies: Sequence[dict[str, A
     if md.spec.encryption and md.spec.encryption.in_use and md.spec.encryption.in_use.only:
         yield "spec.explanations with spec.encryption.inUse.only (what nobody can read nobody can explain)"
     yield from _of_outputs(md, asked, policies)
+    yield from _of_budget(md, asked, policies)
+
+
+def _of_budget(md: ModelDeployment, asked: Explanations, policies: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What is known before the baseline is: the numbers of each row, but for those that are dropped."""
+    if asked.method != "PermutationSHAP":
+        return
+    dropped = {
+        field["name"] for one in policies for field in one["spec"].get("fields", ()) if field.get("treatment") == "Drop"
+    }
+    width = 0
+    for tensor in md.spec.schema_.inputs if md.spec.schema_ else ():
+        columns = tensor.columns or [tensor.name]
+        inner = math.prod(tensor.shape[1:] if tensor.shape[0] == -1 else tensor.shape)
+        known = len(tensor.columns) or inner
+        if tensor.datatype != "BYTES" and tensor.name not in dropped and known > 0:
+            width += known - sum(column in dropped for column in columns)
+    why = trouble(asked.extra_calls or USUAL_ROWS, width) if width else ""
+    if why:
+        yield f"spec.explanations ({why})"
 
 
 def _of_outputs(md: ModelDeployment, asked: Explanations, policies: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from modelward.audit.settings import Audit
 from modelward.audit.settings import Auditor as AuditorKeys
 from modelward.encrypted.parameters import Parameters as EncryptedParameters
 from modelward.encrypted.parameters import SecurityBits
+from modelward.explain.limits import USUAL_ROWS
 from modelward.privacy.spec import Treatment
 
 MAX_CONFIG_BYTES = 1 << 20  # a ConfigMap's own limit
@@ -284,7 +285,7 @@ class Explanations(Section, frozen=True):
     method: Literal["LinearSHAP", "PermutationSHAP"] = "PermutationSHAP"
     weights: WeightsFile | None = None
     output: Text = ""
-    extra_calls: Annotated[int, Meta(ge=16, le=32_768)] = 2048
+    extra_calls: Annotated[int, Meta(ge=16, le=32_768)] = USUAL_ROWS
     hidden: Annotated[list[Text], Meta(max_length=4096)] = []
     contact: Text = ""
     contest_url: Text = msgspec.field(name="contestURL", default="")

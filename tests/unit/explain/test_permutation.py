@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelward.detect.answers import AnswerError
+from modelward.explain.limits import MIN_WALKS, affordable, trouble
 from modelward.explain.methods import ByWalks, MethodError
-from modelward.explain.permutation import affordable, grouped, walks
+from modelward.explain.permutation import grouped, walks
 from tests.unit.explain.asked import held
 
 Model = st.sampled_from(["products", "steps", "greatest", "curves"])
@@ -169,6 +170,11 @@ def test_the_budget_buys_walks_alike_for_each_reference_row(budget, width, sampl
     assert count % min(count, sample or 1) == 0 if count else True
 
 
+@given(budget=st.integers(1, 40_000), width=st.integers(1, 256), references=st.integers(MIN_WALKS, 512))
+def test_what_is_no_trouble_can_be_afforded(budget, width, references):
+    assert bool(affordable(budget, width, references)) == (not trouble(budget, width))
+
+
 def test_a_budget_that_is_too_small_names_the_one_that_is_not():
     with pytest.raises(
         MethodError, match="with 30 columns the model must be asked about 237 rows to explain one, and 236"
@@ -177,6 +183,8 @@ def test_a_budget_that_is_too_small_names_the_one_that_is_not():
     ByWalks(rows(0, 30, 30), none(30), 237)
     with pytest.raises(MethodError, match="at most 256 columns, and there are 257"):
         ByWalks(np.zeros((2, 257)), none(257), 32_768)
+    with pytest.raises(MethodError, match="the baseline has 3 rows to compare with"):
+        ByWalks(rows(0, 3, 30), none(30), 250)
     with pytest.raises(MethodError, match="every column is dropped"):
         ByWalks(rows(0, 30, 2), ~none(2), 100)
 

@@ -102,6 +102,20 @@ def test_a_treated_output_is_not_told_by_what_adds_up_to_it() -> None:
     assert told.startswith("spec.explanations.method LinearSHAP with the treated output malignant")
 
 
+def test_a_budget_that_cannot_do_is_told_before_anything_is_made() -> None:
+    manifest = supported()
+    manifest["spec"]["explanations"] = {"extraCalls": 236}
+    wide = [f"c{index}" for index in range(30)]
+    manifest["spec"]["schema"]["inputs"] = [{"name": "x", "datatype": "FP64", "shape": [-1, 30], "columns": wide}]
+    (told,) = unsupported(parsed(manifest), [])
+    assert "with 30 columns the model must be asked about 237 rows to explain one, and 236 are allowed" in told
+    assert unsupported(parsed(manifest), [stored({"fields": [{"name": "c7", "treatment": "Drop"}]})]) == []
+    manifest["spec"]["explanations"] = {}
+    manifest["spec"]["schema"]["inputs"] = [{"name": "x", "datatype": "UINT8", "shape": [-1, 28, 28]}]
+    (told,) = unsupported(parsed(manifest), [])
+    assert "at most 256 columns, and there are 784" in told
+
+
 def test_without_names_nothing_of_v1_is_asked_for() -> None:
     manifest = supported()
     manifest["spec"]["model"]["protocol"] = "v1"
