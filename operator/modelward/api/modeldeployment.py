@@ -677,7 +677,9 @@ class Fairness(Part):
     """How equally groups are treated: watched by the sidecar in what the model answers."""
 
     protected: Annotated[list[ProtectedField], Field(max_length=16)] = Field(
-        default=[], description="Attributes by which people must not be treated unequally."
+        default=[],
+        description="Attributes by which people must not be treated unequally, each at most once.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["field"]},
     )
     favourable: Favourable = Field(
         default=Favourable(), description="Which answers are the favourable ones. Not given: the label 1."

@@ -283,7 +283,7 @@ def fair(declared: Fairness | None, seen: Counted | None, before: Mapping[str, A
         return "Unknown", "TooFewRows", f"{_sentences(past)}; accepted: {most:g}. It may be chance: more rows will tell"
     lacking = [one.field for one in found if one.selection is None]
     if lacking:
-        few = f"fewer than two groups by {_some(lacking)} have {seen.minimum} rows"
+        few = f"fewer than two groups by {_some([shown(field) for field in lacking])} have {seen.minimum} rows"
         return "Unknown", "TooFewRows", few + _left_out(seen)
     field, name, largest = max(
         ((one.field, name, it) for one in found for name, it in one.each), key=lambda one: one[2].difference

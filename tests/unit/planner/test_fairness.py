@@ -314,6 +314,7 @@ def test_an_output_that_is_not_declared_and_what_nobody_reads() -> None:
         ({"protected": [{"field": "radius", "edges": [1, 2], "groups": ["a", "b"]}]}, "one group more"),
         ({"favourable": {"equals": "1", "atLeast": 0.5}}, "one of equals and atLeast"),
         ({"minimumGroupSize": 1}, "minimumGroupSize"),
+        ({"protected": [{"field": "radius", "edges": [1]}, {"field": "radius", "edges": [2]}]}, "radius"),
     ],
 )
 def test_what_has_no_meaning_is_no_manifest(fairness: dict[str, Any], told: str) -> None:

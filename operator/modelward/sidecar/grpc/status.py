@@ -23,6 +23,8 @@ CODES = {
     "anomalous-input": PERMISSION_DENIED,
     "answer-withheld": PERMISSION_DENIED,
     "not-found": NOT_FOUND,
+    "unknown-request": NOT_FOUND,  # feedback comes by HTTP alone
+    "already-labelled": FAILED_PRECONDITION,
     "method-not-allowed": UNIMPLEMENTED,
     "request-timeout": DEADLINE_EXCEEDED,
     "unknown-keys": FAILED_PRECONDITION,  # encrypted requests come by HTTP alone, so far
