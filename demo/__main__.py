@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from demo import evidence, refusals, serving
+from demo import evidence, origins, refusals, serving
 from demo.diagnosis import diagnosis
 from demo.install import SYSTEM, cluster_up, helm_command, images_in_cluster, installed
 from demo.kubectl import Cluster, NotAsToldError
@@ -44,7 +44,10 @@ def main() -> int:
         requests = serving.show_calls(screen, cluster)
         evidence.show_events(screen, cluster, REFUSED)
         evidence.show_measurements(screen, cluster, serving.NAMESPACE, serving.MODEL, requests)
+        origins.show_signed(screen, cluster)
         refusals.with_the_operator_dead(screen, cluster)
+        origins.show_lineage(screen, cluster)
+        origins.show_report(screen, cluster)
     except NotAsToldError as error:
         _explain(screen, cluster, error)
         return 1

@@ -45,10 +45,20 @@ def images_in_cluster() -> dict[str, str]:
     Raises:
         NotAsToldError: one could not be built or loaded.
     """
-    references: dict[str, str] = json.loads(_module("tests.cluster.build_images", "-o", "json"))
+    references = _references()
     loaded = _module("tests.cluster", "load", *references.values())
     by_digest = dict(line.split() for line in loaded.splitlines())
     return {name: by_digest[reference] for name, reference in references.items()}
+
+
+def image_here(name: str) -> str:
+    """Return the reference of an image on this machine, by its name."""
+    return _references()[name]
+
+
+def _references() -> dict[str, str]:
+    references: dict[str, str] = json.loads(_module("tests.cluster.build_images", "-o", "json"))
+    return references
 
 
 def installed(cluster: Cluster, images: dict[str, str], tick: Tick = silent, values: str = "{}") -> None:

@@ -20,6 +20,9 @@ EXAMPLE = "examples/breast-cancer"
 BUILD = "build/example"
 NAMESPACE = "clinic"
 MODEL = "wdbc"
+STATEMENTS = "wdbc-statements"
+SIGNED = "signed"
+"""The policy that asks who answers for the lineage."""
 READY_SECONDS = 180
 
 _REQUEST_ID = re.compile(r"^< x-modelward-request-id: (\S+)", re.MULTILINE | re.IGNORECASE)
@@ -116,10 +119,14 @@ def wait_ready(cluster: Cluster, namespace: str, model: str, tick: Tick = silent
 def taken_away(cluster: Cluster, tick: Tick = silent) -> None:
     """Delete the model of an earlier run, and wait for its pods: they verify tokens by that run's keys.
 
+    Who answers for its lineage goes along: that is asked for in the middle of the demo, and not at its start.
+
     Raises:
         NotAsToldError: it does not go.
     """
     place = ("-n", NAMESPACE)
+    for kind, name in (("datapolicy", SIGNED), ("configmap", STATEMENTS)):
+        cluster.kubectl("delete", kind, name, *place, "--ignore-not-found").expect_ok()
     cluster.kubectl("delete", "modeldeployment", MODEL, *place, "--ignore-not-found", timeout=90).expect_ok()
     pods = ("pod", "-l", f"modelward.io/model={MODEL}", *place)
     gone = cluster.kubectl("wait", "--for=delete", *pods, "--timeout=90s", timeout=100, tick=tick)

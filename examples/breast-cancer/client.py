@@ -48,17 +48,21 @@ class UsageError(Exception):
 # --- the clinic's login service
 
 
-def keygen(folder: Path) -> None:
-    """Make issuer.key, unless it is there, and write its public half as the manifest jwks.yaml."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "issuer.key"
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """Return the key in `path`, made where it is not there yet, for its owner's eyes alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(pem)
-    jwks = json.dumps({"keys": [_public_jwk(_key(folder))]})
+    return _key(path)
+
+
+def keygen(folder: Path) -> None:
+    """Make issuer.key, unless it is there, and write its public half as the manifest jwks.yaml."""
+    jwks = json.dumps({"keys": [_public_jwk(private_key(folder / "issuer.key"))]})
     manifest = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -76,12 +80,11 @@ def token(folder: Path, sub: str, purpose: str | None, groups: list[str], second
         claims["purpose"] = purpose
     if groups:
         claims["groups"] = groups
-    key = _key(folder)
+    key = _key(folder / "issuer.key")
     return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": _public_jwk(key)["kid"]})
 
 
-def _key(folder: Path) -> Ed25519PrivateKey:
-    path = folder / "issuer.key"
+def _key(path: Path) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:

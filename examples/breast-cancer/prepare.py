@@ -3,6 +3,8 @@
 wdbc.csv train.csv holdout.csv: the data set, checked against the digest that model.yaml names as its lineage
 baseline.npz baseline.yaml: what normal rows look like, fitted by `modelward fit`; the same as a ConfigMap
 issuer.key jwks.yaml: the key that signs the example's tokens; its public half as a ConfigMap
+clinic-ml.key signers.yaml: the key of who answers for the lineage; its public half as a ConfigMap
+steps.json: what model.yaml says was done to the data, for `modelward sign`
 model.yaml (with --image): the manifest, its placeholder digest replaced
 """
 
@@ -18,6 +20,8 @@ import sys
 from pathlib import Path
 
 import client
+import yaml
+from cryptography.hazmat.primitives import serialization
 
 HERE = Path(__file__).resolve().parent
 PLACEHOLDER = "modelward-example-wdbc@sha256:" + "0" * 64
@@ -52,6 +56,22 @@ def fit_baseline(folder: Path) -> None:
     (folder / "baseline.yaml").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")  # JSON is YAML
 
 
+def make_signer(folder: Path) -> None:
+    """Make the key that signs statements of lineage, unless it is there, and write what others need of it."""
+    public = client.private_key(folder / "clinic-ml.key").public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "signers", "namespace": "modelward-system"},
+        "data": {"clinic-ml.pub": pem.decode()},
+    }
+    (folder / "signers.yaml").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")  # JSON is YAML
+    model = yaml.safe_load((HERE / "model.yaml").read_text(encoding="utf-8"))
+    steps = model["metadata"]["annotations"]["lineage.modelward.io/transformations"]
+    (folder / "steps.json").write_text(steps, encoding="utf-8")
+
+
 def name_image(folder: Path, image: str) -> None:
     """Write the manifest with the image of this machine."""
     if not BY_DIGEST.fullmatch(image):
@@ -79,6 +99,7 @@ def main() -> None:
     fit_baseline(args.out)
     try:
         client.keygen(args.out)
+        make_signer(args.out)
     except client.UsageError as error:
         sys.exit(f"prepare.py: {error}")
     if args.image:
