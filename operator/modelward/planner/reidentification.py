@@ -29,6 +29,7 @@ _BACK = 0.8  # of the tolerance: what was too much is enough again below that, s
 _VISIBLE = 0.0005  # of a share; smaller changes alone are not written
 _GROWTH = 1.1
 _OURS = ("TooFewRows", "WithinTolerance", "ReidentificationRisk")
+_HELPS = 0.9  # of the share: a field without which more than that is left is not to blame
 _NAMED = 5
 _LISTED = 64
 _MAX_COUNT = 1 << 53
@@ -46,6 +47,7 @@ class Combined:
         figures: what that gives.
         suppressed: fields with values that their hierarchy has no line for, and in how many rows.
         uncounted: rows of requests that were too large.
+        without: for each field, the share that would be below k without it, as the replica with most rows sees it.
     """
 
     since: datetime
@@ -55,6 +57,7 @@ class Combined:
     figures: Figures
     suppressed: tuple[tuple[str, int], ...] = ()
     uncounted: int = 0
+    without: tuple[float, ...] = ()
 
 
 def combined(told: Iterable[Combinations | None]) -> Combined | None:
@@ -89,6 +92,7 @@ def combined(told: Iterable[Combinations | None]) -> Combined | None:
         figures(sample, k, people=people),
         tuple(sorted(lacking.items())),
         sum(one.uncounted for one in ones),
+        max(ones, key=lambda one: one.sample.rows).without,
     )
 
 
@@ -142,11 +146,8 @@ def _judged(asked: Asked, seen: Combined, now: datetime, before: Mapping[str, An
         return "True", "WithinTolerance", told
     young = found.rows < _PER_COMBINATION * seen.k * found.combinations and (now - seen.since).total_seconds() < _DAY
     if was_broken or (found.low > asked.tolerance and not young):
-        fix = (
-            ". Fix: generalise the fields further in the policy; `modelward scan-data DATA --policy FILE` names the"
-            " cheapest way on data like these"
-        )
-        return "False", "ReidentificationRisk", told + fix
+        fix = "`modelward scan-data DATA --policy FILE` names the cheapest way on data like these"
+        return "False", "ReidentificationRisk", f"{told}. Fix: generalise {_first(seen)} in the policy; {fix}"
     why = "The counts are young: more rows, or a day, will tell" if young else "It is too near to tell"
     return "Unknown", "TooFewRows", f"{told}. {why}"
 
@@ -180,6 +181,14 @@ def _sentence(seen: Combined) -> str:
         f"{_percent(found.below)}{about} of {found.rows:,} rows share {names} with fewer than {seen.k - 1} others, as"
         f" the model gets them; {many} combinations{small}"
     )
+
+
+def _first(seen: Combined) -> str:
+    """The field that makes most rows rare, where one does."""
+    least = min(zip(seen.without, seen.fields, strict=False), default=None)
+    if least is None or least[0] > _HELPS * seen.figures.below:
+        return "the fields further"
+    return f"{printable(least[1])[:64]} first (without it {_percent(least[0])} would be left)"
 
 
 def _lacking(seen: Combined) -> str:

@@ -11,10 +11,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from modelward.reidentification.left_out import MAX_FIELDS as MAX_LEFT_OUT
 from modelward.reidentification.sample import Packed
 
 MAX_FIELDS = 4096
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
@@ -30,7 +32,8 @@ class Combinations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `k` is what is asked. Samples with the same `key` can be merged: it names the key of the hashes and what is hashed.
     `people`: combinations tell people apart, by a declared identifier. `uncounted`: rows of requests that were too
-    large.
+    large. `without`: for each field, the share of this replica's rows that would be below k without it; none: it is
+    not known.
     """
 
     since: Annotated[str, Meta(max_length=64)]
@@ -41,3 +44,4 @@ class Combinations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample: Packed
     suppressed: Annotated[tuple[Suppressed, ...], Meta(max_length=MAX_FIELDS)] = ()
     uncounted: Count = 0
+    without: Annotated[tuple[Share, ...], Meta(max_length=MAX_LEFT_OUT)] = ()

@@ -18,6 +18,7 @@ from modelward.privacy.hierarchy import SUPPRESSED
 from modelward.privacy.keys import Keys
 from modelward.privacy.spec import Treatment
 from modelward.reidentification.figures import Figures, figures
+from modelward.reidentification.left_out import MAX_FIELDS, LeftOut
 from modelward.reidentification.sample import bit_of
 from modelward.reidentification.told import Combinations, Suppressed
 from modelward.reidentification.window import Window
@@ -89,12 +90,14 @@ class Reidentification:
         self._window = Window(clock)
         self._suppressed = [0] * len(settings.fields)
         self._uncounted = 0
+        self._left_out = LeftOut()
+        self._leaves = 1 < len(settings.fields) <= MAX_FIELDS  # of one there is nothing left
 
     def inherit(self, previous: "Reidentification") -> None:
         """Go on counting where the configuration before this one stopped, if it counted the same by the same key."""
         if previous.name == self.name:
             self._window, self._suppressed = previous._window, previous._suppressed  # noqa: SLF001 - its own kind
-            self._uncounted = previous._uncounted  # noqa: SLF001
+            self._uncounted, self._left_out = previous._uncounted, previous._left_out  # noqa: SLF001
 
     # --- on a request's way
 
@@ -136,22 +139,34 @@ class Reidentification:
         for (combination, person), count in alike.items():
             # Rows of nobody who is known are taken for one person's: that makes a combination smaller, never larger.
             bit = 0 if self._person is None else bit_of(_hash(self._of_people, person))
-            today.add(_hash(self._of_combinations, combination), bit, count)
+            hashed = _hash(self._of_combinations, combination)
+            today.add(hashed, bit, count)
+            if today.level == 0 and self._leaves and self._left_out.lacks(hashed):
+                self._left_out.note(hashed, self._without_each(combination))
+
+    def _without_each(self, combination: tuple[Any, ...]) -> list[int]:
+        """The hashes of what is left of a combination without its first field, its second, and so on."""
+        return [
+            _hash(self._of_combinations, (at, combination[:at], combination[at + 1 :]))
+            for at in range(len(combination))
+        ]
 
     # --- what is told
 
     def report(self) -> Combinations:
         """What the controller is told."""
         suppressed = zip(self.settings.fields, self._suppressed, strict=True)
+        total, people = self._window.total(), self._person is not None
         return Combinations(
             rfc3339(self._window.begins),
             self.settings.k,
             self.name,
             tuple(self.settings.fields),
-            self._person is not None,
-            self._window.total().pack(),
+            people,
+            total.pack(),
             tuple(Suppressed(field, rows) for field, rows in suppressed if rows),
             self._uncounted,
+            self._left_out.shares(total, self.settings.k, people=people),
         )
 
     def figures(self) -> Figures:

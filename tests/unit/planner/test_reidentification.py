@@ -163,6 +163,16 @@ def test_rare_combinations_past_the_tolerance_are_a_risk_with_the_fix() -> None:
     assert "values that the field's hierarchy has no line for: city in 4 rows. Fix: generalise" in message
 
 
+def test_the_field_that_makes_most_rows_rare_is_named() -> None:
+    rare = ((20, 100), (10, 1), (10, 2))
+    assert (
+        "Fix: generalise city first (without it 0.3 % would be left) in the policy"
+        in condition(*rare, without=(0.012, 0.003))[2]
+    )
+    assert "Fix: generalise the fields further in the policy" in condition(*rare, without=(0.0147, 0.0145))[2]
+    assert "Fix: generalise the fields further in the policy" in condition(*rare)[2]
+
+
 def test_everybody_alone_is_a_risk_after_a_day_and_not_before() -> None:
     assert condition((1500, 1), now=BEGAN + timedelta(hours=5))[:2] == ("Unknown", "TooFewRows")
     assert condition((1500, 1), now=BEGAN + timedelta(hours=25))[:2] == ("False", "ReidentificationRisk")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from modelward.reidentification import sample as samples
 from modelward.reidentification.figures import figures
+from modelward.reidentification.left_out import LeftOut
 from modelward.reidentification.sample import MAX_KEPT, Kept, Packed, Sample, bit_of, people_of
 from modelward.reidentification.window import DAYS, Window
 
@@ -182,3 +183,43 @@ def test_a_window_of_a_flood_gets_fine_again_when_the_flood_is_over() -> None:
     clock.now += DAYS * 86_400
     window.today().add(1 << 63, 1)
     assert (window.total().level, window.total().rows) == (0, 1)
+
+
+CELLS = st.tuples(st.integers(0, 3), st.sampled_from("ab"), st.sampled_from("xyz"))
+
+
+@given(st.lists(CELLS, min_size=1, max_size=60), st.integers(2, 5))
+def test_what_a_field_adds_is_counted_exactly(rows, k: int) -> None:
+    found, left_out = Sample(), LeftOut()
+    hashes: dict[object, int] = {}
+
+    def hashed(what: object) -> int:
+        return hashes.setdefault(what, len(hashes))
+
+    for row in rows:
+        found.add(hashed(row), 1)
+        if left_out.lacks(hashed(row)):
+            left_out.note(hashed(row), [hashed((at, row[:at], row[at + 1 :])) for at in range(3)])
+    told = left_out.shares(found, k, people=False)
+    for at, share in enumerate(told):
+        counts = Counter((row[:at], row[at + 1 :]) for row in rows)
+        assert share == sum(count for count in counts.values() if count < k) / len(rows)
+    assert len(told) == 3
+    assert all(share <= figures(found, k, people=False).below for share in told)
+
+
+def test_what_a_field_adds_is_not_told_where_not_all_is_known() -> None:
+    found, left_out = Sample(), LeftOut()
+    assert left_out.shares(found, 5, people=False) == ()
+    for number in range(4 * MAX_KEPT):
+        combination = number * ((1 << 64) // (4 * MAX_KEPT))
+        found.add(combination, 1)
+        left_out.note(combination, [1, 2])
+    assert found.level > 0
+    assert left_out.shares(found, 5, people=False) == ()
+    fresh = Sample()
+    fresh.add(7, 1)
+    assert left_out.shares(fresh, 5, people=False) == ()
+    left_out.note(7, [1, 2])
+    assert left_out.shares(fresh, 5, people=False) == (1.0, 1.0)
+    assert left_out.lacks(0), "what is kept no longer is forgotten"
