@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from modelward.detect.answers import Form, Output
+from modelward.detect.answers import Output
 from modelward.detect.encoding import Array
-from modelward.explain.target import numbers
+from modelward.explain.target import form_of, numbers
 
 Link = Literal["identity", "logistic", "softmax"]
 Agreement = Literal["values", "probabilities", "classes"]
@@ -67,7 +67,7 @@ class Linear:
         Raises:
             AnswerError: the outputs are none of so many rows.
         """
-        form = Form.of(outputs, len(rows))
+        form = form_of(outputs, len(rows))
         margins = self.margins(rows)
         if self.link == "identity" and margins.shape[1] == form.width == 1 and _is_number(outputs[form.index]):
             apart = np.abs(numbers(form, outputs, len(rows)) - margins).max()

@@ -28,7 +28,7 @@ class Target:
         Raises:
             AnswerError: the model's answer has nothing that could be.
         """
-        form = Form.of(outputs, rows)
+        form = form_of(outputs, rows)
         if form.kind == "Labels":
             labels = form.read(outputs, rows).labels
             return cls(form, None if labels is None else labels[0])
@@ -60,6 +60,18 @@ class Target:
         return chosen
 
 
+def form_of(outputs: Sequence[Output], rows: int) -> Form:
+    """How the model answers.
+
+    Raises:
+        AnswerError: an output holds something else than it says, or none has an element for each row.
+    """
+    try:
+        return Form.of(outputs, rows)
+    except (TypeError, ValueError, OverflowError):
+        raise AnswerError("an output of the model's answer does not hold what its datatype says") from None
+
+
 def numbers(form: Form, outputs: Sequence[Output], rows: int) -> Array:
     """The numbers (rows, width) of an answer that holds some, as they are.
 
@@ -69,7 +81,7 @@ def numbers(form: Form, outputs: Sequence[Output], rows: int) -> Array:
     output = outputs[form.index] if form.index < len(outputs) else None
     try:
         found = np.array(None if output is None else output.data, dtype=np.float64).reshape(rows, form.width)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise AnswerError("the model's answer is not of the form that it had before") from None
     if not np.isfinite(found).all():
         raise AnswerError("the model's answer holds a number that is not finite")
