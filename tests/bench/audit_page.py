@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import tempfile
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from modelward.api.base import API_VERSION
 from modelward.api.validate import canonical, parse
+from modelward.reporting.compose import compose
+from modelward.reporting.document import Scope
+from modelward.reporting.page import page
+from modelward.reporting.sources import Sources
 from modelward.rules.check import baseline_policy
+from tests.browser.chromium import Browser, browser
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -161,3 +173,101 @@ def _model(number: int) -> dict[str, Any]:
         "spec": spec,
         "status": status,
     }
+
+
+def made(count: int) -> tuple[str, dict[str, float]]:
+    """Return the page of so many models, and the seconds that its parts took."""
+    known = Sources(
+        scope=Scope(source="cluster", name="bench"), now=NOW, models=models(count), policies=policies(), namespaces={}
+    )
+    at, cpu = [time.perf_counter()], time.process_time()
+    report = compose(known)
+    at.append(time.perf_counter())
+    text = page(report)
+    at.append(time.perf_counter())
+    cpu = time.process_time() - cpu
+    msgspec.json.encode(report)
+    at.append(time.perf_counter())
+    return text, {
+        "judged and composed": at[1] - at[0],
+        "written as HTML": at[2] - at[1],
+        "both": at[2] - at[0],
+        "both, of the processor": cpu,
+        "written as JSON": at[3] - at[2],
+    }
+
+
+_TIMING = """(() => { const n = performance.getEntriesByType('navigation')[0];
+  const p = performance.getEntriesByName('first-contentful-paint')[0];
+  return [p ? p.startTime : n.loadEventEnd, n.domInteractive, n.loadEventEnd,
+    document.getElementsByTagName('*').length]; })()"""
+
+
+def opened(tab: Browser, path: Path, times: int = 9) -> list[float]:
+    """Return the least milliseconds to the first paint, until it is read whole and loaded, and of the processor."""
+    found = []
+    for _ in range(times):
+        before = _spent(tab)
+        tab.open(path.as_uri())
+        paint, read, loaded, elements = tab.run(_TIMING)
+        spent = _spent(tab)  # counted from nothing where the browser took another process
+        found.append((paint, read, loaded, spent - before if spent > before else spent, elements))
+    return [min(column) for column in zip(*found, strict=True)]
+
+
+def _spent(tab: Browser) -> float:
+    """Milliseconds that the page's main thread has worked, waiting for a core not counted."""
+    told = {one["name"]: one["value"] for one in tab.ask("Performance.getMetrics")["metrics"]}
+    return float(told["TaskDuration"]) * 1000
+
+
+def main() -> None:
+    """Measure, and write the page of docs/benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--models", type=int, default=1000)
+    chosen = parser.parse_args()
+    lines = [_HEAD]
+    with tempfile.TemporaryDirectory() as folder, browser() as tab:
+        path = Path(folder) / "report.html"
+        tab.ask("Performance.enable", timeDomain="threadTicks")
+        for count in (10, 100, chosen.models):
+            best: dict[str, float] = {}
+            for _ in range(5):
+                text, seconds = made(count)
+                best = min(best or seconds, seconds, key=lambda each: each["both"])
+            path.write_text(text, encoding="utf-8")
+            paint, read, loaded, spent, elements = opened(tab, path)
+            judged, written, whole, cpu, as_json = best.values()
+            lines.append(
+                f"| {count:,} | {judged:.2f} | {written:.2f} | {whole:.2f} | {cpu:.2f} | {as_json:.2f} |"
+                f" {len(text.encode()) / 1e6:.2f} | {elements:,.0f} | {paint:.0f} | {read:.0f} | {loaded:.0f} |"
+                f" {spent:.0f} |"
+            )
+            print(lines[-1])
+    lines.append(_FOOT.format(load=os.getloadavg()[0], cores=os.cpu_count()))
+    chosen.out.write_text("\n".join(lines), encoding="utf-8")
+
+
+_HEAD = """# The audit page of many models
+
+`make bench-report` writes this page. Each model has its register entry, verdicts by five frameworks, lineage of six
+edges and seven conditions; every tenth breaks a rule, drifts, and has fairness by three groups. Goals: 1,000 models
+made in at most 5 s, opened in at most 1 s.
+
+Making: seconds, the best of five. Opening: milliseconds by the browser's own clock (Navigation Timing), the best of
+nine, Debian's chromium, from a file. CPU: what was worked, waiting for a core not counted.
+
+| models | judged | HTML | made in all | CPU | JSON | MB | elements | first paint | read | loaded | CPU |
+|---|---|---|---|---|---|---|---|---|---|---|---|"""
+_FOOT = """
+The machine had {cores} cores and a load of {load:.1f} at the end: where that is above its cores, the times were shared
+with others.
+
+What keeps it quick: policies are prepared once and not for each model; entries are closed; beyond 200 models lineage is
+told in words alone, and what is not on the screen is not laid out (`content-visibility`).
+"""
+
+
+if __name__ == "__main__":
+    main()

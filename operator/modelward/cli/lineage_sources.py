@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from modelward.api.lineage import places
+from modelward.api.manifest import Document
 from modelward.api.validate import canonical
 from modelward.cli.files import read_all
 from modelward.cli.kubectl import KubectlError
@@ -57,12 +57,7 @@ class Known:
 
     def lineage(self) -> tuple[Graph, dict[str, tuple[str, ...]]]:
         """Return the graph, and who signed for a digest."""
-        signers: dict[str, dict[str, None]] = {}
-        dependencies: dict[str, set[str]] = {}
-        for model in self.models:
-            statements = (model.get("status", {}).get("lineage") or {}).get("statements") or []
-            for one in [*statements, *self._verified(model, dependencies)]:
-                signers.setdefault(one["digest"], {})[one["signer"]] = None
+        signers, dependencies = self.signed()
         graph = build(
             self.models,
             self.policies,
@@ -70,7 +65,17 @@ class Known:
             dependencies=dependencies,
             consumed=self.consumed,
         )
-        return graph, {digest: tuple(names) for digest, names in signers.items()}
+        return graph, signers
+
+    def signed(self) -> tuple[dict[str, tuple[str, ...]], dict[str, set[str]]]:
+        """Return who signed for a digest, and by the statements that hold, what each digest was made from."""
+        signers: dict[str, dict[str, None]] = {}
+        dependencies: dict[str, set[str]] = {}
+        for model in self.models:
+            statements = (model.get("status", {}).get("lineage") or {}).get("statements") or []
+            for one in [*statements, *self._verified(model, dependencies)]:
+                signers.setdefault(one["digest"], {})[one["signer"]] = None
+        return {digest: tuple(names) for digest, names in signers.items()}, dependencies
 
     def _verified(self, model: Object, dependencies: dict[str, set[str]]) -> list[dict[str, str]]:
         """The statements about a model that are among the objects and by whom a policy accepts."""
@@ -98,6 +103,11 @@ class Known:
 
 def from_files(files: Sequence[Path]) -> Known:
     """Read manifests: models, policies, and what they refer to. The policy `baseline` counts where they have none."""
+    return read_manifests(files)[0]
+
+
+def read_manifests(files: Sequence[Path]) -> tuple[Known, list[Document]]:
+    """Return the same, and all that the files hold."""
     reading = read_all(files)
     checked = check(reading.documents)
     known = Known(errors=[str(error) for error in reading.errors])
@@ -112,7 +122,7 @@ def from_files(files: Sequence[Path]) -> Known:
         namespace = model["metadata"].get("namespace") or "default"
         name = record_name(model["metadata"]["name"])
         _add_record(known, model, References.among(known.objects, namespace).config_maps.get(name))
-    return known
+    return known, reading.documents
 
 
 def from_cluster(ask: Ask, namespace: str | None) -> Known:
@@ -140,7 +150,7 @@ def from_cluster(ask: Ask, namespace: str | None) -> Known:
             known.notes.append(f"the {kind.partition('.')[0]} could not be read, by which fields are treated: {error}")
         else:
             known.policies |= {policy_name(policy): policy for policy in policies}
-    _look_up(partial(_config_map, ask), known)
+    look_up(ask, known)
     return known
 
 
@@ -175,7 +185,7 @@ def read_logs(logs: Sequence[IO[bytes]], known: Known) -> None:
         known.consumed += reader.consumed
 
 
-def _look_up(get: Callable[[str, str], Object | None], known: Known) -> None:
+def look_up(ask: Ask, known: Known) -> None:
     """Ask for the objects that models and policies name: statements, keys of signers, records of more consumers."""
     wanted: dict[tuple[str, str], Object | None] = {}
     for model in known.models:
@@ -194,7 +204,7 @@ def _look_up(get: Callable[[str, str], Object | None], known: Known) -> None:
         )
     for (namespace, name), recorded in list(wanted.items())[:_MAX_LOOKED_UP]:
         try:
-            found = get(namespace, name)
+            found = _config_map(ask, namespace, name)
         except KubectlError as error:
             known.notes.append(f"ConfigMap {name} of {namespace} could not be read: {error}")
             continue

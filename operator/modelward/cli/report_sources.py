@@ -9,16 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.printable import printable
-from modelward.api.validate import SchemaError, canonical, is_ours, parse
-from modelward.cli.files import read_all
 from modelward.cli.kubectl import KubectlError
+from modelward.cli.lineage_sources import Known, look_up, read_manifests
+from modelward.lineage.answered import Answered
 from modelward.logchain import split, verify
 from modelward.reporting.document import Scope
-from modelward.reporting.log import LogReader
+from modelward.reporting.log import Happened
 from modelward.reporting.sources import Sources
-from modelward.rules.check import baseline_policy, who
+from modelward.rules.judge import policy_name
 
 Ask = Callable[..., str]
 _CHUNK = 1 << 20
@@ -49,49 +47,37 @@ def from_cluster(ask: Ask, namespace: str | None, now: datetime) -> Sources:
         for source in _EVENT_SOURCES
         for event in optional("Events", "events", *scope, "--field-selector", f"source={source}") or ()
     ]
+    policies = [*(cluster or ()), *(own or ())]
+    known = Known(models=list(models), policies={policy_name(one): one for one in policies}, notes=notes)
+    look_up(ask, known)
     spaces = optional("namespaces, by whose labels the cluster's policies choose,", "namespaces")
     return Sources(
         scope=Scope(source="cluster", name=_context(ask), namespace=namespace),
         now=now,
         models=models,
-        policies=[*(cluster or ()), *(own or ())],
+        policies=policies,
         namespaces=None if spaces is None else {one["metadata"]["name"]: one for one in spaces},
         events=events,
+        dependencies=known.signed()[1],
+        consumed=known.consumed,
         notes=notes,
     )
 
 
 def from_files(files: Sequence[Path], namespace: str | None, now: datetime) -> Sources:
     """Read manifests: models, policies and Namespaces; the policy `baseline` is added where they have none."""
-    reading = read_all(files)
-    errors = [str(error) for error in reading.errors]
-    models, policies, namespaces = [], [], {}
-    for document in reading.documents:
-        if document.kind == "Namespace":
-            namespaces[document.name] = document.data
-        if not is_ours(document.data):
-            continue
-        try:
-            resource = parse(document.data)
-        except SchemaError as error:
-            errors.append(f"{document.source}: {who(document)}: {printable(str(error))[:500]}")
-            continue
-        stored = canonical(resource)
-        stored["metadata"].setdefault("namespace", "default")
-        if not isinstance(resource, ModelDeployment):
-            policies.append(stored)
-        elif namespace in (None, stored["metadata"]["namespace"]):
-            models.append(stored)
-    if not any((one["kind"], one["metadata"]["name"]) == ("ClusterDataPolicy", "baseline") for one in policies):
-        policies.insert(0, baseline_policy())
+    known, documents = read_manifests(files)
+    models = [one for one in known.models if namespace in (None, one["metadata"].get("namespace") or "default")]
     return Sources(
         scope=Scope(source="files", name=", ".join(map(str, files)), namespace=namespace),
         now=now,
         models=models,
-        policies=policies,
-        namespaces=namespaces,
-        errors=errors,
-        notes=[f"not in this report: {error}" for error in errors],
+        policies=list(known.policies.values()),
+        namespaces={one.name: one.data for one in documents if one.kind == "Namespace"},
+        dependencies=known.signed()[1],
+        consumed=known.consumed,
+        errors=known.errors,
+        notes=[*known.notes, *(f"not in this report: {error}" for error in known.errors)],
     )
 
 
@@ -101,8 +87,9 @@ def read_logs(logs: Sequence[IO[bytes]], sources: Sources) -> Sources:
     incidents, consumed, notes = list(sources.logged), list(sources.consumed), list(sources.notes)
     for log in logs:
         # A log without its first line says not whose it is; with one model there is no doubt.
-        reader = LogReader(next(iter(models))) if len(models) == 1 else LogReader()
-        verdict = verify(reader.watch(split(_chunks(log))))
+        whose = (next(iter(models)),) if len(models) == 1 else ()
+        happened, answered = Happened(*whose), Answered(*whose)
+        verdict = verify(answered.watch(happened.watch(split(_chunks(log)))))
         if verdict.begins_at is None:
             notes.append(f"{log.name} is no access log of modelward: not one line with a number and a chain")
             continue
@@ -112,10 +99,10 @@ def read_logs(logs: Sequence[IO[bytes]], sources: Sources) -> Sources:
                 f"{log.name} is not as the sidecar wrote it (line {first.line}: {first.message}): what it tells may be"
                 " false; `modelward verify-log` has the rest"
             )
-        if reader.left_out:
-            notes.append(f"{log.name}: {reader.left_out:,} lines are not counted, for want of room")
-        incidents += reader.incidents
-        consumed += [one for one in reader.consumed if one.model in models]
+        if uncounted := happened.left_out + answered.left_out + answered.homeless:
+            notes.append(f"{log.name}: {uncounted:,} lines are not counted: there are too many, or nothing says whose")
+        incidents += happened.incidents
+        consumed += [one for one in answered.consumed if one.model in models]
     names = tuple(Path(log.name).name for log in logs)
     return replace(sources, scope=_with_logs(sources.scope, names), logged=incidents, consumed=consumed, notes=notes)
 

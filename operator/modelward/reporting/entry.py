@@ -44,6 +44,7 @@ def entry(model: Model, graph: Graph, key: str, *, draw: bool) -> Html:
             record(model),
             _verdicts(model.verdicts),
             el("h4", "Lineage"),
+            _signed(model),
             lineage(graph, f"Lineage of {model.full_name}", key, draw=draw),
             watched(model, key),
             _conditions(model),
@@ -145,6 +146,11 @@ def _verdicts(verdicts: Verdicts) -> Html:
             ),
         )
     return join([el("h4", "Verdicts by framework"), el("p", governed), el("dl", *lines, class_="record"), found])
+
+
+def _signed(model: Model) -> Html | None:
+    signers = [str(one) for one in (model.lineage or {}).get("signedBy") or ()]
+    return el("p", f"Model and dataset are signed for by {', '.join(signers)}.") if signers else None
 
 
 def _outcomes(kinds: Mapping[Outcome, Sequence[str]]) -> Iterable[object]:

@@ -1,7 +1,4 @@
-"""What access logs tell: incidents as they happened, and who got answers for what.
-
-A log is as long as it is: it is read line by line, and what is kept of it is bounded and counted.
-"""
+"""Incidents by the access log, as they happened: read line by line, and what is kept of them bounded and counted."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from typing import Any
 
 import msgspec
 
-from modelward.lineage.build import Consumed
-from modelward.lineage.graph import Use
 from modelward.reporting.document import Incident
 from modelward.reporting.sources import moment, said, written
 
@@ -20,17 +15,15 @@ MAX_KEPT = 20_000
 _HOUR = 3600
 
 _KINDS = {"anomalous": "AnomalyDetected", "sanitised": "AnomalyDetected", "unscreened": "DetectorFailed"}
-_ANSWERS = ("Infer", "Explain")
 
 
 @dataclass
-class LogReader:
-    """Gathers what lines tell. `model` is what they are of where the log has no first line of a sidecar's."""
+class Happened:
+    """Reads a log. `model` is whose lines they are where the log does not begin with a sidecar's first line."""
 
     model: str = "unknown/unknown"
     left_out: int = 0
     _incidents: dict[tuple[str, str, str, str, int], Incident] = field(default_factory=dict)
-    _uses: dict[tuple[str, str, str, str], Use] = field(default_factory=dict)
 
     def watch(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Pass lines on, reading them."""
@@ -42,11 +35,6 @@ class LogReader:
     def incidents(self) -> tuple[Incident, ...]:
         """What happened, by the hour, in the order of time."""
         return tuple(sorted(self._incidents.values(), key=lambda one: (one.last, one.model, one.kind, one.who)))
-
-    @property
-    def consumed(self) -> tuple[Consumed, ...]:
-        """Who got answers."""
-        return tuple(Consumed(model, who, issuer, use) for (model, who, issuer, _), use in self._uses.items())
 
     def _read(self, line: bytes) -> None:
         try:
@@ -65,38 +53,27 @@ class LogReader:
         when = moment(record.get("time"))
         if when is None:
             return
-        who, issuer, at = said(record.get("subject", "")), said(record.get("issuer", "")), written(when)
-        reason = said(record.get("reason", ""))
-        if reason or record.get("verdict") in _KINDS:
-            kind = _KINDS.get(record.get("verdict", "")) or _refusal(record.get("status"))
-            hour = int(when.timestamp()) // _HOUR
-            message = said(record.get("detector", "")) or reason
-            key = (self.model, kind, who, message, hour)
-            known = self._incidents.get(key)
-            if known is None and len(self._incidents) >= MAX_KEPT:
-                self.left_out += 1
-                return
-            self._incidents[key] = Incident(
-                kind=kind,
-                model=self.model,
-                who=who or "unknown",
-                message=message,
-                first=min(known.first, at) if known else at,
-                last=max(known.last, at) if known else at,
-                count=known.count + 1 if known else 1,
-                source="log",
-            )
-        if not reason and record.get("operation") in _ANSWERS:
-            self._answered(who, issuer, said(record.get("purpose", "")), at)
-
-    def _answered(self, who: str, issuer: str, purpose: str, at: str) -> None:
-        key = (self.model, who, issuer, purpose)
-        use = self._uses.get(key)
-        if use is None and len(self._uses) >= MAX_KEPT:
+        verdict, reason = said(record.get("verdict", "")), said(record.get("reason", ""))
+        if not reason and verdict not in _KINDS:
+            return
+        kind = _KINDS.get(verdict) or _refusal(record.get("status"))
+        who, at = said(record.get("subject", "")) or "unknown", written(when)
+        message = said(record.get("detector", "")) or reason
+        key = (self.model, kind, who, message, int(when.timestamp()) // _HOUR)
+        known = self._incidents.get(key)
+        if known is None and len(self._incidents) >= MAX_KEPT:
             self.left_out += 1
             return
-        use = use or Use(purpose, at, at)
-        self._uses[key] = Use(purpose, min(use.first, at), max(use.last, at), use.requests + 1)
+        self._incidents[key] = Incident(
+            kind=kind,
+            model=self.model,
+            who=who,
+            message=message,
+            first=min(known.first, at) if known else at,
+            last=max(known.last, at) if known else at,
+            count=known.count + 1 if known else 1,
+            source="log",
+        )
 
 
 def _refusal(status: Any) -> str:

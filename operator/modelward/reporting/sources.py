@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +30,7 @@ class Sources:
         consumed: answers that access logs tell of.
         notes: what could not be read or trusted, a sentence each.
         errors: what had to be readable and is not, likewise.
+        dependencies: the digests that something was made from, by its own digest, as signed statements tell.
         controller: who is responsible, where no annotation says it.
         contact: how to reach them, likewise.
     """
@@ -46,7 +47,7 @@ class Sources:
     errors: Sequence[str] = ()
     controller: str | None = None
     contact: str | None = None
-    dependencies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    dependencies: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 def moment(text: Any) -> datetime | None:

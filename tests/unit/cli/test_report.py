@@ -109,7 +109,7 @@ def test_a_manifest_that_cannot_be_read_is_exit_2_and_the_rest_is_told(tmp_path:
     assert len(told["models"]) == 2
     assert len(told["notes"]) == 2
     assert "none.yaml: no such file" in done.stderr
-    assert "bad.yaml: ModelDeployment default/x: spec.modell" in done.stderr
+    assert "bad.yaml:4: ModelDeployment default/x: unknown field; did you mean model?" in done.stderr
 
 
 def test_a_page_that_cannot_be_written_is_exit_2(tmp_path: Path) -> None:
@@ -179,14 +179,16 @@ def test_a_log_of_a_model_that_is_not_in_the_report_adds_no_consumer(tmp_path: P
 
 def test_what_a_log_holds_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "MAX_KEPT", 3)
-    reader = log_module.LogReader()
+    reader = log_module.Happened()
     hostile = "\x1b[2J" + "x" * 5000
-    lines = log(*(record(n, subject=f"user:{n}{hostile}") for n in range(9))).split(b"\n")
+    refused = {"status": 403, "reason": "forbidden"}
+    lines = log(*(record(n, subject=f"user:{n}{hostile}", **refused) for n in range(9))).split(b"\n")
     lines += [b"[]", b"{", b'{"request": 1}', b'{"request": "r", "time": 4}', b'{"start": 5}']
+    lines.append(b'{"request": "r", "time": "2026-03-01T10:00:00Z", "verdict": [], "reason": {}, "subject": [[]]}')
     assert list(reader.watch(lines)) == lines
-    assert len(reader.consumed) == 3
-    assert reader.left_out == 6
-    assert all(one.client == printable(one.client) and len(one.client) <= 1024 for one in reader.consumed)
+    assert len(reader.incidents) == 3
+    assert reader.left_out == 7
+    assert all(one.who == printable(one.who) and len(one.who) <= 1024 for one in reader.incidents)
 
 
 def test_the_context_that_kubectl_has_none_of() -> None:
