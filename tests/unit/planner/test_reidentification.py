@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from modelward.api.modeldeployment import ReidentificationStatus
 from modelward.planner.anonymity import Asked, of_requests, reidentification_config
 from modelward.planner.reidentification import combined, k_anonymous, reidentification_status, steady
-from modelward.planner.sidecar_config import unsupported
+from modelward.planner.sidecar_config import sidecar_config, unsupported
 from modelward.reidentification.sample import MAX_KEPT, Packed, Sample, bit_of
 from modelward.reidentification.told import Combinations, Suppressed
-from tests.unit.planner.test_sidecar_config import parsed, stored, supported
+from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, stored, supported
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 LATER = BEGAN + timedelta(days=2)
@@ -69,6 +70,13 @@ def test_what_is_counted_follows_from_roles_and_treatments() -> None:
     config = reidentification_config(model(TABLE, CITY, PATIENT), policies)
     assert config == {"k": 9, "fields": ["age", "city"], "subject": "patient"}
     assert unsupported(model(TABLE, CITY, PATIENT), [K5]) == []
+
+
+def test_replicas_get_the_key_that_their_hashes_have_in_common() -> None:
+    document = sidecar_config(model(TABLE, CITY, PATIENT), [K5], REFERENCES, keys=b"keys")
+    assert document["reidentification"] == {"k": 5, "fields": ["city"], "subject": "patient"}
+    assert document["keys"]["sha256"] == hashlib.sha256(b"keys").hexdigest()
+    assert "keys" not in sidecar_config(model(TABLE), [K5], REFERENCES, keys=b"keys")
 
 
 def test_a_k_beyond_what_people_are_counted_to_is_judged_by_rows() -> None:
