@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, get_args
 
-from modelward.api.modeldeployment import DetectorType
+from modelward.api.monitoring import DetectorType
 from modelward.rules.fixtures import merged, strict_policy
 from tests.corpus.case import LINEAGE
 from tests.corpus.policies import Manifest, good

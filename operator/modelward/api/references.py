@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from modelward.api.modeldeployment import Baseline, ModelDeployment
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.monitoring import Baseline
 
 JWKS_KEY = "jwks.json"
 BASELINE_KEY = "baseline.npz"

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import msgspec
 
 from modelward import incidents
-from modelward.api.modeldeployment import DetectorType
+from modelward.api.monitoring import DetectorType
 from modelward.controller.aggregates import Aggregates
 from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.certificates import Pair, due, issue_client

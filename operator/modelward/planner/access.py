@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from modelward import allowlist
-from modelward.api.modeldeployment import Issuer, ModelDeployment
+from modelward.api.access import Issuer
+from modelward.api.modeldeployment import ModelDeployment
 
 _REDIS = re.compile(r"rediss?://([!-.0-9;-?A-~]+@)?[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[0-9]{0,3})?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from modelward.api.modeldeployment import ModelDeployment, Tensor
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.schema import Tensor
 from modelward.errand import Anonymity
 from modelward.planner.references import References
 from modelward.planner.treatment import Policy, chosen, inputs_of

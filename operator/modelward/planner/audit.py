@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from modelward.api.modeldeployment import ModelDeployment, Tensor
+from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import AUDIT_KEY
+from modelward.api.schema import Tensor
 from modelward.audit.layout import OTHER, Counted, LayoutError, interval_names, layout_of
 from modelward.audit.settings import Audit, Auditor
 from modelward.audit.told import MAX_AUDITORS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelward.api.modeldeployment import EnvVar, ModelContainer, ModelDeployment
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.workload import EnvVar, ModelContainer
 from modelward.planner.names import KubeObject, labels, metadata
 from modelward.planner.quantity import canonical_quantity
 from modelward.planner.sidecar import INJECT_ENABLED, INJECT_LABEL

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from modelward.api.modeldeployment import Explanations, ModelDeployment
+from modelward.api.decisions import Explanations
+from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import WEIGHTS_KEY
 from modelward.explain.limits import USUAL_ROWS, trouble
 from modelward.planner.references import References

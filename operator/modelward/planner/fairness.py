@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from modelward.api.modeldeployment import Fairness, ModelDeployment
+from modelward.api.decisions import Fairness
+from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.printable import printable
 from modelward.fairness.counts import AttributeCounts, GroupCounts, added
 from modelward.fairness.groups import group_names

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from modelward.api.lineage import lineage
-from modelward.api.modeldeployment import ModelDeployment, Tensor
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.schema import Tensor
 from modelward.errand import FitRequest, Source
 from modelward.planner.anonymity import column_names, of_data
 from modelward.planner.dataset import Dataset, DatasetError, read_dataset

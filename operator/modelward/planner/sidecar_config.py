@@ -15,8 +15,10 @@ from typing import Any, Literal
 import msgspec
 
 from modelward import allowlist
-from modelward.api.modeldeployment import Issuer, ModelDeployment, Tensor
+from modelward.api.access import Issuer
+from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
+from modelward.api.schema import Tensor
 from modelward.planner.access import (
     AccessSettings,
     ClusterIssuer,

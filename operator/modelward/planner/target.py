@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelward.api.modeldeployment import ModelDeployment, TargetRef
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.workload import TargetRef
 from modelward.planner.injection import InjectionError, Pod, inject
 from modelward.planner.names import KubeObject
 from modelward.planner.plan import Settings, runtime

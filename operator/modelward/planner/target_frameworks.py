@@ -6,7 +6,7 @@ predictor's metadata as their template's), Seldon Core 1 those of each `spec.pre
 
 from __future__ import annotations
 
-from modelward.api.modeldeployment import TargetRef
+from modelward.api.workload import TargetRef
 from modelward.planner.names import KubeObject
 
 INFERENCE_SERVICE = "InferenceService"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelward.api.modeldeployment import ModelContainer, ModelDeployment
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.workload import ModelContainer
 
 
 def protocol_of(md: ModelDeployment) -> str:

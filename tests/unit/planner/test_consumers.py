@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.api.modeldeployment import LineageStatus
+from modelward.api.status import LineageStatus
 from modelward.incidents import Report
 from modelward.planner.consumers import (
     MAX_CONSUMERS,

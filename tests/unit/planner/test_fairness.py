@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.api.modeldeployment import Fairness, FairnessStatus, ModelDeployment
+from modelward.api.decisions import Fairness
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.status import FairnessStatus
 from modelward.api.validate import SchemaError, parse
 from modelward.fairness.counts import AttributeCounts, FairnessReport, GroupCounts
 from modelward.fairness.labels import Labels, Told

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.api.modeldeployment import ReidentificationStatus
+from modelward.api.status import ReidentificationStatus
 from modelward.planner.anonymity import Asked, of_requests, reidentification_config
 from modelward.planner.reidentification import combined, k_anonymous, reidentification_status, steady
 from modelward.planner.sidecar_config import sidecar_config, unsupported

@@ -10,7 +10,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from modelward.api.modeldeployment import DetectorType, ModelDeployment
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.monitoring import DetectorType
 from modelward.api.validate import SchemaError, canonical, parse
 from modelward.planner.access import (
     AccessSettings,

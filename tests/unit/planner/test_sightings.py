@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.api.modeldeployment import ModelDeployment, MonitoringStatus
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.status import MonitoringStatus
 from modelward.detect.origin import Known, known_of
 from modelward.incidents import MAX_INCIDENTS, Drifted, Incident, Quarantined, Rate, Report
 from modelward.planner.monitored import Watch, max_age_days, monitored

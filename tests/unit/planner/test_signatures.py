@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelward.api.modeldeployment import LineageStatus
+from modelward.api.status import LineageStatus
 from modelward.planner.references import References
 from modelward.planner.signatures import Signatures, signatures, trust_names
 from tests.unit.lineage.signers import (

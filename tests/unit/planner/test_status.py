@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from modelward.api.modeldeployment import ModelDeployment, ModelDeploymentStatus
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.status import ModelDeploymentStatus
 from modelward.lineage.outcome import Outcome, Result
 from modelward.planner.signatures import Asked, Signatures
 from modelward.planner.status import Observation, Obstacle, invalid_status, status
