@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,8 +26,9 @@ from modelward.planner.fairness import (
     to_let_go,
     to_pass_on,
 )
+from modelward.planner.sidecar_config import sidecar_config, unsupported
 from modelward.sidecar import config
-from tests.unit.planner.test_sidecar_config import supported
+from tests.unit.planner.test_sidecar_config import REFERENCES, supported
 
 SEX = {"field": "sex", "groups": ["female", "male"]}
 RAW: dict[str, Any] = {"spec": {"fairness": {"protected": [SEX]}}}
@@ -322,3 +325,15 @@ def test_an_output_that_is_not_declared_and_what_nobody_reads() -> None:
 def test_what_has_no_meaning_is_no_manifest(fairness: dict[str, Any], told: str) -> None:
     with pytest.raises(SchemaError, match=told):
         model(**fairness)
+
+
+def test_the_manifest_of_the_how_to_is_one_that_can_be_watched() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "watch-fairness.md"
+    shown = yaml.safe_load(page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0])
+    manifest = supported()
+    manifest["spec"] |= shown["spec"]
+    manifest["spec"]["monitoring"] = {}
+    md = parse(manifest)
+    assert isinstance(md, ModelDeployment)
+    assert unsupported(md, []) == []
+    assert msgspec.convert(sidecar_config(md, [], REFERENCES), config.Config).fairness is not None
