@@ -24,7 +24,8 @@ import msgspec
 
 from modelward.fairness.rates import ratio
 from modelward.incidents import Report
-from modelward.planner.fairness import Counted, apart, counted
+from modelward.planner.fairness_reports import counted
+from modelward.planner.group_counts import Counted, apart
 from modelward.sidecar import config
 from modelward.sidecar.binary import Body
 from modelward.sidecar.fairness import MAX_ROWS, Fairness
@@ -118,7 +119,7 @@ def seen() -> Counted:
         replica.learn(number, [int(row["true"]) for row in rows])
     blank = Report("m", "", "", "", (), (), (), (), 0)
     told = {str(at): msgspec.structs.replace(blank, fairness=one.report()) for at, one in enumerate(replicas)}
-    found = counted({"spec": {"fairness": declared()}}, told, None)
+    found = counted({"spec": {"fairness": declared()}}, told, None, 0.0)
     assert found is not None
     return replace(found, minimum=1)  # Fairlearn compares whatever has a row
 

@@ -30,7 +30,7 @@ from modelward.controller.lineage import Lineage
 from modelward.controller.observe import leaving, unwatched_because
 from modelward.fairness.labels import Labels
 from modelward.incidents import Release, Report, Spread
-from modelward.planner.fairness import counted, to_let_go, to_pass_on
+from modelward.planner.fairness_reports import counted, to_let_go, to_pass_on
 from modelward.planner.names import KubeObject, host_names
 from modelward.planner.references import References
 from modelward.planner.reidentification import steady
@@ -101,7 +101,7 @@ class Incidents:
         await self._spread(pods, told)
         await self._pass_on(pods, told)
         before = self._seen.get((namespace, name))
-        groups = counted(raw, told, before.fairness if before else None)
+        groups = counted(raw, told, before.fairness if before else None, self._clock().timestamp())
         seen = replace(await asyncio.to_thread(gathered, told), released=released, fairness=groups)
         seen = replace(seen, combined=steady(before.combined if before else None, seen.combined))
         await self._tell(raw, seen)

@@ -7,77 +7,23 @@ too few rows to tell. A group's rate counts from `minimumGroupSize` rows on, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
-
-from pydantic import ValidationError
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from modelward.api.decisions import Fairness
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.printable import printable
-from modelward.fairness.counts import AttributeCounts, GroupCounts, added
+from modelward.fairness.counts import GroupCounts
 from modelward.fairness.groups import group_names
-from modelward.fairness.labels import MAX_KEPT, Labels, Told, run_of
-from modelward.fairness.rates import Share, Spread, ratio, spread, wilson
-from modelward.incidents import Report
+from modelward.fairness.rates import Spread, ratio, wilson
+from modelward.planner.group_counts import Counted, apart
 
 Condition = tuple[Any, str, str]
 """Status, reason and message of a condition."""
 
-_VISIBLE = 0.005  # of a rate; smaller changes alone are not written
-_GROWTH = 1.1
 _NAMED = 3
 _OURS = ("TooFewRows", "WithinLimit", "DifferenceTooLarge")
-_MAX_BYTES = 512 << 10  # of labels in one request
-_AROUND = 80  # bytes around the truths of one
 _MOST_ROWS = 1 << 53
-_FIRST = "1970-01-01T00:00:00Z"
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What the sidecars of a model have counted together, since `since` (RFC 3339).
-
-    `minimum` is the group size from which on rates count. `uncounted`: rows whose group or outcome could not be told.
-    """
-
-    since: str
-    attributes: tuple[AttributeCounts, ...]
-    minimum: int
-    uncounted: int = 0
-
-    @property
-    def differences(self) -> Iterator[tuple[str, str, float]]:
-        """Each difference that can be told: its field, what the rates are of, and how large it is."""
-        for one in apart(self):
-            for name, found in one.each:
-                yield one.field, name, found.difference
-
-
-class Apart(NamedTuple):
-    """How far apart the groups by one field are: in selection, true and false positives; None: it cannot be told."""
-
-    field: str
-    selection: Spread | None
-    true_positive: Spread | None
-    false_positive: Spread | None
-
-    @property
-    def each(self) -> Iterator[tuple[str, Spread]]:
-        """Those that can be told, in words."""
-        names = ("favourable answers", "true positives", "false positives")
-        for name, found in zip(names, (self.selection, self.true_positive, self.false_positive), strict=True):
-            if found is not None:
-                yield name, found
-
-    @property
-    def equalized_odds(self) -> float | None:
-        """The larger difference of true and of false positive rates; None where one of them cannot be told."""
-        if self.true_positive is None or self.false_positive is None:
-            return None
-        return max(self.true_positive.difference, self.false_positive.difference)
 
 
 # --- what the sidecar is to count
@@ -122,139 +68,6 @@ def fairness_unsupported(md: ModelDeployment) -> Iterator[str]:
     wanted = fairness.favourable.output
     if wanted and outputs and wanted not in {tensor.name for tensor in outputs}:
         yield f"spec.fairness.favourable.output ({wanted} is not among spec.schema.outputs)"
-
-
-# --- what the sidecars have counted
-
-
-def counted(raw: Mapping[str, Any], told: Mapping[str, Report | str], before: Counted | None) -> Counted | None:
-    """Add up what the pods of a model tell of the groups that its manifest declares.
-
-    Returns:
-        `before` where nobody tells anything, where some are silent and the others know less than was known, and where
-        nobody would see the change: so that a status is not written with every row. None: nothing is declared, or
-        nothing was told yet.
-    """
-    declared = declared_by(raw)
-    if declared is None:
-        return None
-    reports = [one.fairness for one in told.values() if isinstance(one, Report) and one.fairness is not None]
-    if not reports:
-        return before
-    attributes = tuple(
-        added(
-            (each for report in reports for each in report.attributes),
-            one.field,
-            group_names(one.groups, one.edges),
-        )
-        for one in declared.protected
-    )
-    times = [report.since for report in reports if _is_time(report.since)]
-    uncounted = sum(report.uncounted for report in reports)
-    new = Counted(min(times, default=_FIRST), attributes, declared.minimum_group_size, uncounted)
-    if before is None:
-        return new
-    silent = any(isinstance(one, str) for one in told.values())
-    return before if (silent and _rows(new) < _rows(before)) or _same_to_see(before, new, declared) else new
-
-
-def to_pass_on(told: Mapping[str, Report | str]) -> dict[str, Labels]:
-    """Return what each pod is to be brought of the labels that others keep for it, as much as goes into one request.
-
-    Of a pod that tells nothing just now the labels wait, with whoever keeps them.
-    """
-    reports = {pod: one.fairness for pod, one in told.items() if isinstance(one, Report) and one.fairness is not None}
-    pod_of = {report.run: pod for pod, report in reports.items() if report.run}
-    brought: dict[str, list[Told]] = {}
-    for report in reports.values():
-        for each in report.elsewhere:
-            pod = pod_of.get(run_of(each.request))
-            if pod is not None:
-                brought.setdefault(pod, []).append(each)
-    return {pod: Labels(told=_fitting(labels)) for pod, labels in brought.items()}
-
-
-def to_let_go(told: Mapping[str, Report | str], brought: Iterable[Labels]) -> dict[str, Labels]:
-    """Return what each pod need not keep any more, once `brought` has reached whom it was for."""
-    reports = {pod: one.fairness for pod, one in told.items() if isinstance(one, Report) and one.fairness is not None}
-    runs = {report.run for report in reports.values()}
-    reached = {each.request for labels in brought for each in labels.told}
-    gone: dict[str, Labels] = {}
-    for pod, report in reports.items():
-        kept = [each.request for each in report.elsewhere]
-        delivered = tuple(request for request in kept if request in reached)
-        # While some pod is silent, nobody knows whose they are.
-        lost = tuple(request for request in kept if run_of(request) not in runs) if len(reports) == len(told) else ()
-        if delivered or lost:
-            gone[pod] = Labels(delivered=delivered, lost=lost)
-    return gone
-
-
-def _fitting(labels: Sequence[Told]) -> tuple[Told, ...]:
-    chosen, size = [], 0
-    for each in labels[:MAX_KEPT]:
-        size += len(each.truths) + _AROUND
-        if size > _MAX_BYTES:
-            break
-        chosen.append(each)
-    return tuple(chosen)
-
-
-def declared_by(raw: Mapping[str, Any]) -> Fairness | None:
-    """Return what a manifest declares; None: no attribute is protected."""
-    try:
-        declared = Fairness.model_validate((raw.get("spec") or {}).get("fairness") or {})
-    except ValidationError:
-        return None
-    return declared if declared.protected else None
-
-
-def apart(seen: Counted) -> list[Apart]:
-    """Return how far apart the groups by each field are."""
-    return [
-        Apart(
-            one.field,
-            spread({group.name: group.selection for group in one.groups}, seen.minimum),
-            spread({group.name: group.true_positive for group in one.groups}, seen.minimum),
-            spread({group.name: group.false_positive for group in one.groups}, seen.minimum),
-        )
-        for one in seen.attributes
-    ]
-
-
-def _rows(seen: Counted) -> int:
-    return sum(group.rows for one in seen.attributes for group in one.groups)
-
-
-def _same_to_see(before: Counted, now: Counted, declared: Fairness) -> bool:
-    names = [(one.field, group.name) for one in before.attributes for group in one.groups]
-    if before.minimum != now.minimum or names != [
-        (one.field, group.name) for one in now.attributes for group in one.groups
-    ]:
-        return False
-    old, new = fair(declared, before), fair(declared, now)
-    if old[:2] != new[:2] or before.since != now.since or now.uncounted > before.uncounted * _GROWTH:
-        return False
-    was = [figure for one in before.attributes for group in one.groups for figure in _figures(group)]
-    is_ = [figure for one in now.attributes for group in one.groups for figure in _figures(group)]
-    return all(map(_alike, was, is_))
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").year >= 1970 and len(text) == len(_FIRST)  # noqa: DTZ007
-    except ValueError:
-        return False
-
-
-def _figures(group: GroupCounts) -> list[Share]:
-    return [group.selection, group.true_positive, group.false_positive]
-
-
-def _alike(was: Share, is_: Share) -> bool:
-    if not was.rows or not is_.rows:
-        return was == is_
-    return was.rows <= is_.rows <= was.rows * _GROWTH and abs(was.rate - is_.rate) < _VISIBLE
 
 
 # --- what is told

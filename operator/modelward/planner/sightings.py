@@ -16,7 +16,7 @@ import msgspec
 
 from modelward.api.printable import printable
 from modelward.incidents import Drifted, Incident, Quarantined, Rate, Report
-from modelward.planner.fairness import Counted
+from modelward.planner.group_counts import Counted
 from modelward.planner.reidentification import Combined, combined
 
 MAX_TOLD = 20

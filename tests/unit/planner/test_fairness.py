@@ -16,16 +16,9 @@ from modelward.api.validate import SchemaError, parse
 from modelward.fairness.counts import AttributeCounts, FairnessReport, GroupCounts
 from modelward.fairness.labels import Labels, Told
 from modelward.incidents import Report
-from modelward.planner.fairness import (
-    Counted,
-    counted,
-    fair,
-    fairness_config,
-    fairness_status,
-    fairness_unsupported,
-    to_let_go,
-    to_pass_on,
-)
+from modelward.planner.fairness import fair, fairness_config, fairness_status, fairness_unsupported
+from modelward.planner.fairness_reports import counted, to_let_go, to_pass_on
+from modelward.planner.group_counts import Counted
 from modelward.planner.sidecar_config import sidecar_config, unsupported
 from modelward.sidecar import config
 from tests.unit.planner.test_sidecar_config import REFERENCES, supported
@@ -33,6 +26,7 @@ from tests.unit.planner.test_sidecar_config import REFERENCES, supported
 SEX = {"field": "sex", "groups": ["female", "male"]}
 RAW: dict[str, Any] = {"spec": {"fairness": {"protected": [SEX]}}}
 DECLARED = Fairness.model_validate(RAW["spec"]["fairness"])
+NOW = 1_800_000_000.0
 SINCE = "2026-03-01T09:00:00Z"
 
 
@@ -42,7 +36,7 @@ def report(*groups: GroupCounts, since: str = SINCE, uncounted: int = 0, field: 
 
 
 def seen(*groups: GroupCounts, raw: dict[str, Any] = RAW) -> Counted:
-    found = counted(raw, {"a": report(*groups)}, None)
+    found = counted(raw, {"a": report(*groups)}, None, NOW)
     assert found is not None
     return found
 
@@ -57,7 +51,7 @@ def test_replicas_are_added_up_and_the_earliest_counts() -> None:
         "b": report(GroupCounts("female", 40, 4), GroupCounts("male", 7), uncounted=1),
         "c": "no answer",
     }
-    found = counted(RAW, told, None)
+    found = counted(RAW, told, None, NOW)
     assert found is not None
     assert (found.since, found.uncounted) == (SINCE, 4)
     assert [group.vector for group in found.attributes[0].groups] == [
@@ -70,10 +64,10 @@ def test_replicas_are_added_up_and_the_earliest_counts() -> None:
 
 def test_who_tells_nothing_changes_nothing() -> None:
     before = seen(GroupCounts("female", 60))
-    assert counted(RAW, {"a": "no answer"}, before) is before
-    assert counted(RAW, {"a": "no answer"}, None) is None
-    assert counted({"spec": {}}, {"a": report(GroupCounts("female", 60))}, before) is None
-    assert counted({"spec": {"fairness": {"protected": 3}}}, {"a": report()}, before) is None
+    assert counted(RAW, {"a": "no answer"}, before, NOW) == before
+    assert counted(RAW, {"a": "no answer"}, None, NOW) is None
+    assert counted({"spec": {}}, {"a": report(GroupCounts("female", 60))}, before, NOW) is None
+    assert counted({"spec": {"fairness": {"protected": 3}}}, {"a": report()}, before, NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +81,7 @@ def test_a_lying_sidecar_makes_no_group_no_share_and_no_time_up(since: str) -> N
         GroupCounts("other", 1 << 53, 1 << 53, 0, 0, 1 << 53, 1 << 53),
         since=since,
     )
-    found = counted(RAW, {"a": lies, "b": lies}, None)
+    found = counted(RAW, {"a": lies, "b": lies}, None, NOW)
     assert found is not None
     assert found.since == "1970-01-01T00:00:00Z"
     status = fairness_status(found)
@@ -185,9 +179,9 @@ def test_what_nobody_would_see_is_not_written(rows: int, share: float, more: int
     selected = int(rows * share)
     before = seen(GroupCounts("female", rows, selected), GroupCounts("male", rows, selected))
     told = {"a": report(GroupCounts("female", rows + more, selected), GroupCounts("male", rows + more, selected))}
-    after = counted(RAW, told, before)
+    after = counted(RAW, told, before, NOW)
     assert after is not None
-    if after is before:
+    if after == before:
         assert abs(selected / rows - selected / (rows + more)) < 0.005
         assert more <= rows * 0.1 + 1
     else:
@@ -198,29 +192,53 @@ def test_a_crossing_is_seen_however_small() -> None:
     before = seen(GroupCounts("female", 10_000, 1000), GroupCounts("male", 10_000, 2000))
     assert fair(DECLARED, before)[0] == "True"
     told = {"a": report(GroupCounts("female", 10_000, 1000), GroupCounts("male", 10_000, 2001))}
-    after = counted(RAW, told, before)
+    after = counted(RAW, told, before, NOW)
     assert fair(DECLARED, after)[0] == "False"
 
 
 def test_counts_that_begin_anew_are_seen() -> None:
     before = seen(GroupCounts("female", 1000, 100), GroupCounts("male", 1000, 100))
     told = {"a": report(GroupCounts("female", 100, 10), GroupCounts("male", 100, 10))}
-    after = counted(RAW, told, before)
-    assert after is not before
+    after = counted(RAW, told, before, NOW)
+    assert after != before
     assert after is not None
 
 
-def test_a_pod_that_is_silent_for_a_moment_takes_nothing_away() -> None:
-    half = report(GroupCounts("female", 100, 10), GroupCounts("male", 100, 10))
-    before = counted(RAW, {"a": half, "b": half}, None)
-    assert counted(RAW, {"a": half, "b": "no answer"}, before) is before
-    gone = counted(RAW, {"a": half}, before)
-    assert gone is not None
-    assert gone.attributes[0].groups[0].rows == 100
-    more = report(GroupCounts("female", 300, 30), GroupCounts("male", 300, 30))
-    known = counted(RAW, {"a": more, "b": "no answer"}, before)
-    assert known is not None
-    assert known.attributes[0].groups[0].rows == 300
+def process(name: str, female: int, male: int) -> Report:
+    told = report(GroupCounts("female", female), GroupCounts("male", male))
+    assert told.fairness is not None
+    return msgspec.structs.replace(told, fairness=msgspec.structs.replace(told.fairness, run=name * 12))
+
+
+def female(found: Counted | None) -> int:
+    assert found is not None
+    return found.attributes[0].groups[0].rows
+
+
+def test_what_is_silent_or_no_more_is_kept_as_it_told_last() -> None:
+    raw = {**RAW, "metadata": {"generation": 3}}
+    found = counted(raw, {"a": process("1", 100, 100), "b": process("2", 100, 100)}, None, NOW)
+    found = counted(raw, {"a": process("1", 103, 103), "b": "no answer"}, found, NOW + 60)
+    assert female(found) == 200, "nobody would see three more rows"
+    found = counted(raw, {"a": process("3", 10, 10), "c": process("4", 100, 100)}, found, NOW + 120)
+    assert female(found) == 103 + 100 + 10 + 100, "a began anew, b is gone, and what a told last counts"
+    kept = found
+    found = counted(raw, {"a": process("3", 10, 10)}, kept, NOW + 60 + 30 * 86_400)
+    assert female(found) == 100 + 10, "what has told nothing for 30 days is forgotten"
+    found = counted({**RAW, "metadata": {"generation": 4}}, {"a": process("3", 10, 10)}, kept, NOW + 180)
+    assert female(found) == 10, "another manifest begins anew"
+
+
+def test_a_pod_that_makes_up_processes_is_kept_so_many_times_and_no_more() -> None:
+    found = None
+    for number in range(200):
+        lies = report(GroupCounts("female", 1), GroupCounts("male", 1))
+        assert lies.fairness is not None
+        told = msgspec.structs.replace(lies.fairness, run=str(number), elsewhere=(Told("x", "1"),))
+        found = counted(RAW, {"a": msgspec.structs.replace(lies, fairness=told)}, found, NOW + number)
+    assert found is not None
+    assert len(found.parts) == 65
+    assert sum(len(part.report.elsewhere) for part in found.parts) == 1
 
 
 # --- labels that reached another replica than the one that gave the answer

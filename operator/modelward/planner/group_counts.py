@@ -1,0 +1,78 @@
+"""What the sidecars of a model have counted of its groups together, and how far apart these are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from modelward.fairness.counts import AttributeCounts, FairnessReport
+from modelward.fairness.rates import Spread, spread
+
+
+class Part(NamedTuple):
+    """What one process of one pod told last, and when (seconds since the epoch)."""
+
+    pod: str
+    last: float
+    report: FairnessReport
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the sidecars of a model have counted together, since `since` (RFC 3339).
+
+    `minimum` is the group size from which on rates count. `uncounted`: rows whose group or outcome could not be told.
+    `parts` are what it was added up from, while the manifest was of `generation`.
+    """
+
+    since: str
+    attributes: tuple[AttributeCounts, ...]
+    minimum: int
+    uncounted: int = 0
+    parts: tuple[Part, ...] = field(default=(), compare=False)
+    generation: int = field(default=0, compare=False)
+
+    @property
+    def differences(self) -> Iterator[tuple[str, str, float]]:
+        """Each difference that can be told: its field, what the rates are of, and how large it is."""
+        for one in apart(self):
+            for name, found in one.each:
+                yield one.field, name, found.difference
+
+
+class Apart(NamedTuple):
+    """How far apart the groups by one field are: in selection, true and false positives; None: it cannot be told."""
+
+    field: str
+    selection: Spread | None
+    true_positive: Spread | None
+    false_positive: Spread | None
+
+    @property
+    def each(self) -> Iterator[tuple[str, Spread]]:
+        """Those that can be told, in words."""
+        names = ("favourable answers", "true positives", "false positives")
+        for name, found in zip(names, (self.selection, self.true_positive, self.false_positive), strict=True):
+            if found is not None:
+                yield name, found
+
+    @property
+    def equalized_odds(self) -> float | None:
+        """The larger difference of true and of false positive rates; None where one of them cannot be told."""
+        if self.true_positive is None or self.false_positive is None:
+            return None
+        return max(self.true_positive.difference, self.false_positive.difference)
+
+
+def apart(seen: Counted) -> list[Apart]:
+    """Return how far apart the groups by each field are."""
+    return [
+        Apart(
+            one.field,
+            spread({group.name: group.selection for group in one.groups}, seen.minimum),
+            spread({group.name: group.true_positive for group in one.groups}, seen.minimum),
+            spread({group.name: group.false_positive for group in one.groups}, seen.minimum),
+        )
+        for one in seen.attributes
+    ]
