@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from modelward.api.modeldeployment import Fairness
+from modelward.api.decisions import Fairness
 from modelward.fairness.counts import GroupCounts, added
 from modelward.fairness.groups import group_names
 from modelward.fairness.labels import MAX_KEPT, Labels, Told, run_of
