@@ -27,7 +27,7 @@ from modelward.cli.main import cli
 from modelward.lineage.signing import files_statement
 from modelward.lineage.statement import Resource
 from modelward.lineage.trust import read_trust
-from modelward.lineage.verify import File, verify
+from modelward.lineage.verify import File, read, verify
 from tests.unit.lineage.signers import CODE, RELEASE, Issued, authority, certified, changed, public
 
 KEPT = Path(__file__).parents[1] / "data" / "signing"
@@ -57,7 +57,7 @@ class Told(NamedTuple):
 
 def judged(content: bytes, sha256: str, trust: dict[str, bytes], accepted: str, at: datetime = NOW) -> str:
     """The reason that modelward gives for a bundle about a model."""
-    found = verify({"model": sha256}, None, [File("m.sig", "m.sig", content)], read_trust(trust), [accepted], at)
+    found = verify({"model": sha256}, None, read([File("m.sig", "m.sig", content)]), read_trust(trust), [accepted], at)
     return found.failed.reason if found.failed else "Signed"
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from modelward.lineage.dsse import IN_TOTO, pae
 from modelward.lineage.outcome import Outcome
 from modelward.lineage.trust import read_trust
-from modelward.lineage.verify import File, verify
+from modelward.lineage.verify import File, read, verify
 from tests.conformance.signing import KEPT
 from tests.fuzz.driver import Target, main
 from tests.fuzz.mutate import mutated
@@ -69,7 +69,7 @@ def one(content: bytes) -> None:
     else:
         names = ("s.oci.tar",) if _is_tar(content) else ("s.sigstore.json", "s.intoto.jsonl")
         files = [File(name, name, content) for name in names]
-    found = verify({"model": MODEL, "dataset": DATASET}, [], files, _TRUST, _ACCEPTED, _AT)
+    found = verify({"model": MODEL, "dataset": DATASET}, [], read(files), _TRUST, _ACCEPTED, _AT)
     _check_told(found, secret=not signs)
     for judged in found.statements:
         stated = {subject.sha256 for subject in judged.statement.subjects}

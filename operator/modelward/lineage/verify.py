@@ -18,10 +18,10 @@ from typing import NamedTuple
 from modelward.lineage.bundle import Bundle, read_bundles
 from modelward.lineage.outcome import Judged, Outcome, Result
 from modelward.lineage.reading import StatementError, shown
-from modelward.lineage.statement import read_statement
+from modelward.lineage.statement import Statement, read_statement
 from modelward.lineage.trust import Trust, signers
 
-MAX_STATEMENTS = 32
+MAX_FILES = MAX_STATEMENTS = 32
 MAX_SIGNATURES = 64
 """Of all statements together: each may be tried with every key that the policy names."""
 ANNOTATIONS = ("model", "dataset")
@@ -36,10 +36,41 @@ class File(NamedTuple):
     content: bytes
 
 
+class Read(NamedTuple):
+    """What files hold: statements in their bundles, by the place of the file; and what of it cannot be read."""
+
+    statements: tuple[tuple[str, Bundle, Statement], ...]
+    unread: tuple[Result, ...]
+
+
+def read(files: Sequence[File]) -> Read:
+    """Read files with statements. What cannot be read keeps nothing else from being read; too many are not read."""
+    if len(files) > MAX_FILES:
+        why = f"{len(files):,} files with statements, and {MAX_FILES} are read: name fewer"
+        return Read((), (Result("", "StatementMalformed", why),))
+    unread: list[Result] = []
+    bundles: list[tuple[str, Bundle]] = []
+    for file in files:
+        try:
+            bundles += ((file.place, bundle) for bundle in read_bundles(file.name, file.content))
+        except StatementError as error:
+            unread.append(Result("", "StatementMalformed", f"{file.place} {error}"))
+    if len(bundles) > MAX_STATEMENTS or sum(len(one.envelope.signatures) for _, one in bundles) > MAX_SIGNATURES:
+        why = f"more than {MAX_STATEMENTS} statements or {MAX_SIGNATURES} signatures: name fewer"
+        return Read((), (*unread, Result("", "StatementMalformed", why)))
+    found = []
+    for place, bundle in bundles:
+        try:
+            found.append((place, bundle, read_statement(bundle.envelope.payload)))
+        except StatementError as error:
+            unread.append(Result("", "StatementMalformed", f"{place}: its statement's {error}"))
+    return Read(tuple(found), tuple(unread))
+
+
 def verify(
     digests: Mapping[str, str],
     transformations: Sequence[Mapping[str, str]] | None,
-    files: Sequence[File],
+    told: Read,
     trust: Trust,
     accepted: Sequence[str],
     at: datetime,
@@ -49,12 +80,12 @@ def verify(
     Args:
         digests: SHA-256 in hex by the short name of the annotation that ends in it; empty where it ends in none.
         transformations: what the annotation `transformations` says; None where it is not there.
-        files: with statements, in any order.
+        told: the statements that there are, from `read`.
         trust: whom the policy's platform team believes.
         accepted: those of them whom the policy accepts, such as `key:ml-platform`.
         at: the time at which certificates must be valid.
     """
-    judged, unread = _judge(files, trust, frozenset(accepted), at)
+    judged = [_judged(*one, trust, frozenset(accepted), at) for one in told.statements]
     trusted = [one for one in judged if one.accepted]
     reached = {}
     for name in ANNOTATIONS:
@@ -68,7 +99,7 @@ def verify(
         if name == "dataset":
             about = about or [one for one in of_model if digest in one.sources]
         if not digest or not about:
-            results.append(_unsigned(name, digest, judged, trusted, unread, frozenset(digests.values())))
+            results.append(_unsigned(name, digest, judged, trusted, told.unread, frozenset(digests.values())))
         else:
             names = tuple(dict.fromkeys(name for one in about for name in one.accepted))
             results.append(Result(name, "Signed", f"signed by {', '.join(names)}", names))
@@ -76,31 +107,11 @@ def verify(
     return Outcome(tuple(results), tuple({id(one): one for one in (*of_model, *reached["dataset"])}.values()))
 
 
-def _judge(
-    files: Sequence[File], trust: Trust, accepted: frozenset[str], at: datetime
-) -> tuple[list[Judged], list[Result]]:
-    """Read everything and find out who signed it. What cannot be read is told of, and keeps nothing else from it."""
-    judged: list[Judged] = []
-    unread: list[Result] = []
-    bundles: list[tuple[str, Bundle]] = []
-    for file in files:
-        try:
-            bundles += ((file.place, bundle) for bundle in read_bundles(file.name, file.content))
-        except StatementError as error:
-            unread.append(Result("", "StatementMalformed", f"{file.place} {error}"))
-    if len(bundles) > MAX_STATEMENTS or sum(len(one.envelope.signatures) for _, one in bundles) > MAX_SIGNATURES:
-        why = f"more than {MAX_STATEMENTS} statements or {MAX_SIGNATURES} signatures: name fewer"
-        unread.append(Result("", "StatementMalformed", why))
-        bundles = []
-    for place, bundle in bundles:
-        who = signers(bundle, trust, accepted, at)
-        try:
-            statement = read_statement(bundle.envelope.payload)
-        except StatementError as error:
-            unread.append(Result("", "StatementMalformed", f"{place}: its statement's {error}"))
-            continue
-        judged.append(Judged(place, statement, who, tuple(name for name in who.names if name in accepted)))
-    return judged, unread
+def _judged(
+    place: str, bundle: Bundle, statement: Statement, trust: Trust, accepted: frozenset[str], at: datetime
+) -> Judged:
+    who = signers(bundle, trust, accepted, at)
+    return Judged(place, statement, who, tuple(name for name in who.names if name in accepted))
 
 
 def _reached(digest: str, trusted: Sequence[Judged]) -> tuple[list[Judged], str]:

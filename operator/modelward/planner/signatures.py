@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelward.api.lineage import PREFIX, STATEMENTS, digest, places, transformations
 from modelward.lineage.bundle import SUFFIXES
@@ -18,6 +18,9 @@ from modelward.lineage.outcome import Judged, Outcome, Result
 from modelward.planner.references import References
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.rules.judge import policy_name
+
+if TYPE_CHECKING:
+    from modelward.lineage.verify import File, Read
 
 Policy = dict[str, Any]
 _MAX_LISTED = 32
@@ -110,9 +113,12 @@ def signatures(
     if not places(annotations):
         why = f"{STATEMENTS} names no ConfigMap or Secret with signed statements"
         return Signatures(tuple(Asked(one, Outcome((Result("", "StatementMissing", why),))) for one in asking))
+    from modelward.lineage.verify import read  # noqa: PLC0415 - cryptography, where somebody asks for signatures
+
     files, lacking = _files(annotations, references)
+    told = read(files)
     return Signatures(
-        tuple(Asked(one, _outcome(one, annotations, files, lacking, references, at, image)) for one in asking)
+        tuple(Asked(one, _outcome(one, annotations, told, lacking, references, at, image)) for one in asking)
     )
 
 
@@ -131,33 +137,35 @@ def _asked(policy: Policy) -> dict[str, Any]:
     return (policy["spec"].get("require") or {}).get("lineage") or {}
 
 
-def _files(annotations: Mapping[str, str], references: References) -> tuple[dict[str, tuple[str, bytes]], str]:
-    """The files with statements, name and content by where they are; and what is missing of the places."""
-    files: dict[str, tuple[str, bytes]] = {}
+def _files(annotations: Mapping[str, str], references: References) -> tuple[list[File], str]:
+    """The files with statements, and what is missing of the places."""
+    from modelward.lineage.verify import File  # noqa: PLC0415
+
+    files: list[File] = []
     lacking = ""
     for kind, name in places(annotations):
         found = references.contents(kind, name)
         if found is None:
             lacking = lacking or f"{kind} {name}, which {STATEMENTS} names, is not there"
             continue
-        held = {f"{key} of {kind} {name}": (key, found[key]) for key in found if key.endswith(SUFFIXES)}
+        held = [File(key, f"{key} of {kind} {name}", found[key]) for key in found if key.endswith(SUFFIXES)]
         if not held:
             lacking = lacking or f"{kind} {name} has no key that ends in {', '.join(SUFFIXES)}"
-        files.update(held)
+        files += held
     return files, lacking
 
 
 def _outcome(
     policy: Policy,
     annotations: Mapping[str, str],
-    files: Mapping[str, tuple[str, bytes]],
+    told: Read,
     lacking: str,
     references: References,
     at: datetime,
     image: str,
 ) -> Outcome:
-    from modelward.lineage.trust import read_trust  # noqa: PLC0415 - cryptography, where somebody asks for signatures
-    from modelward.lineage.verify import ANNOTATIONS, File, verify  # noqa: PLC0415
+    from modelward.lineage.trust import read_trust  # noqa: PLC0415
+    from modelward.lineage.verify import ANNOTATIONS, verify  # noqa: PLC0415
 
     asked = _asked(policy)
     name = asked.get("trustConfigMapName") or ""
@@ -172,8 +180,7 @@ def _outcome(
     if other := _another_image(annotations[PREFIX + "model"], digests["model"], image):
         return Outcome((Result("model", "DigestMismatch", other),))
     trust = read_trust(contents, outlives=asked.get("certificateTime") == "Issued")
-    named = [File(key, place, content) for place, (key, content) in files.items()]
-    outcome = verify(digests, transformations(annotations), named, trust, asked["signedBy"], at)
+    outcome = verify(digests, transformations(annotations), told, trust, asked["signedBy"], at)
     failed = outcome.failed
     if failed is None:
         return outcome
@@ -187,11 +194,17 @@ def _outcome(
 
 def _another_image(address: str, sha256: str, image: str) -> str:
     """Why the pods run something else than what was signed, where the model is the image itself."""
-    signed = address.removeprefix("oci://").partition("@")[0]
-    running, _, running_digest = image.partition("@sha256:")
-    if not sha256 or running != signed or running_digest == sha256:
+    signed = _repository(address.removeprefix("oci://"))
+    running_digest = image.partition("@sha256:")[2]
+    if not sha256 or _repository(image) != signed or running_digest == sha256:
         return ""
     return f"names sha256:{sha256[:12]}, and the pods run {signed} of sha256:{running_digest[:12] or '(no digest)'}"
+
+
+def _repository(image: str) -> str:
+    """An image's address without its tag, which moves, and its digest."""
+    path, slash, name = image.partition("@")[0].rpartition("/")
+    return f"{path}{slash}{name.partition(':')[0]}"
 
 
 def _listed(judged: Judged) -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import x25519
 
 from modelward.cli.main import cli
 from modelward.lineage.trust import read_trust
-from modelward.lineage.verify import File, verify
+from modelward.lineage.verify import File, read, verify
 from tests.unit.lineage.signers import KEY, KEYS, NOW, public
 
 SOURCE = "s3://clinic/wdbc.csv@sha256:" + "b" * 64
@@ -39,7 +39,7 @@ def sign(folder: Path, data: str = "wdbc.skops", *more: str | Path, key: str = "
 
 def judged(folder: Path, digests: dict[str, str], steps: Any = None) -> str:
     file = File("out.sigstore.json", "out", (folder / "out.sigstore.json").read_bytes())
-    found = verify(digests, steps, [file], read_trust({"k.pub": public(KEY)}), ["key:k"], NOW)
+    found = verify(digests, steps, read([file]), read_trust({"k.pub": public(KEY)}), ["key:k"], NOW)
     return found.failed.reason if found.failed else "Signed"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelward.lineage.outcome import Outcome
 from modelward.lineage.trust import Trust, read_trust
-from modelward.lineage.verify import File, verify
+from modelward.lineage.verify import File, read, verify
 from tests.unit.lineage.signers import (
     DATASET,
     KEY,
@@ -48,7 +48,7 @@ def outcome(
     name: str = "s.json",
 ) -> Outcome:
     files = [File(name, f"{index}-{name}", content) for index, content in enumerate(contents)]
-    return verify({"model": MODEL} if digests is None else digests, steps, files, trust, accepted, NOW)
+    return verify({"model": MODEL} if digests is None else digests, steps, read(files), trust, accepted, NOW)
 
 
 def failure(*contents: bytes, **options: Any) -> tuple[str, str]:
@@ -205,7 +205,10 @@ def test_more_than_can_be_tried_is_not_tried() -> None:
     many = json.dumps({**bundle, "signatures": bundle["signatures"] * 4}).encode()
     reason, message = failure(*[many] * 17)
     assert (reason, message) == ("StatementMalformed", "more than 32 statements or 64 signatures: name fewer")
-    assert failure(*[signed(about(MODEL))] * 33)[0] == "StatementMalformed"
+    lines = b"\n".join([signed(about(MODEL))] * 17)
+    assert failure(lines, lines, name="s.jsonl")[1] == "more than 32 statements or 64 signatures: name fewer"
+    # A ConfigMap has room for 87,000 keys that hold nothing; each would be a reading and a message.
+    assert failure(*[b"["] * 33)[1] == "33 files with statements, and 32 are read: name fewer"
     too_many = json.dumps({**bundle, "signatures": bundle["signatures"] * 5}).encode()
     assert failure(too_many)[1] == "0-s.json signatures holds 5, and must hold 1 to 4"
 

@@ -178,6 +178,9 @@ def test_a_model_that_is_the_image_itself_must_be_the_one_that_runs() -> None:
     assert reason(f"registry/server@sha256:{RAW}") == "Signed", "the model is not the image: nothing is known of that"
     assert reason(f"registry/wdbc@sha256:{RAW}") == "DigestMismatch"
     assert reason("registry/wdbc") == "DigestMismatch"
+    assert reason("registry/wdbc:2.0") == "DigestMismatch", "a tag is no other address"
+    assert reason(f"registry/wdbc:2.0@sha256:{RAW}") == "DigestMismatch"
+    assert reason(f"registry:5000/wdbc:2.0@sha256:{RAW}") == "Signed", "a port is no tag"
 
 
 def test_signatures_outlive_certificates_where_the_policy_says_so() -> None:
