@@ -66,6 +66,11 @@ class Emitter:
         """How many wait for their turn."""
         return len(self._queue)
 
+    @property
+    def room(self) -> int:
+        """For how many more there is room."""
+        return self._max_queued - len(self._queue)
+
     def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> bool:
         """Have the events that `make` gives sent; `done` is told on the loop whether they were. False: no room."""
         if len(self._queue) >= self._max_queued:
@@ -80,9 +85,10 @@ class Emitter:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._let_go()
+        self.let_go()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Close the receiver, while nothing is being sent; what is sent next opens another."""
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None
@@ -98,7 +104,7 @@ class Emitter:
             except UndeliveredError as error:
                 self._tell(str(error))
                 if error.again:
-                    self._let_go()  # the next try is made with the settings of then
+                    self.let_go()  # the next try is made with the settings of then
                     await asyncio.sleep(wait)
                     wait = min(wait * 2, LAST_WAIT_SECONDS)
                     continue

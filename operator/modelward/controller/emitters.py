@@ -37,7 +37,8 @@ class Emitters:
         if not where:
             return None
         there = self._emitters.get(where)
-        if there is None and self._room():
+        # Whoever may name an address on an allowed host may name thousands; the installation's own always has room.
+        if there is None and (not named or self._room()):
             there = self._emitters[where] = Emitter(where, partial(self._receiver, where), self._executor, self.counts)
         return there
 
@@ -60,7 +61,10 @@ class Emitters:
     def _room(self) -> bool:
         """Whether there is room for another receiver, once those that have nothing to do are let go."""
         if len(self._emitters) >= MAX_RECEIVERS:
-            self._emitters = {where: one for where, one in self._emitters.items() if one.pending}
+            for where, one in [*self._emitters.items()]:
+                if not one.pending:
+                    one.let_go()
+                    del self._emitters[where]
         return len(self._emitters) < MAX_RECEIVERS
 
     def _receiver(self, where: str) -> Receiver:
@@ -71,4 +75,5 @@ class Emitters:
         if where == settings.kafka.bootstrap_servers:
             return KafkaReceiver(where, settings.kafka.topic, secret)
         # The key is the installation's: whoever may name an address must not have it sent there.
-        return HttpReceiver(where, settings.authorities, secret.get("apiKey", "") if where == settings.url else "")
+        key = secret.get("apiKey", "").strip()  # `kubectl create --from-file` keeps the line's end, and no header may
+        return HttpReceiver(where, settings.authorities, key if where == settings.url else "")

@@ -7,7 +7,6 @@ starts anew goes on from there. An event may come twice then, as the same run.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modelward.controller.apply import NameTakenError, controls, ensure
+from modelward.controller.apply import NameTakenError, controls, ensure, ours
 from modelward.controller.cluster import Cluster
 from modelward.controller.emitter import Emitter
 from modelward.controller.emitters import Emitters
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 Policies = Sequence[KubeObject]
 
-log = logging.getLogger("modelward.controller")
-
 
 class _Model:
     """What is known of one model, apart from its record."""
@@ -43,7 +40,9 @@ class _Model:
         self.record = record
         self.subject: Subject | None = None  # as it serves, for all that is known
         self.emitter: Emitter | None = None
+        self.taken = False  # the record's name is somebody else's
         self.queued: dict[str, int] = {}
+        self.waiting = 0  # windows in the queue
         self.outcomes: list[Outcome] = []
         self.changes: dict[str, str] = {}  # of the record, once the receiver was told
         self.announced: dict[str, str] = {}  # what it is about to be told
@@ -75,6 +74,18 @@ class Lineage:
         model = self._models.get((namespace, name))
         return model.record if model else None
 
+    async def hold_name(self, raw: KubeObject) -> None:
+        """See to it that who gets a model's answers can be kept: else it is told of nowhere once we end.
+
+        Raises:
+            NameTakenError: the ConfigMap's name is somebody else's.
+            ApiError: the API server refused or did not answer.
+        """
+        model = await self._model(raw)
+        if model.taken:
+            await ensure(self._cluster, record_map(raw, model.record))
+            model.taken = False
+
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`."""
         counts = {outcome: self._emitters.counts[outcome] for outcome in ("sent", "failed", "dropped")}
@@ -87,7 +98,7 @@ class Lineage:
         }
 
     async def take(self, raw: KubeObject, told: Mapping[str, Report | str]) -> bool:
-        """Count what a model's pods told, by their names; return whether there are consumers that were not there.
+        """Count what a model's pods told, by their names; return whether its status has something new to tell.
 
         Raises:
             ApiError: the API server refused or did not answer; nothing is counted then.
@@ -99,8 +110,7 @@ class Lineage:
         known = {process: mark.counted for process, mark in before.marks.items()}
         if emits:
             known = {process: min(upto, taken(before, process, model.queued)) for process, upto in known.items()}
-        windows = await asyncio.to_thread(windows_of, told, known)  # there may be many, and the loop must turn
-        after = gathered(before, told, windows, emits=emits)
+        windows, after = await asyncio.to_thread(_counted, before, told, known, emits=emits)  # the loop must turn
         if emits:
             self._take_up(model, windows)
         lost = 0
@@ -110,13 +120,16 @@ class Lineage:
         after = msgspec.structs.replace(settled(after, outcomes, lost), **changes)
         if after == before:
             return False
+        was_taken = model.taken
         try:
             await ensure(self._cluster, record_map(raw, after))
-        except NameTakenError as error:
-            log.warning("%s: who got its answers is kept in memory alone: %s", "/".join(_place(raw)), error)
+            model.taken = False
+        except NameTakenError:
+            model.taken = True
         model.written(after, outcomes, changes)
         self._emitters.counts["dropped"] += after.dropped - before.dropped
-        return {one.key for one in after.consumers} != {one.key for one in before.consumers}
+        others = {one.key for one in after.consumers} != {one.key for one in before.consumers}
+        return others or model.taken != was_taken
 
     async def judged(self, raw: KubeObject, policies: Policies) -> None:
         """A model was judged: what serves is described so until something else is deployed."""
@@ -164,11 +177,16 @@ class Lineage:
         if place not in self._models:
             there = await self._cluster.get("ConfigMap", namespace, record_name(name))
             kept = read_record(there if there and controls(uid, there) else None)
-            self._models.setdefault(place, _Model(uid, kept))
+            model = self._models.setdefault(place, _Model(uid, kept))
+            model.taken = there is not None and not ours(there, record_map(raw, kept))
         return self._models[place]
 
     def _take_up(self, model: _Model, windows: Sequence[Fresh]) -> None:
-        """Have windows emitted that were not yet, as far as there is room."""
+        """Have windows emitted that were not yet, as far as there is room.
+
+        A model may have as many in the queue as there is room for others yet: however many tell a lot, none fills it
+        (dynamic thresholds, Choudhury and Hahne 1998).
+        """
         emitter, about = model.emitter, model.subject
         if emitter is None or about is None:
             return
@@ -176,8 +194,9 @@ class Lineage:
             number = one.window.sequence
             missed = number - taken(model.record, one.process, model.queued) - 1
             done = partial(self._settle, model, one, missed)
-            if not emitter.offer(partial(self._serving, about, one), done):
+            if model.waiting >= emitter.room or not emitter.offer(partial(self._serving, about, one), done):
                 break
+            model.waiting += 1
             model.queued[one.process] = number
 
     def _announce(self, model: _Model, what: str, value: str, make: Callable[[], Sequence[Event]]) -> None:
@@ -187,6 +206,7 @@ class Lineage:
 
     @staticmethod
     def _settle(model: _Model, one: Fresh, missed: int, sent: bool) -> None:  # noqa: FBT001
+        model.waiting -= 1
         model.outcomes.append(Outcome(one.process, one.window.sequence, sent, missed))
 
     def _serving(self, about: Subject, one: Fresh) -> Sequence[Event]:
@@ -203,6 +223,13 @@ class Lineage:
         from modelward.lineage.events import fitting  # noqa: PLC0415
 
         return [fitting(about, self._emitters.namespace, rfc3339(self._clock()), fit) for fit in fits]
+
+
+def _counted(
+    before: Record, told: Mapping[str, Report | str], known: Mapping[str, int], *, emits: bool
+) -> tuple[list[Fresh], Record]:
+    windows = windows_of(told, known)
+    return windows, gathered(before, told, windows, emits=emits)
 
 
 def _place(raw: KubeObject) -> Place:

@@ -215,6 +215,7 @@ class Models:
                 else:
                     case = replace(case, references=replace(case.references, fitted=fitted))
             if observation.obstacle is None:
+                await self._lineage.hold_name(raw)
                 keys = derive(installed.pseudonym_masters, namespace_of(md)).to_bytes()
                 material = Material(serving.certificate, installed.signing_key.sign, keys)
                 closed = withheld(md, observation)

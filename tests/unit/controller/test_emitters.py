@@ -53,7 +53,7 @@ async def test_the_key_is_shown_to_the_installations_receiver_and_to_no_other(
     servers: tuple[LineageServer, LineageServer],
 ) -> None:
     own, named = servers
-    made = Installation({"apiKey": "s3cret"}, url=own.url, allow=(f"{named.url}/",)).emitters()
+    made = Installation({"apiKey": "s3cret\n"}, url=own.url, allow=(f"{named.url}/",)).emitters()
     await sent(made, model())
     await sent(made, naming(named.url))
     assert {one.get("authorization") for one in own.headers} == {"Bearer s3cret"}
@@ -73,7 +73,7 @@ def test_without_any_nothing_is_emitted() -> None:
 
 async def test_models_share_a_receiver_and_there_are_not_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emitters, "MAX_RECEIVERS", 2)
-    made = Installation(allow=("http://127.0.0.1:1/",)).emitters()
+    made = Installation(url="http://127.0.0.1:2", allow=("http://127.0.0.1:1/",)).emitters()
     first = made.of(naming("http://127.0.0.1:1/a"))
     assert first is made.of(naming("http://127.0.0.1:1/a"))
     for path in "bcd":  # those that have nothing to do make room
@@ -84,6 +84,21 @@ async def test_models_share_a_receiver_and_there_are_not_more_than_so_many(monke
         one.offer(lambda: events(1), lambda _: None)
     assert made.of(naming("http://127.0.0.1:1/z")) is None
     assert made.pending == 2
+    assert made.of(model()) is not None, "whoever names many receivers keeps the installation's own from nobody"
+    await made.close()
+
+
+async def test_a_receiver_that_makes_room_leaves_nothing_open(
+    servers: tuple[LineageServer, LineageServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emitters, "MAX_RECEIVERS", 1)
+    closed: list[str] = []
+    monkeypatch.setattr(emitters.HttpReceiver, "close", lambda _: closed.append("closed"))
+    named, other = (one.url for one in servers)
+    made = Installation(allow=(f"{named}/", f"{other}/")).emitters()
+    await sent(made, naming(named))
+    assert made.of(naming(other)) is not None
+    assert closed == ["closed"]
     await made.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelward.controller.apply import NameTakenError
 from modelward.controller.lineage import Lineage
 from modelward.incidents import Report
 from modelward.lineage.events import Event
@@ -44,7 +45,7 @@ class Receiver:
     """A queue before a receiver that takes as much as a test says."""
 
     def __init__(self, room: int = ROOM) -> None:
-        self.room = room
+        self.size = room
         self.queue: list[tuple[Callable[[], Sequence[Event]], Callable[[bool], None]]] = []
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
@@ -53,8 +54,12 @@ class Receiver:
     def of(self, _: Any) -> Receiver:
         return self
 
+    @property
+    def room(self) -> int:
+        return self.size - len(self.queue)
+
     def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> bool:
-        if len(self.queue) >= self.room:
+        if not self.room:
             return False
         self.queue.append((make, done))
         return True
@@ -280,3 +285,42 @@ async def test_without_a_receiver_windows_are_counted_and_none_is_awaited(monkey
     await cluster.lineage.judged(RAW, [])
     await cluster.look()
     assert len(cluster.receiver.queue) == 1, "from now on, and not what was before"
+
+
+async def test_a_model_whose_sidecars_make_windows_up_leaves_room_for_others(cluster: Cluster) -> None:
+    hostile = model()
+    hostile["metadata"] = {**hostile["metadata"], "name": "hostile", "uid": "u2"}
+    await cluster.lineage.judged(hostile, [])
+    cluster.receiver.size = 64
+    for process in range(64):
+        pod = Pod(f"made-up-{process}")
+        for _ in range(RING):
+            pod.serve()
+        await cluster.lineage.take(hostile, {"h": pod.report()})
+    assert len(cluster.receiver.queue) <= 32
+    await cluster.do("serve a")
+    await cluster.look()
+    cluster.receiver.deliver(64)
+    assert sequences(cluster.receiver.events)["a"]
+
+
+async def test_a_name_that_is_somebody_elses_is_an_obstacle_until_it_is_free() -> None:
+    cluster = Cluster()
+    cluster.objects.there["wdbc.lineage"] = {"kind": "ConfigMap", "metadata": {"name": "wdbc.lineage"}}
+    await cluster.begin()
+    with pytest.raises(NameTakenError, match=r"ConfigMap wdbc\.lineage exists"):
+        await cluster.lineage.hold_name(RAW)
+    await cluster.do("serve a")
+    await cluster.look()
+    del cluster.objects.there["wdbc.lineage"]
+    await cluster.lineage.hold_name(RAW)
+    assert cluster.objects.record.consumers, "what was counted meanwhile is kept"
+
+
+async def test_a_name_that_is_taken_while_a_model_serves_is_told_of(cluster: Cluster) -> None:
+    await cluster.lineage.hold_name(RAW)
+    cluster.objects.there["wdbc.lineage"] = {"kind": "ConfigMap", "metadata": {"name": "wdbc.lineage"}}
+    await cluster.do("serve a")
+    assert await cluster.lineage.take(RAW, {"a": cluster.pods["a"].report()}), "the model is judged anew"
+    with pytest.raises(NameTakenError):
+        await cluster.lineage.hold_name(RAW)
