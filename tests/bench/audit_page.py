@@ -204,21 +204,12 @@ _TIMING = """(() => { const n = performance.getEntriesByType('navigation')[0];
 
 
 def opened(tab: Browser, path: Path, times: int = 9) -> list[float]:
-    """Return the least milliseconds to the first paint, until it is read whole and loaded, and of the processor."""
+    """Return the least milliseconds to the first paint, until it is read whole, and loaded; and the elements."""
     found = []
     for _ in range(times):
-        before = _spent(tab)
         tab.open(path.as_uri())
-        paint, read, loaded, elements = tab.run(_TIMING)
-        spent = _spent(tab)  # counted from nothing where the browser took another process
-        found.append((paint, read, loaded, spent - before if spent > before else spent, elements))
+        found.append(tab.run(_TIMING))
     return [min(column) for column in zip(*found, strict=True)]
-
-
-def _spent(tab: Browser) -> float:
-    """Milliseconds that the page's main thread has worked, waiting for a core not counted."""
-    told = {one["name"]: one["value"] for one in tab.ask("Performance.getMetrics")["metrics"]}
-    return float(told["TaskDuration"]) * 1000
 
 
 def main() -> None:
@@ -230,19 +221,17 @@ def main() -> None:
     lines = [_HEAD]
     with tempfile.TemporaryDirectory() as folder, browser() as tab:
         path = Path(folder) / "report.html"
-        tab.ask("Performance.enable", timeDomain="threadTicks")
         for count in (10, 100, chosen.models):
             best: dict[str, float] = {}
             for _ in range(5):
                 text, seconds = made(count)
                 best = min(best or seconds, seconds, key=lambda each: each["both"])
             path.write_text(text, encoding="utf-8")
-            paint, read, loaded, spent, elements = opened(tab, path)
+            paint, read, loaded, elements = opened(tab, path)
             judged, written, whole, cpu, as_json = best.values()
             lines.append(
                 f"| {count:,} | {judged:.2f} | {written:.2f} | {whole:.2f} | {cpu:.2f} | {as_json:.2f} |"
                 f" {len(text.encode()) / 1e6:.2f} | {elements:,.0f} | {paint:.0f} | {read:.0f} | {loaded:.0f} |"
-                f" {spent:.0f} |"
             )
             print(lines[-1])
     lines.append(_FOOT.format(load=os.getloadavg()[0], cores=os.cpu_count()))
@@ -256,10 +245,10 @@ edges and seven conditions; every tenth breaks a rule, drifts, and has fairness 
 made in at most 5 s, opened in at most 1 s.
 
 Making: seconds, the best of five. Opening: milliseconds by the browser's own clock (Navigation Timing), the best of
-nine, Debian's chromium, from a file. CPU: what was worked, waiting for a core not counted.
+nine, Debian's chromium, from a file. CPU: seconds that were worked, waiting for a core not counted.
 
-| models | judged | HTML | made in all | CPU | JSON | MB | elements | first paint | read | loaded | CPU |
-|---|---|---|---|---|---|---|---|---|---|---|---|"""
+| models | judged | HTML | made in all | CPU | JSON | MB | elements | first paint | read | loaded |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 _FOOT = """
 The machine had {cores} cores and a load of {load:.1f} at the end: where that is above its cores, the times were shared
 with others.

@@ -22,7 +22,7 @@
     tools.hidden = false;
     words.addEventListener("input", apply);
     only.addEventListener("change", apply);
-    apply();
+    shown.textContent = `${total} of ${total} models shown`;
   }
 
   const key = (row, column) => row.cells[column].dataset.sort ?? row.cells[column].textContent;

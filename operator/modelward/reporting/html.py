@@ -24,9 +24,7 @@ class Html(str):
     __slots__ = ()
 
 
-Content = str | int | float | None | Iterable["Content"]
 NOTHING = Html("")
-
 
 _ORDINARY = re.compile(r"[ !#-%(-;=?-~]*")  # printable ASCII without what HTML gives a meaning
 
