@@ -204,8 +204,8 @@ def test_it_looks_as_it_did(tab: Browser, told: str, name: str) -> None:
     now = from_afar(pixels).astype(int)
     rows, columns = (min(pair) for pair in zip(now.shape, stored.shape, strict=True))
     assert abs(now.shape[0] - stored.shape[0]) <= 3
-    apart = np.abs(now[:rows, :columns] - stored[:rows, :columns])
-    assert (apart > 40).mean() < 0.06, f"{(apart > 40).mean():.1%} of the blocks look otherwise"
+    alike = np.corrcoef(now[:rows, :columns].ravel(), stored[:rows, :columns].ravel())[0, 1]
+    assert alike > 0.8, f"what is dark and what is light is alike by {alike:.2f}"
     if name == "dark":
         assert np.median(now) < 60
     else:
