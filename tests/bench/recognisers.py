@@ -30,6 +30,9 @@ def main() -> int:
         figures = measure(sentences(half))
         print(f"{half}:\n{table(figures, misses=args.misses)}\n")
         failed |= not all(figures.meets(kind) for kind in GOALS)
+    print(
+        "held back: for ages alone; of postcodes 0.259 were found before they were looked at (see conformance/pii.py)"
+    )
     texts = [row["full_text"] for row in sentences()]
     began = time.process_time()
     for text in texts:

@@ -1,7 +1,8 @@
 """Recognisers against Presidio's 1,500 labelled sentences: what is found, missed, and found for nothing.
 
-Ages and postcodes were written with the sentences of even templates in view: those of odd ones were held back, and
-show how much of it is more than a fit. The other kinds were written with all in view.
+Ages were written with the sentences of even templates in view: those of odd ones were held back, and show how much of
+it is more than a fit. So were postcodes at first, and 0.259 of those held back were found; the forms of addresses and
+of places were written after that, with all in view, as were the other kinds: their figures are of a fit in both halves.
 """
 
 from __future__ import annotations
