@@ -25,6 +25,7 @@ class Sum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Windows that were added up, in the period that began at `begun`. `pods`: of each the start of its last window.
 
     The period's first window made `begun`; 0: there is none yet. `pods` outlives periods: no window comes in twice.
+    `closed`: up to when the periods before have come. No window is of both: an auditor opens no two that overlap.
     """
 
     keys: Digest
@@ -34,7 +35,12 @@ class Sum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     windows: int = 0
     ciphertext: bytes = b""
     pods: dict[str, int] = {}
-    contributed: frozenset[str] = frozenset()
+    closed: Time = 0
+
+    @property
+    def contributed(self) -> int:
+        """Of how many pods it is."""
+        return sum(start >= self.closed for start in self.pods.values())
 
 
 class WindowError(Exception):
@@ -67,6 +73,8 @@ def added(total: Sum, window: Window, pod: str, seconds: int, now: float) -> Sum
         raise WindowError("it is not of a time that it can be of")
     if window.start <= total.pods.get(pod, -1):
         raise WindowError("a window of this time came from this pod before")
+    if window.start < total.closed:
+        raise WindowError("it came late: the aggregate of its time was given out, or begun anew, before")
     if total.windows >= MAX_WINDOWS:
         raise WindowError(f"the aggregate has {MAX_WINDOWS:,} windows, as many as can be added exactly")
     try:
@@ -82,13 +90,13 @@ def added(total: Sum, window: Window, pod: str, seconds: int, now: float) -> Sum
         total.windows + 1,
         ciphertext,
         _recent({**total.pods, pod: window.start}),
-        total.contributed | {pod},
+        total.closed,
     )
 
 
-def emptied(total: Sum) -> Sum:
-    """The sum of the next period: nothing in it yet, and no window of the last one may come again."""
-    return Sum(total.keys, total.layout, pods=total.pods)
+def emptied(total: Sum, layout: Digest) -> Sum:
+    """The sum of the next period: nothing in it yet, and no window of the last one may come again, or late."""
+    return Sum(total.keys, layout, pods=total.pods, closed=max(total.closed, total.ended))
 
 
 def sealed(total: Sum, layout: bytes, key: Ed25519PrivateKey, *, model: str, policy: str, minimum: int) -> bytes:
@@ -110,7 +118,7 @@ def sealed(total: Sum, layout: bytes, key: Ed25519PrivateKey, *, model: str, pol
         begun=total.begun,
         ended=total.ended,
         windows=total.windows,
-        pods=len(total.contributed),
+        pods=total.contributed,
         minimum=minimum,
         sizes=(),
     )

@@ -44,6 +44,7 @@ Ask = Callable[[dict[str, bytes]], Awaitable[dict[str, bytes]]]
 """Sends pods, by name, each its body, and gives the answers of those that gave one."""
 
 _NEVER = float("inf")
+_LATE_SECONDS = 90  # pods without detectors are asked once a minute, and encrypting takes its time
 _NONCE = 12
 _REFUSALS = (400, 403, 413, 422)  # trying again alone mends none: it must keep nothing else from being told
 
@@ -161,7 +162,7 @@ class Aggregates:
         for auditor in work.audit.auditors:
             total = sums[auditor.keys]
             told = dict(work.kept.about.get(auditor.keys) or {})
-            if _complete(total, auditor, now):
+            if now >= _complete_at(total, auditor, work.audit.seconds):
                 published[auditor.keys] = sealed(
                     total,
                     work.layout.encode(),
@@ -171,7 +172,7 @@ class Aggregates:
                     minimum=auditor.minimum,
                 )
                 told["givenOut"] = _about(total)
-                sums[auditor.keys] = emptied(total)
+                sums[auditor.keys] = emptied(total, total.layout)
                 given.append(auditor.keys)
             running = sums[auditor.keys]
             told |= {"policy": auditor.policy, "running": _about(running) if running.windows else None}
@@ -224,14 +225,13 @@ def _audit(item: KubeObject | None, key: Ed25519PrivateKey) -> Audit | None:
 
 def _running(sums: list[Sum], keys: tuple[str, ...], layout: str) -> dict[str, Sum]:
     """The sums to add to: those that there are, begun anew where something else is counted by now."""
-    from modelward.audit.aggregate import Sum  # noqa: PLC0415
+    from modelward.audit.aggregate import Sum, emptied  # noqa: PLC0415
 
     there = {total.keys: total for total in sums}
     out = {}
     for key in keys:
-        total = there.get(key)
-        pods = total.pods if total else {}
-        out[key] = total if total and total.layout == layout else Sum(key, layout, pods=pods)
+        total = there.get(key) or Sum(key, layout)
+        out[key] = total if total.layout == layout else emptied(total, layout)
     return out
 
 
@@ -278,24 +278,22 @@ async def _settled(ask: Ask, windows: Mapping[str, tuple[Window, ...]]) -> None:
         await ask(bodies)
 
 
-def _complete(total: Sum, auditor: Auditor, now: float) -> bool:
-    enough = total.windows >= auditor.minimum_windows
-    return bool(enough and now >= total.begun + auditor.period_seconds)
+def _complete_at(total: Sum, auditor: Auditor, seconds: int) -> float:
+    """When a sum of windows of so many seconds may be given out; what all pods counted last has come by then."""
+    if total.windows < auditor.minimum_windows:
+        return _NEVER
+    return total.begun + auditor.period_seconds + min(seconds, _LATE_SECONDS)
 
 
 def _due(work: _Work) -> float:
     """When the next aggregate may be complete."""
-    running = [
-        total.begun + work.auditor(keys).period_seconds
-        for keys, total in work.sums.items()
-        if total.windows >= work.auditor(keys).minimum_windows
-    ]
+    running = [_complete_at(total, work.auditor(keys), work.audit.seconds) for keys, total in work.sums.items()]
     return min(running, default=_NEVER)
 
 
 def _about(total: Sum) -> dict[str, Any]:
     begun, ended = (rfc3339(datetime.fromtimestamp(at, UTC)) for at in (total.begun, total.ended))
-    return {"from": begun, "to": ended, "windows": total.windows, "pods": len(total.contributed)}
+    return {"from": begun, "to": ended, "windows": total.windows, "pods": total.contributed}
 
 
 def _whose(raw: KubeObject) -> bytes:

@@ -74,7 +74,7 @@ def test_adding_ciphertexts_is_adding_what_is_in_them(
     counts = decryptor.decrypt_integers(total.ciphertext, LEVEL)
     assert counts[:5].tolist() == [sum(column) for column in zip(*vectors, strict=True)]
     assert not counts[5:].any()
-    assert (total.windows, len(total.contributed)) == (len(vectors), len(vectors))
+    assert (total.windows, total.contributed) == (len(vectors), len(vectors))
 
 
 def test_the_sum_is_bit_for_bit_seals_own(encryptor: Encryptor) -> None:
@@ -97,10 +97,19 @@ def test_a_window_comes_in_once(keys: ClientKeys, encryptor: Encryptor) -> None:
     first = window(keys, encryptor, [1])
     total = added(empty(keys), first, "a", SECONDS, NOW)
     again = window(keys, encryptor, [1])
-    for total_now in (total, emptied(total)):
+    for total_now in (total, emptied(total, total.layout)):
         with pytest.raises(WindowError, match="came from this pod before"):
             added(total_now, again, "a", SECONDS, NOW)
     assert added(total, first, "b", SECONDS, NOW).windows == 2
+
+
+def test_periods_are_disjoint_whatever_comes_late(keys: ClientKeys, encryptor: Encryptor) -> None:
+    total = added(empty(keys), window(keys, encryptor, [1]), "a", SECONDS, NOW)
+    following = emptied(emptied(total, LAYOUT.digest()), LAYOUT.digest())
+    with pytest.raises(WindowError, match="it came late"):
+        added(following, window(keys, encryptor, [1]), "b", SECONDS, NOW)
+    following = added(following, window(keys, encryptor, [1], NOW), "b", SECONDS, NOW + SECONDS)
+    assert (following.begun, following.windows, following.contributed) == (total.ended, 1, 1)
 
 
 @pytest.mark.parametrize("start", [NOW - 299, NOW, NOW + SECONDS, NOW - 11 * SECONDS, 0])

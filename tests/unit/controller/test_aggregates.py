@@ -29,6 +29,7 @@ from modelward.incidents import Report
 
 CONTROLLER = Ed25519PrivateKey.generate()
 SECONDS, PERIOD, START = 300, 3600, 3_000_000
+LATE = 90
 MODEL = {
     "apiVersion": "modelward.io/v1alpha1",
     "kind": "ModelDeployment",
@@ -147,7 +148,7 @@ async def test_windows_of_all_pods_are_added_and_given_out_when_the_period_is_ov
     assert scene.about["running"]["pods"] == 2
     assert set(scene.kept["binaryData"]) == {"running.sealed"}  # nothing is given out before
     assert scene.pods["a"].windows == []
-    scene.now = START + PERIOD
+    scene.now = START + PERIOD + LATE
     await scene.look()
     assert scene.about["running"] is None
     assert scene.about["givenOut"]["windows"] == 6
@@ -161,6 +162,35 @@ async def test_windows_of_all_pods_are_added_and_given_out_when_the_period_is_ov
     assert "modelward audit open --from-cluster md/wdbc" in scene.recorder.told[0][1]
     metric = scene.aggregates.metrics()["modelward_model_audit_windows"][1]
     assert metric['{namespace="clinic",model="wdbc",outcome="added"}'] == 6
+
+
+async def test_aggregates_do_not_overlap_whichever_pod_tells_of_its_last_window_late(scene: Scene) -> None:
+    scene.count("a", [1000, 100, 0])
+    await scene.look()
+    scene.now = START + PERIOD
+    scene.count("a", [1000, 100, 0])
+    await scene.look()
+    scene.now += 60
+    scene.count("b", [1000, 100, 0], START + PERIOD - SECONDS)  # it was asked a minute after the other
+    await scene.look()
+    scene.now = START + PERIOD + LATE
+    await scene.look()
+    assert scene.about["givenOut"]["windows"] == 3
+    f, *_ = scene.opened()
+    assert f is not None
+    assert abs(f - 3000) < 60
+    scene.pods["c"] = Pod()
+    scene.count("c", [1000, 100, 0], START + PERIOD - SECONDS)  # too late
+    scene.now = START + 2 * PERIOD
+    scene.count("a", [1000, 100, 0])
+    scene.count("b", [1000, 100, 0])
+    await scene.look()
+    scene.now = START + 3 * PERIOD + LATE
+    await scene.look()
+    assert scene.about["givenOut"]["windows"] == 2
+    f, *_ = scene.opened()  # an auditor refuses what overlaps with what was opened
+    assert f is not None
+    assert abs(f - 2000) < 60
 
 
 async def test_what_is_under_way_is_sealed_to_the_controller(scene: Scene) -> None:
@@ -184,7 +214,7 @@ async def test_who_begins_anew_goes_on_and_adds_nothing_twice(scene: Scene) -> N
     assert scene.recorder.told == []  # it is asked for what comes after
     scene.count("b", [100, 0, 0])
     await scene.look()
-    scene.now = START + PERIOD
+    scene.now = START + PERIOD + LATE
     scene.aggregates = scene.begin()
     await scene.look()
     assert scene.about["givenOut"]["windows"] == 2
