@@ -36,7 +36,8 @@ def watched(model: Model, key: str) -> Html:
             el(
                 "p",
                 f"Of {count(told.get('rows') or 0, 'row')}, {below} are in combinations of {fields} that fewer than"
-                f" k = {told.get('k')} share; {count(told.get('combinations') or 0, 'combination')}, the smallest of"
+                f" k = {told.get('k')} {'people' if told.get('people') else 'rows'} share;"
+                f" {count(told.get('combinations') or 0, 'combination')}, the smallest of"
                 f" {told.get('smallest')}.",
             ),
         ]

@@ -126,6 +126,13 @@ def test_what_is_not_declared_is_called_so() -> None:
         assert words in nothing
 
 
+def test_re_identification_says_whether_people_or_rows_were_counted(told: str) -> None:
+    assert "in combinations of age, postcode that fewer than k = 5 rows share" in told
+    wdbc = sources().models[0]
+    status = {**wdbc["status"], "reidentification": {**wdbc["status"]["reidentification"], "people": True}}
+    assert "fewer than k = 5 people share" in page(compose(sources(models=[{**wdbc, "status": status}])))
+
+
 def test_many_models_are_told_in_words_alone() -> None:
     one = sources().models[1]
     models = [{**one, "metadata": {**one["metadata"], "name": f"m{n}"}} for n in range(MANY + 1)]
