@@ -4,7 +4,7 @@
 
 What is compared with shap runs in an environment of its own: `tests.bench.explain_peers`. Then a model, a sidecar and
 clients, each a process of its own: `infer` at a steady rate, with and without somebody who asks for one explanation
-after the other, in turns.
+after the other, in turns. Where the machine has other work, run it under `chrt -r 5`, or that is what is measured.
 """
 
 from __future__ import annotations
@@ -224,7 +224,8 @@ def page(peers: dict[str, Any], sidecar: dict[str, Any]) -> str:
         "",
         f"The sidecar's own processor time for an explanation: {sidecar['cpu']:.1f} ms.",
         "",
-        f"Machine: {os.cpu_count()} cores; load when the run ended {os.getloadavg()[0]:.1f}.",
+        f"Machine: {os.cpu_count()} cores; load when the run ended {os.getloadavg()[0]:.1f}"
+        + ("; scheduled in real time, before other work (`chrt -r`)." if os.sched_getscheduler(0) else "."),
     ]
     return "\n".join(lines) + "\n"
 
