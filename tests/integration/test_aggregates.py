@@ -135,7 +135,7 @@ async def test_counters_of_two_replicas_are_added_unread_and_opened_by_the_audit
         made.cluster,
         made.recorder,
         made.have,
-        lambda: datetime.now(UTC) + timedelta(seconds=PERIOD),
+        lambda: datetime.now(UTC) + timedelta(seconds=PERIOD + 2 * SECONDS + 90),  # late pods are waited for
         port=replicas.port,
     )
     await replicas.incidents.look(PLACE, "wdbc")
