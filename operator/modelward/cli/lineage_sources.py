@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from modelward.api.lineage import places
 from modelward.api.manifest import Document
+from modelward.api.printable import printable
 from modelward.api.validate import canonical
 from modelward.cli.files import read_all
 from modelward.cli.kubectl import KubectlError
@@ -18,7 +19,7 @@ from modelward.lineage.answered import Answered
 from modelward.lineage.build import Consumed, build, model_name
 from modelward.lineage.graph import Graph, Use
 from modelward.logchain import split, verify
-from modelward.planner.consumers import MAX_LISTED, read_record, record_name
+from modelward.planner.consumers import MAX_LISTED, Record, own_record, read_record, record_name
 from modelward.planner.references import References
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.planner.signatures import asks_for_signatures, signatures, trust_names
@@ -121,7 +122,8 @@ def read_manifests(files: Sequence[Path]) -> tuple[Known, list[Document]]:
     for model in known.models:
         namespace = model["metadata"].get("namespace") or "default"
         name = record_name(model["metadata"]["name"])
-        _add_record(known, model, References.among(known.objects, namespace).config_maps.get(name))
+        found = References.among(known.objects, namespace).config_maps.get(name)
+        _add_record(known, model, read_record(dict(found) if found else None))
     return known, reading.documents
 
 
@@ -181,7 +183,7 @@ def read_logs(logs: Sequence[IO[bytes]], known: Known) -> None:
             known.notes.append(f"{log.name}: {reader.left_out:,} answers are not counted, for want of room")
         unknown = sorted({one.model for one in reader.consumed} - names)
         if unknown:
-            known.notes.append(f"{log.name} is of {', '.join(unknown)}, of which nothing else is known")
+            known.notes.append(f"{log.name} is of {printable(', '.join(unknown))}, of which nothing else is known")
         known.consumed += reader.consumed
 
 
@@ -209,13 +211,12 @@ def look_up(ask: Ask, known: Known) -> None:
             known.notes.append(f"ConfigMap {name} of {namespace} could not be read: {error}")
             continue
         if recorded is not None:
-            _add_record(known, recorded, found)
+            _add_record(known, recorded, own_record(dict(recorded), dict(found) if found else None))
         elif found is not None:
             known.objects.append(found)
 
 
-def _add_record(known: Known, model: Object, item: Object | None) -> None:
-    record = read_record(dict(item) if item else None)
+def _add_record(known: Known, model: Object, record: Record) -> None:
     name = model_name(model)
     known.consumed += [
         Consumed(name, one.client, one.issuer, Use(one.purpose, one.first, one.last, one.requests))

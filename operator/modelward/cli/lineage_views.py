@@ -11,6 +11,7 @@ from modelward.lineage.question import Answer
 
 Signers = Mapping[str, Sequence[str]]
 _MADE: tuple[Kind, ...] = ("dataset", "run", "artefact", "model")
+_DECLARING = 3
 _SHAPES: dict[Kind, str] = {
     "policy": "note",
     "dataset": "cylinder",
@@ -44,17 +45,28 @@ def _section(title: str, lines: Iterable[str], otherwise: str) -> list[str]:
 
 def _made(graph: Graph, about: set[str], signers: Signers) -> Iterator[str]:
     """Data, runs, artefacts and models, with what was done on the way from each."""
-    out: dict[str, list[Edge]] = {}
-    for edge in graph.edges:
-        out.setdefault(edge.source, []).append(edge)
+    own = {node.name for node in graph.nodes if node.id in about and node.kind == "model"}
     for node in graph.nodes:
-        if node.kind not in _MADE or (node.id in about and not out.get(node.id)):
+        edges = graph.edges_from(node.id)
+        if node.kind not in _MADE or (node.id in about and not edges):
             continue
         if node.id not in about:
-            yield _named(node, signers)
-        for edge in out.get(node.id, ()):
+            yield f"{_named(node, signers)}{_declared(edges, own) if own else ''}"
+        for edge in edges:
             for step in edge.steps:
                 yield f"  {step.what}: {step.how} (why: {step.why})"
+
+
+def _declared(edges: Iterable[Edge], own: set[str]) -> str:
+    """Whose word edges are, besides that of the models which are asked about.
+
+    A digest is the same thing whoever names it: the owner of any model may say where another's artefact came from.
+    """
+    others = sorted({who for edge in edges for who in edge.by} - own)
+    if not others:
+        return ""
+    more = f" and {len(others) - _DECLARING} more" if len(others) > _DECLARING else ""
+    return f"  declared by {', '.join(others[:_DECLARING])}{more}"
 
 
 def _treated(graph: Graph) -> Iterator[str]:
@@ -72,16 +84,21 @@ def _consumers(graph: Graph) -> Iterator[str]:
         consumer = names[edge.target]
         if consumer.kind == "consumer":
             of = f" of {names[edge.source].name}" if several else ""
-            vouched = f" ({consumer.issuer})" if consumer.issuer else ""
             for use in edge.uses:
-                yield f"{consumer.name}{vouched}{of}: {_use(use)}"
+                yield f"{_who(consumer)}{of}: {_use(use)}"
 
 
 def _answering(graph: Graph) -> Iterator[str]:
     names = {one.id: one for one in graph.nodes}
+    several = len(graph.of_kind("consumer")) > 1
     for edge in graph.edges:
+        whom = f" to {_who(names[edge.target])}" if several else ""
         for use in edge.uses:
-            yield f"{names[edge.source].name}: {_use(use)}"
+            yield f"{names[edge.source].name}{whom}: {_use(use)}"
+
+
+def _who(consumer: Node) -> str:
+    return f"{consumer.name} ({consumer.issuer})" if consumer.issuer else consumer.name
 
 
 def _use(use: Use) -> str:
@@ -93,6 +110,7 @@ def _use(use: Use) -> str:
 
 def _named(node: Node, signers: Signers) -> str:
     names = ", ".join(node.names) or "(no name)"
+    names += f" ({node.issuer})" if node.issuer else ""
     digest = f"  {node.digest}" if node.digest else ""
     signed = f"  signed by {', '.join(signers[node.digest])}" if node.digest in signers else ""
     return f"{node.kind:9}{names}{digest}{signed}"
@@ -133,6 +151,7 @@ def _edge(edge: Edge) -> dict[str, Any]:
         "target": edge.target,
         **({"steps": [step._asdict() for step in edge.steps]} if edge.steps else {}),
         **({"uses": [use._asdict() for use in edge.uses]} if edge.uses else {}),
+        **({"declaredBy": list(edge.by)} if edge.by else {}),
     }
 
 

@@ -54,6 +54,7 @@ def command(path: Path, key: Path, out: Path, sources: tuple[str, ...], steps: P
     It tells what DATA consists of, as OpenSSF model-signing does (`model_signing verify key` reads it). With --from or
     --transformations it tells instead where DATA comes from. The digest that the annotation has to end in is printed.
     """
+    path = path.resolve()  # `.` has a name as well
     try:
         files = list(_files(path, out))
         click.echo(f"{path.name}@sha256:{_sign(path, files, key, out, sources, steps)}")

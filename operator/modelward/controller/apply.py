@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from modelward.controller.cluster import Cluster
 from modelward.planner.drift import covers, stamped
-from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
+from modelward.planner.names import KubeObject, ours
 from modelward.planner.plan import Plan
-from modelward.planner.sidecar import MODEL_LABEL
 
 
 class NameTakenError(Exception):
@@ -49,20 +48,3 @@ async def carry_out(cluster: Cluster, plan: Plan, namespace: str) -> int:
             await cluster.delete(there)
             written += 1
     return written
-
-
-def controls(uid: str | None, item: KubeObject) -> bool:
-    """Tell whether the owner with this uid controls an object."""
-    owners = item["metadata"].get("ownerReferences", ())
-    return any(owner["uid"] == uid and owner.get("controller") for owner in owners)
-
-
-def ours(there: KubeObject, wanted: KubeObject) -> bool:
-    """Tell whether an object is ours: it says so, and no other owner controls it (an orphan is taken up again)."""
-    labels, wanted_labels = there["metadata"].get("labels", {}), wanted["metadata"].get("labels", {})
-    if labels.get(MANAGED_BY_LABEL) != MANAGER or labels.get(MODEL_LABEL) != wanted_labels.get(MODEL_LABEL):
-        return False
-    owners = {owner["uid"] for owner in wanted["metadata"].get("ownerReferences", ())}
-    return all(
-        owner["uid"] in owners or not owner.get("controller") for owner in there["metadata"].get("ownerReferences", ())
-    )

@@ -17,7 +17,7 @@ from typing import Any
 from modelward import errand
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import BASELINE_KEY
-from modelward.controller.apply import controls, ensure, ours
+from modelward.controller.apply import ensure
 from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.certificates import issue
 from modelward.controller.cluster import Cluster
@@ -39,7 +39,7 @@ from modelward.planner.fit_job import (
     not_allowed,
 )
 from modelward.planner.fit_request import dataset_of, fit_request
-from modelward.planner.names import KubeObject, metadata, namespace_of
+from modelward.planner.names import KubeObject, controls, metadata, namespace_of, ours
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar import JOB_FOR_LABEL

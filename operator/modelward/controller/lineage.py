@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modelward.controller.apply import NameTakenError, controls, ensure, ours
+from modelward.controller.apply import NameTakenError, ensure
 from modelward.controller.cluster import Cluster
 from modelward.controller.emitter import Emitter
 from modelward.controller.emitters import Emitters
 from modelward.incidents import Report
 from modelward.lineage.subject import Fit, Subject, subject_of
-from modelward.planner.consumers import Fresh, Record, gathered, read_record, record_map, record_name, windows_of
+from modelward.planner.consumers import Fresh, Record, gathered, own_record, record_map, record_name, windows_of
 from modelward.planner.emission import Outcome, fit_news, settled, taken, under_way, unsent
-from modelward.planner.names import KubeObject
+from modelward.planner.names import KubeObject, ours
 from modelward.planner.status import rfc3339
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Lineage:
             self.gone(namespace, name)
         if place not in self._models:
             there = await self._cluster.get("ConfigMap", namespace, record_name(name))
-            kept = read_record(there if there and controls(uid, there) else None)
+            kept = own_record(raw, there)
             model = self._models.setdefault(place, _Model(uid, kept))
             model.taken = there is not None and not ours(there, record_map(raw, kept))
         return self._models[place]

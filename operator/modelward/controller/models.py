@@ -13,7 +13,7 @@ from modelward.api.lineage import places
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import baseline_reference, references_of
 from modelward.api.validate import SchemaError, canonical, parse
-from modelward.controller.apply import NameTakenError, carry_out, controls, ensure
+from modelward.controller.apply import NameTakenError, carry_out, ensure
 from modelward.controller.certificates import CertificateError
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.emitters import Emitters
@@ -33,7 +33,7 @@ from modelward.planner.audit import key_places
 from modelward.planner.deployment import pod_spec
 from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.monitored import Watch, max_age_days
-from modelward.planner.names import KubeObject, labels, namespace_of
+from modelward.planner.names import KubeObject, controls, labels, namespace_of
 from modelward.planner.plan import Material, plan
 from modelward.planner.readiness import observations
 from modelward.planner.references import References

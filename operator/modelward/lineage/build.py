@@ -108,14 +108,14 @@ def _add_model(builder: Builder, model: Mapping[str, Any], name: str) -> None:
     here = made = builder.add("model", name)
     if "model" in said:
         artefact = builder.add("artefact", *_parts(said["model"]))
-        builder.link(artefact, made)
+        builder.link(artefact, made, by=name)
         made = artefact
     if "training-run" in said:
         run = builder.add("run", said["training-run"])
-        builder.link(run, made)
+        builder.link(run, made, by=name)
         made = run
     if "dataset" in said:
-        builder.link(builder.add("dataset", *_parts(said["dataset"])), made, _steps(said))
+        builder.link(builder.add("dataset", *_parts(said["dataset"])), made, _steps(said), by=name)
     if "consumer" in said:
         builder.link(here, builder.add("consumer", said["consumer"]), uses=(DECLARED,))
     for one in model.get("status", {}).get("lineage", {}).get("consumers", ()):

@@ -52,7 +52,8 @@ class Node:
     """Something that data passes through.
 
     Attributes:
-        id: what it is known by: its digest (`sha256:<hex>`), or its kind and name (`model:clinic/wdbc`).
+        id: what it is known by: its digest (`sha256:<hex>`), or its kind and name (`model:clinic/wdbc`); of a consumer
+            with the issuer between (`consumer:clinic/user:lee`, `consumer:/oncology` where there is none).
         kind: what it is; of what is named as several, the first in KINDS.
         names: what it is called, sorted; at most MAX_NAMES.
         issuer: of a consumer: who vouches for it; empty where it is only declared.
@@ -76,12 +77,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """Data that flows from one node to another (ids): what was done to it, and of answers, what they were used for."""
+    """Data that flows from one node to another (ids): what was done to it, and of answers, what they were used for.
+
+    `by` are the models (`namespace/name`) whose owners declare it; empty where more than somebody's word tells of it.
+    """
 
     source: str
     target: str
     steps: tuple[Step, ...] = ()
     uses: tuple[Use, ...] = ()
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ class Builder:
     """Gathers nodes and edges in any order; the same graph comes of any."""
 
     _nodes: dict[str, tuple[set[Kind], set[str], str]] = field(default_factory=dict)
-    _edges: dict[tuple[str, str], tuple[dict[Step, int], dict[str, Use]]] = field(default_factory=dict)
+    _edges: dict[tuple[str, str], tuple[dict[Step, int], dict[str, Use], set[str]]] = field(default_factory=dict)
     _left_out: int = 0
 
     def add(self, kind: Kind | None, name: str, digest: str = "", issuer: str = "") -> str:
@@ -203,7 +208,8 @@ class Builder:
             issuer: of a consumer, who vouches for it.
         """
         name, issuer = _text(name), _text(issuer)
-        id_ = digest or (f"{kind}:{quote(issuer, safe='')}/{name}" if issuer else f"{kind}:{name}")
+        # A declared consumer must not pass for one that an issuer vouches for: its name may have a slash.
+        id_ = digest or (f"consumer:{quote(issuer, safe='')}/{name}" if kind == "consumer" else f"{kind}:{name}")
         there = self._nodes.get(id_)
         if there is None:
             if len(self._nodes) >= MAX_NODES:
@@ -218,8 +224,12 @@ class Builder:
                 there[1].remove(max(there[1]))
         return id_
 
-    def link(self, source: str, target: str, steps: Iterable[Step] = (), uses: Iterable[Use] = ()) -> None:
+    def link(
+        self, source: str, target: str, steps: Iterable[Step] = (), uses: Iterable[Use] = (), by: str = ""
+    ) -> None:
         """Add an edge between two ids, or what one that is there lacks; an empty id is passed over.
+
+        `by` is the model whose owner declares it; empty where it is known otherwise.
 
         Of two uses for the same purpose, which may count the same answers, the wider span and the greater count stay.
         """
@@ -230,7 +240,8 @@ class Builder:
             if len(self._edges) >= MAX_EDGES:
                 self._left_out += 1
                 return
-            there = self._edges[source, target] = ({}, {})
+            there = self._edges[source, target] = ({}, {}, set())
+        there[2].add(_text(by))
         for place, told in enumerate(steps):
             step = Step(*map(_text, told))
             there[0][step] = min(place, there[0].get(step, place))
@@ -239,7 +250,8 @@ class Builder:
                 self._left_out += 1
         for use in uses:
             purpose = _text(use.purpose)
-            there[1][purpose] = _wider(there[1].get(purpose), use._replace(purpose=purpose))
+            shown = Use(purpose, _text(use.first), _text(use.last), use.requests)
+            there[1][purpose] = _wider(there[1].get(purpose), shown)
             if len(there[1]) > MAX_PER_EDGE:
                 del there[1][max(there[1])]
                 self._left_out += 1
@@ -255,8 +267,14 @@ class Builder:
         )
         rank = {one.id: index for index, one in enumerate(nodes)}
         edges = [
-            Edge(source, target, tuple(_in_order(steps)), tuple(uses[purpose] for purpose in sorted(uses)))
-            for (source, target), (steps, uses) in self._edges.items()
+            Edge(
+                source,
+                target,
+                tuple(_in_order(steps)),
+                tuple(uses[purpose] for purpose in sorted(uses)),
+                () if "" in by else tuple(sorted(by)),
+            )
+            for (source, target), (steps, uses, by) in self._edges.items()
         ]
         edges.sort(key=lambda one: (rank[one.source], rank[one.target]))
         return Graph(tuple(nodes), tuple(edges), self._left_out)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from modelward.incidents import Report
-from modelward.planner.names import KubeObject, owned
+from modelward.planner.names import KubeObject, controls, ours, owned
 from modelward.planner.sightings import shown, utc
 from modelward.windows import Consumer, Served, Window
 
@@ -157,6 +157,16 @@ def record_map(raw: KubeObject, record: Record) -> KubeObject:
     namespace, model, uid = (raw["metadata"][key] for key in ("namespace", "name", "uid"))
     place = owned(namespace, model, uid, record_name(model))
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": place, "data": {RECORD_KEY: text}}
+
+
+def own_record(raw: KubeObject, item: KubeObject | None) -> Record:
+    """Return what the controller keeps of a model; nothing where the ConfigMap is not its own.
+
+    Anybody may make one of that name, and may name the model as its owner. None but the controller may give it the
+    labels (`planner.managed_policy`).
+    """
+    own = item is not None and controls(raw["metadata"]["uid"], item) and ours(item, record_map(raw, Record()))
+    return read_record(item) if own else Record()
 
 
 def read_record(item: KubeObject | None) -> Record:

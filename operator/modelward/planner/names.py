@@ -53,3 +53,20 @@ def owned(namespace: str, model: str, uid: str | None, name: str) -> dict[str, A
         owner = {"apiVersion": API_VERSION, "kind": "ModelDeployment", "name": model, "uid": uid}
         out["ownerReferences"] = [{**owner, "controller": True}]
     return out
+
+
+def controls(uid: str | None, item: KubeObject) -> bool:
+    """Tell whether the owner with this uid controls an object."""
+    owners = item["metadata"].get("ownerReferences", ())
+    return any(owner["uid"] == uid and owner.get("controller") for owner in owners)
+
+
+def ours(there: KubeObject, wanted: KubeObject) -> bool:
+    """Tell whether an object is ours: it says so, and no other owner controls it (an orphan is taken up again)."""
+    labels, wanted_labels = there["metadata"].get("labels", {}), wanted["metadata"].get("labels", {})
+    if labels.get(MANAGED_BY_LABEL) != MANAGER or labels.get(MODEL_LABEL) != wanted_labels.get(MODEL_LABEL):
+        return False
+    owners = {owner["uid"] for owner in wanted["metadata"].get("ownerReferences", ())}
+    return all(
+        owner["uid"] in owners or not owner.get("controller") for owner in there["metadata"].get("ownerReferences", ())
+    )

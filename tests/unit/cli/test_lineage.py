@@ -86,7 +86,7 @@ def test_how_far_a_data_set_went(tmp_path: Path, log: Path) -> None:
 def test_who_was_answered_by_what(log: Path) -> None:
     done = ask("user:alice", "-f", MODEL, "--log", log)
     lines = done.stdout.splitlines()
-    assert lines[0] == "consumer user:alice"
+    assert lines[0] == "consumer user:alice (issuer)"
     assert lines[lines.index("was answered by:") + 1].startswith("  clinic/wdbc: diagnosis, 3 requests, 2")
     assert f"  dataset  s3://clinic-data/wdbc.csv  {DATA}" in lines
     assert "oncology-triage" not in done.stdout
@@ -147,6 +147,20 @@ def test_lineage_that_goes_round_is_named(tmp_path: Path) -> None:
 def test_what_cannot_be_answered_is_exit_2(arguments: tuple[Any, ...], told: str) -> None:
     done = ask(*arguments)
     assert (done.exit_code, told in done.stderr) == (2, True), done.stderr
+
+
+def test_what_another_models_owner_says_of_an_artefact_is_told_as_theirs(tmp_path: Path) -> None:
+    other = yaml.safe_load(MODEL.read_text())
+    other["metadata"] |= {"name": "other", "namespace": "elsewhere"}
+    other["metadata"]["annotations"]["lineage.modelward.io/dataset"] = f"s3://elsewhere/rows.csv@sha256:{'e' * 64}"
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    done = ask("md/wdbc", "-n", "clinic", "-f", MODEL, "-f", tmp_path)
+    named = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("  dataset")}
+    assert named["s3://elsewhere/rows.csv"].endswith("  declared by elsewhere/other")
+    assert "declared" not in named["s3://clinic-data/wdbc.csv"]
+    edges = json.loads(ask("md/wdbc", "-n", "clinic", "-f", MODEL, "-f", tmp_path, "-o", "json").stdout)["edges"]
+    by = {edge["source"]: edge["declaredBy"] for edge in edges if edge["source"].startswith("sha256:")}
+    assert by[f"sha256:{'e' * 64}"] == ["elsewhere/other"]
 
 
 def test_drawings_hold_what_others_wrote_as_text(tmp_path: Path) -> None:
@@ -223,6 +237,24 @@ def test_more_consumers_than_the_status_holds_are_looked_up(cluster: Any) -> Non
     assert "2 consumers or answers are counted and not named" in done.stderr
     (looked_up,) = [one for one in asked.asked if "configmap" in one]
     assert looked_up[2] == "wdbc.lineage"
+
+
+def test_a_config_map_that_is_not_the_controllers_names_no_consumer(cluster: Any) -> None:
+    asked = cluster(consumers=64)
+    del asked.answers["configmap"]["metadata"]["labels"]
+    done = ask("md/wdbc", "-n", "clinic")
+    assert "user:0 (clinic)" in done.stdout
+    assert "user:old" not in done.stdout
+
+
+def test_clients_of_the_same_name_are_told_apart_by_who_vouches_for_them(cluster: Any) -> None:
+    asked = cluster(consumers=2)
+    first, second = asked.answers["modeldeployments.modelward.io"]["items"][0]["status"]["lineage"]["consumers"]
+    second |= {"client": first["client"], "issuer": "lab"}
+    lines = ask("user:0").stdout.splitlines()
+    assert lines[:2] == ["consumer user:0 (clinic)", "consumer user:0 (lab)"]
+    answered = [line.partition(": ")[0] for line in lines if "9 requests" in line]
+    assert answered == ["  clinic/wdbc to user:0 (clinic)", "  clinic/wdbc to user:0 (lab)"]
 
 
 def test_what_may_not_be_read_is_noted(cluster: Any) -> None:

@@ -51,6 +51,14 @@ def test_a_file_is_signed_under_its_own_digest(folder: Path) -> None:
     assert judged(folder, {"model": digest}) == "Signed"
 
 
+def test_the_folder_one_is_in_has_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "model").mkdir()
+    (folder / "model" / "weights").write_bytes(b"w")
+    monkeypatch.chdir(folder / "model")
+    fixed = ["sign", ".", "--key", "../key.pem", "--out", "../out.sigstore.json"]
+    assert CliRunner().invoke(cli, fixed).stdout.startswith("model@sha256:")
+
+
 def test_where_it_comes_from_and_what_was_done(folder: Path) -> None:
     steps = [{"what": "age", "how": "bands", "why": "k-anonymity"}]
     (folder / "steps.json").write_text(json.dumps(steps))

@@ -44,7 +44,7 @@ def test_from_the_data_to_whoever_asks():
         (DATA, "run:https://runs.example/42"),
         ("run:https://runs.example/42", MODEL),
         (MODEL, "model:clinic/wdbc"),
-        ("model:clinic/wdbc", "consumer:oncology-triage"),
+        ("model:clinic/wdbc", "consumer:/oncology-triage"),
     ]
     assert graph.edges[0].steps == (Step("all", "z-score", "the model's input"),)
     assert graph.edges[-1].uses == (DECLARED,)
@@ -113,7 +113,7 @@ def test_who_was_answered_by_the_status_and_by_the_log():
     )
     assert [(one.target, one.uses) for one in graph.edges] == [
         ("consumer:clinic/user:lee", (Use("care", "f", "l", 7), Use("study", "f", "l", 2))),
-        ("consumer:user:ray", (Use(""),)),
+        ("consumer:/user:ray", (Use(""),)),
     ]
 
 

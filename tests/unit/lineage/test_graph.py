@@ -116,7 +116,8 @@ def test_clients_of_two_issuers_are_two():
     builder = Builder()
     one, other = (builder.add("consumer", "user:lee", issuer=issuer) for issuer in ("clinic", "lab"))
     third = builder.add("consumer", "user:lee")
-    assert len({one, other, third}) == 3
+    declared = builder.add("consumer", "clinic/user:lee")
+    assert len({one, other, third, declared}) == 4, "who is only declared passes for nobody whom an issuer vouches for"
 
 
 def test_the_same_use_told_twice_is_counted_once():
@@ -136,7 +137,7 @@ def test_hostile_names_are_shown_and_nothing_grows_without_bound(monkeypatch):
     for one in range(100):
         builder.add("dataset", f"name {one}", DIGEST)
         builder.link(first, builder.add("model", f"m{one}"), [Step(str(one), "", "")])
-        builder.link(first, DIGEST, [Step(str(one), "", "")], [Use(str(one))])
+        builder.link(first, DIGEST, [Step(str(one), "", "")], [Use(str(one), "\x1b[2J", "\x1b]0;")])
     graph = builder.graph()
     assert len(graph.nodes) == 10
     assert len(graph.edges) == 5
@@ -146,6 +147,7 @@ def test_hostile_names_are_shown_and_nothing_grows_without_bound(monkeypatch):
     assert all(name.isprintable() and len(name) <= 1024 for one in graph.nodes for name in one.names)
     kept = next(one for one in graph.edges if one.target == DIGEST)
     assert (len(kept.steps), len(kept.uses)) == (MAX_PER_EDGE, MAX_PER_EDGE)
+    assert all(text.isprintable() for use in kept.uses for text in use[:3]), "times are what a log says they are"
 
 
 def test_nodes_are_in_the_order_of_the_flow():

@@ -18,6 +18,7 @@ from modelward.planner.consumers import (
     Record,
     gathered,
     lineage_status,
+    own_record,
     read_record,
     record_map,
     windows_of,
@@ -119,6 +120,18 @@ def test_long_names_fit_into_a_config_map() -> None:
 def test_a_config_map_that_somebody_broke_is_begun_anew(text: str) -> None:
     assert read_record({"data": {RECORD_KEY: text}}) == Record()
     assert read_record(None) == Record()
+
+
+def test_a_config_map_that_anybody_could_have_made_is_not_read() -> None:
+    kept = Record(last=at(1))
+    made = record_map(RAW, kept)
+    assert own_record(RAW, made) == kept
+    place = made["metadata"]
+    for other in ({**place, "labels": {}}, {**place, "ownerReferences": []}):
+        assert own_record(RAW, {**made, "metadata": other}) == Record()
+    before = {"metadata": {**RAW["metadata"], "uid": "u0"}}
+    assert own_record(RAW, record_map(before, kept)) == Record(), "of one that had the name before"
+    assert own_record(RAW, None) == Record()
 
 
 def test_the_config_map_goes_with_its_model() -> None:
