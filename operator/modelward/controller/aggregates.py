@@ -240,10 +240,11 @@ async def _collected(ask: Ask, pods: list[str], work: _Work) -> dict[str, tuple[
     for pod in pods:
         through = {keys: total.pods[pod] for keys, total in work.sums.items() if pod in total.pods}
         bodies[pod] = msgspec.json.encode(Collect(through))
+    answers = await ask(bodies) if bodies else {}
     found = {}
-    for pod, content in (await ask(bodies) if bodies else {}).items():
+    for pod in list(answers):
         try:
-            found[pod] = msgspec.json.decode(content, type=Collected).windows
+            found[pod] = msgspec.json.decode(answers.pop(pod), type=Collected).windows
         except (ValueError, RecursionError):
             log.warning("pod %s tells of counters that cannot be read", pod)
     return found

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from random import SystemRandom
 from typing import Any, get_args
 
 import msgspec
@@ -43,12 +44,14 @@ QUIET_SECONDS = 60.0
 """Between two looks at another: nobody is held, and nothing is found that could not wait."""
 MAX_PODS = 50
 _MAX_REPORT = 4 << 20
+_MAX_COLLECTED = 16 << 20  # what 50 pods count for two auditors in one window
 _AT_ONCE = 8  # pods of one model
 _ROUND_SECONDS = 12.0  # for all of them: whose pods are slow must not keep other models waiting
 CLIENT_NAME = "controller.modelward.internal"
 """In the certificate that the controller shows to sidecars with mutual TLS; no access rule names it."""
 
 _DETECTORS = get_args(DetectorType)
+_CHANCE = SystemRandom()
 
 Place = tuple[str, str]
 
@@ -181,19 +184,24 @@ class Incidents:
         return list(await asyncio.gather(*map(one, asked, bodies or [b""] * len(asked))))
 
     async def _collect(self, pods: Mapping[str, Asked], bodies: Mapping[str, bytes]) -> dict[str, bytes]:
-        """What some pods, by their names, have encrypted for auditors; a pod without an answer is left out."""
+        """What some pods, by their names, have encrypted for auditors; a pod without an answer is left out.
+
+        All of it together is bounded: whom it does not reach at this look, in an order of chance, it does at another.
+        """
         slots, found = asyncio.Semaphore(_AT_ONCE), dict[str, bytes]()
 
         async def one(pod: str, body: bytes) -> None:
             with suppress(AskingError):
                 async with slots:
+                    if sum(map(len, found.values())) >= _MAX_COLLECTED:
+                        return
                     answer = await self._asker.ask(pods[pod], "POST", incidents.AGGREGATES, body, _MAX_REPORT)
                 if answer.status == 200:
                     found[pod] = answer.content
 
         with suppress(TimeoutError):
             async with asyncio.timeout(_ROUND_SECONDS):
-                await asyncio.gather(*(one(pod, body) for pod, body in bodies.items()))
+                await asyncio.gather(*(one(pod, bodies[pod]) for pod in _CHANCE.sample(sorted(bodies), len(bodies))))
         return found
 
     async def _ask(self, whom: Asked, method: str, path: str, body: bytes) -> Report | str:

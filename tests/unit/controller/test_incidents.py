@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from modelward.controller import incidents
-from modelward.controller.asking import Asked, Asker, AskingError
+from modelward.controller.asking import Answer, Asked, Asker, AskingError
 from modelward.controller.incidents import Incidents
 from modelward.planner.sightings import Seen, Sighting
 from tests.unit.sidecar.pki import Authority
@@ -45,6 +45,24 @@ async def test_pods_that_keep_still_keep_no_other_model_waiting(monkeypatch: pyt
     assert time.monotonic() - began < 4
     assert len(told) == incidents.MAX_PODS
     assert all("no answer" in cast("str", one) for one in told)
+
+
+async def test_what_pods_hand_over_at_one_look_is_bounded_and_every_pod_comes_to_its_turn() -> None:
+    content = bytes(2 << 20)
+
+    class Generous:
+        async def ask(self, whom: Asked, *_: object) -> Answer:
+            return Answer(200, {}, content)
+
+    made = Incidents(cast("Any", None), cast("Any", None), cast("Any", None))
+    made._asker = cast("Any", Generous())
+    pods = {f"pod-{number}": Asked("127.0.0.1", "clinic/wdbc", "wdbc.clinic.svc", b"") for number in range(50)}
+    reached = set[str]()
+    for _ in range(200):
+        found = await made._collect(pods, dict.fromkeys(pods, b"{}"))
+        assert sum(map(len, found.values())) <= (16 + 8 * 2) << 20
+        reached |= set(found)
+    assert reached == set(pods)
 
 
 async def test_without_an_authority_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
