@@ -3,11 +3,16 @@
 from typing import Final
 
 from modelward.encrypted.parameters import Parameters
+from modelward.encrypted.primes import coefficient_primes, plain_modulus
 from modelward.encrypted.serial import Ring
 
 PARAMETERS: Final = Parameters("BFV", 4096, (36, 36, 37))
-# What SEAL chooses for them; written out, since who adds has no SEAL. 109 bits, as the standard's table allows.
-RING: Final = Ring(PARAMETERS, (68719403009, 68719230977, 137438822401), 1099511480321)
+# 109 bits, as the standard's table allows. Who adds has no SEAL.
+RING: Final = Ring(
+    PARAMETERS,
+    coefficient_primes(PARAMETERS.poly_modulus_degree, PARAMETERS.coeff_modulus_bits),
+    plain_modulus(PARAMETERS.poly_modulus_degree),
+)
 LEVEL: Final = RING.top
 
 # No cell can reach half the plain modulus (2^39), and no sum the end of its noise budget: a fresh ciphertext has 25
