@@ -21,10 +21,10 @@ from modelward.audit import ledger as ledgers
 from modelward.audit.aggregate import public_key
 from modelward.audit.layout import LayoutError, read_layout
 from modelward.audit.ledger import Ledger
-from modelward.audit.noise import Stream, rounded, two_sided_geometric
+from modelward.audit.noise import KEY_BYTES, Stream, rounded, two_sided_geometric
 from modelward.audit.parameters import LEAST_NOISE_BUDGET, LEVEL, MAX_ROWS, PARAMETERS
 from modelward.encrypted import envelope
-from modelward.encrypted.client import ClientKeys
+from modelward.encrypted.client import ClientKeys, check_private
 from modelward.encrypted.context import Decryptor
 from modelward.encrypted.envelope import Aggregate
 from modelward.encrypted.parameters import EncryptedError
@@ -86,7 +86,7 @@ def generate(
     keys.write(directory)
     path = directory / _NOISE_KEY
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secrets.token_bytes(32))
+        file.write(secrets.token_bytes(KEY_BYTES))
     ledgers.create(directory, Ledger(releases, epsilon, base, controller))
     return keys
 
@@ -112,7 +112,7 @@ def opened(directory: Path, content: bytes) -> Opened:
         raise EncryptedError(str(error)) from error
     if layout.digest() != header.layout:
         raise EncryptedError("its layout is another than it names")
-    noise = (directory / _NOISE_KEY).read_bytes()
+    noise = _noise_key(directory / _NOISE_KEY)
     decryptor = Decryptor(PARAMETERS, keys.secret, public_key(keys.public))
     rules = ledgers.spend(directory, digest, header)
     counts = _decrypted(decryptor, parts[1], [len(block.cells) for block in layout.blocks], header.windows)
@@ -125,6 +125,21 @@ def opened(directory: Path, content: bytes) -> Opened:
         for (block, cell), count in zip(names, told, strict=True)
     )
     return Opened(header, cells, layout.uncounted, _deviation(share), rules.base, rules.epsilon, rules.left)
+
+
+def _noise_key(path: Path) -> bytes:
+    """The key of the noise, which whoever has it can take off again.
+
+    Raises:
+        EncryptedError: others can read it, or it is none.
+        OSError: it is missing.
+    """
+    check_private(path)
+    with path.open("rb") as file:
+        key = file.read(KEY_BYTES + 1)
+    if len(key) != KEY_BYTES:
+        raise EncryptedError(f"{path} is no key of {KEY_BYTES} bytes: restore it, for no other gives the same noise")
+    return key
 
 
 def _decrypted(decryptor: Decryptor, ciphertext: bytes, sizes: Sequence[int], windows: int) -> list[int]:

@@ -10,15 +10,15 @@ import hmac
 from fractions import Fraction
 from typing import Final
 
-_BLOCK: Final = 32
+KEY_BYTES: Final = 32
 
 
 class Stream:
-    """Uniform whole numbers from HMAC-SHA-256 in counter mode (a pseudorandom function) under a 32-byte `key`."""
+    """Uniform whole numbers from HMAC-SHA-256 in counter mode (a pseudorandom function) under a `key` of KEY_BYTES."""
 
     def __init__(self, key: bytes, context: bytes) -> None:
-        if len(key) != _BLOCK:
-            raise ValueError(f"a key of noise has {_BLOCK} bytes")
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a key of noise has {KEY_BYTES} bytes")
         self._key = key
         self._context = context
         self._counter = 0

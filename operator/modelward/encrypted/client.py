@@ -97,9 +97,7 @@ class ClientKeys:
             OSError: a file is missing or cannot be read.
         """
         for name in (_SECRET_KEY, _SIGNING_KEY):
-            mode = (directory / name).stat().st_mode
-            if mode & 0o077:
-                raise EncryptedError(f"{directory / name} can be read by others: chmod 600 {directory / name}")
+            check_private(directory / name)
         contents = []
         for name in (_SECRET_KEY, _SIGNING_KEY, PUBLIC_FILE):
             with (directory / name).open("rb") as file:
@@ -108,6 +106,17 @@ class ClientKeys:
                 raise EncryptedError(f"{directory / name} is too large to be a key")
             contents.append(content)
         return cls(*contents)
+
+
+def check_private(path: Path) -> None:
+    """Refuse a secret that others can read.
+
+    Raises:
+        EncryptedError: they can.
+        OSError: it is missing.
+    """
+    if path.stat().st_mode & 0o077:
+        raise EncryptedError(f"{path} can be read by others: chmod 600 {path}")
 
 
 class Client:

@@ -55,8 +55,11 @@ def window(keys: ClientKeys, encryptor: Encryptor, counts: list[int], start: int
     return Window(envelope.digest(keys.public), LAYOUT.digest(), start, ciphertext)
 
 
-def test_the_primes_written_down_are_those_that_seal_chooses() -> None:
+def test_who_adds_without_seal_does_it_by_the_same_primes() -> None:
     assert Context(PARAMETERS).ring == RING
+    # As docs/reference/homomorphic.md tells whoever reads an aggregate otherwise.
+    assert RING.primes == (68719403009, 68719230977, 137438822401)
+    assert RING.plain_modulus == 1099511480321
 
 
 @settings(max_examples=20, deadline=None)
@@ -338,6 +341,20 @@ def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "secret" / name).stat().st_mode) == 0o600
     with pytest.raises(EncryptedError, match="is there already"):
         Auditor(tmp_path)
+
+
+def test_a_key_of_noise_that_others_may_know_or_that_is_none_opens_nothing(tmp_path: Path) -> None:
+    own = Auditor(tmp_path)
+    aggregate, noise = own.aggregate(COUNTS), tmp_path / "secret/noise.key"
+    noise.chmod(0o644)  # as a copy of the folder has it
+    with pytest.raises(EncryptedError, match=r"noise\.key can be read by others: chmod 600"):
+        auditor.opened(tmp_path, aggregate)
+    noise.chmod(0o600)
+    for content in (b"", noise.read_bytes() + b"\n"):
+        noise.write_bytes(content)
+        with pytest.raises(EncryptedError, match=r"noise\.key is no key of 32 bytes"):
+            auditor.opened(tmp_path, aggregate)
+    assert read(tmp_path).left == 100
 
 
 def test_a_clients_keys_are_no_auditors() -> None:
