@@ -147,7 +147,13 @@ def _fetched(model: str, keys: Path, namespace: str | None) -> bytes:
     if kind.lower() not in _KINDS or not name or name.startswith("-"):
         raise EncryptedError("it is not md/NAME, as in md/wdbc")
     place = (f"--namespace={namespace}",) if namespace else ()
-    found = json.loads(kubectl("get", *place, f"configmap/{aggregate_name(name)}", "--output=json"))
+    told = kubectl("get", *place, f"configmap/{aggregate_name(name)}", "--output=json", "--ignore-not-found")
+    if not told:
+        raise EncryptedError(
+            f"there is no ConfigMap {aggregate_name(name)} in {namespace or 'this namespace'}: it comes with the first"
+            " window that a sidecar hands over, of a model whose policy has `audit`"
+        )
+    found = json.loads(told)
     key = PUBLISHED_KEY.format(digest((keys / PUBLIC_FILE).read_bytes())[:16])
     text = (found.get("binaryData") or {}).get(key)
     if text is None:

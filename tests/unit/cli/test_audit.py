@@ -73,10 +73,13 @@ def test_the_cluster_is_asked_for_it(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(audit, "kubectl", kubectl)
     opened = run("open", "--keys", folder / "keys", "--from-cluster", "md/wdbc", "-n", "clinic")
     assert opened.exit_code == 0, opened.stderr
-    assert asked == [("get", "--namespace=clinic", "configmap/wdbc.aggregate", "--output=json")]
+    assert asked == [("get", "--namespace=clinic", "configmap/wdbc.aggregate", "--output=json", "--ignore-not-found")]
     binary.clear()
     opened = run("open", "--keys", folder / "keys", "--from-cluster", "md/wdbc")
     assert (opened.exit_code, "no aggregate was given out yet" in opened.stderr) == (2, True)
+    monkeypatch.setattr(audit, "kubectl", lambda *_: "")
+    opened = run("open", "--keys", folder / "keys", "--from-cluster", "md/wdbc", "-n", "clinic")
+    assert (opened.exit_code, "no ConfigMap wdbc.aggregate in clinic: it comes with" in opened.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
