@@ -236,7 +236,7 @@ def test_what_was_true_is_counted_once(serve):
     assert running.metric('modelward_feedback_total{outcome="taken"}') == 1
     assert running.metric('modelward_feedback_total{outcome="repeated"}') == 1
     assert running.metric('modelward_feedback_total{outcome="unfit"}') == 1
-    record = running.log(2)[-1]
+    record = running.log(4)[-1]  # an answer, and feedback three times
     assert (record["operation"], record["rows"], "values" in record) == ("Feedback", 4, False)
 
 
