@@ -9,9 +9,9 @@ all the streams together.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ HASH_BITS: Final = 64
 PEOPLE_BITS: Final = 64
 MOST_PEOPLE: Final = 128
 """So many people of a combination can be told apart; a greater k is judged by rows."""
+_MISTAKEN: Final = 0.05
 _MOST_ROWS: Final = (1 << 32) - 1  # of a combination, when it is told
 
 
@@ -127,12 +128,29 @@ def bit_of(person: int) -> int:
 
 
 def people_of(bits: int) -> int:
-    """Return how many people have set these bits, by linear counting (Whang et al., 1990).
+    """Return how many people at least have set these bits: more than there are once in twenty times at the most.
 
-    Two of five people set the same bit once in seven times: they may then be told as four, never as more.
+    Linear counting (Whang et al., 1990) says how many there are on average, and of ten that set ten bits says twelve.
+    For who counts up to k that is the wrong side, so this is the least number of which so many bits come from more than
+    one combination in twenty: up to 19 it is the bits themselves, which are never more than the people.
     """
-    empty = PEOPLE_BITS - bits.bit_count()
-    return round(PEOPLE_BITS * math.log(PEOPLE_BITS / max(empty, 1)))
+    return _least_people()[bits.bit_count()]
+
+
+@cache
+def _least_people() -> tuple[int, ...]:
+    """For each number of bits, the least number of people who set so many or more with a chance above `_MISTAKEN`."""
+    least, people = [0], 0
+    chances = [1.0] + [0.0] * PEOPLE_BITS  # of so many bits
+    while len(least) <= PEOPLE_BITS:
+        people += 1
+        chances = [0.0] + [
+            (chances[bits] * bits + chances[bits - 1] * (PEOPLE_BITS - bits + 1)) / PEOPLE_BITS
+            for bits in range(1, PEOPLE_BITS + 1)
+        ]
+        while len(least) <= PEOPLE_BITS and sum(chances[len(least) :]) > _MISTAKEN:
+            least.append(people)
+    return tuple(least)
 
 
 def _parts(packed: Packed) -> Iterator[tuple[str, bytes]]:

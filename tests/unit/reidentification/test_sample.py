@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelward.reidentification import sample as samples
 from modelward.reidentification.figures import figures
 from modelward.reidentification.left_out import LeftOut
-from modelward.reidentification.sample import MAX_KEPT, Kept, Packed, Sample, bit_of, people_of
+from modelward.reidentification.sample import MAX_KEPT, PEOPLE_BITS, Kept, Packed, Sample, bit_of, people_of
 from modelward.reidentification.window import DAYS, Window
 
 HASHES = st.integers(0, (1 << 64) - 1)
@@ -133,10 +133,20 @@ def test_people_are_counted_and_not_how_often_they_come(people: int) -> None:
         for person in [draw.getrandbits(64) for _ in range(people)] * 3:
             bits |= bit_of(person)
         told.append(people_of(bits))
-    mean = sum(told) / len(told)
-    assert abs(mean - people) <= max(0.1 * people, 0.1)
-    if people <= 5:
-        assert max(told) <= people
+    assert 0.75 * people <= sum(told) / len(told) <= people, "too few alerts for nothing, and none is missed"
+    assert sum(one > people for one in told) <= 20, "of 200; 10 are the most that are to be expected"
+
+
+@pytest.mark.parametrize("k", [2, 8, 10, 20, 50, 128])
+def test_fewer_than_k_people_are_not_told_as_k(k: int) -> None:
+    """Exactly, by the chance of each number of bits (Stirling numbers of the second kind)."""
+    people, ways = k - 1, [1] + [0] * PEOPLE_BITS  # of so many people to fill so many bits
+    for _ in range(people):
+        ways = [0] + [ways[bits] * bits + ways[bits - 1] * (PEOPLE_BITS - bits + 1) for bits in range(1, len(ways))]
+    mistaken = sum(many for bits, many in enumerate(ways) if people_of((1 << bits) - 1) >= k)
+    assert mistaken <= PEOPLE_BITS**people / 20
+    if k <= 20:
+        assert not mistaken
 
 
 def test_one_person_who_comes_often_is_one_person() -> None:
