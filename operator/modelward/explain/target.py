@@ -88,13 +88,16 @@ def numbers(form: Form, outputs: Sequence[Output], rows: int) -> Array:
     return found
 
 
-def open_outputs(outputs: Sequence[Output], treated: Collection[str], wanted: str) -> list[Output]:
-    """The outputs that may be explained: none that is treated, and of one that is `wanted` ("": any) that alone.
+def open_outputs(
+    outputs: Sequence[Output], treated: Collection[str], wanted: str, declared: Collection[str] | None = None
+) -> list[Output]:
+    """The outputs that may be explained: of the `declared` (None: any) those that are not treated, or `wanted` alone.
 
     Raises:
         AnswerError: there is none.
     """
-    found = [each for each in outputs if each.name not in treated and wanted in ("", each.name)]
+    named = outputs if declared is None else [each for each in outputs if each.name in declared]
+    found = [each for each in named if each.name not in treated and wanted in ("", each.name)]
     if not found:
         raise AnswerError(f"the model's answer has no output {wanted}" if wanted else "every output is treated")
     return found

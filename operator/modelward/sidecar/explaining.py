@@ -70,6 +70,7 @@ class Explaining:
         self._settings = asked
         self._baseline = f"sha256:{named.sha256}"
         self._treated = _treated(settings)
+        self._declared = None if settings.outputs is None else frozenset(each.name for each in settings.outputs)
         self._columns = Columns(fitted, declared)
         self._asking = Asking(settings.upstream, self._columns, declared, asked.output)
         self.target = self._asking.path.encode()
@@ -120,7 +121,7 @@ class Explaining:
             del self._pending[caller]
 
     def _open(self, outputs: Sequence[Output]) -> list[Output]:
-        return open_outputs(outputs, self._treated, self._settings.output)
+        return open_outputs(outputs, self._treated, self._settings.output, self._declared)
 
     async def _explained(self, answer: Response, subjects: Sequence[Subject], asked: "_Asked") -> Response:
         try:

@@ -258,6 +258,27 @@ def test_answers_that_may_not_go_out_are_not_explained(start):
     assert asked_rows(running) == [1]
 
 
+def test_an_output_that_is_not_declared_is_not_explained_either(start):
+    def more(connection: ModelConnection, asked: Asked) -> None:
+        high = 1 / (1 + np.exp(-rows_of(asked)[:, 0]))
+        wanted = [one["name"] for one in json.loads(asked.body).get("outputs", [])]
+        outputs = [
+            {"name": "label", "shape": [len(high)], "datatype": "INT64", "data": (high > 0.5).astype(int).tolist()},
+            {"name": "score", "shape": [len(high)], "datatype": "FP64", "data": high.tolist()},
+        ]
+        outputs = [one for one in outputs if not wanted or one["name"] in wanted]
+        connection.answer(json.dumps({"model_name": "m", "outputs": outputs}).encode())
+
+    outputs = [{"name": "label", "datatype": "INT64", "shape": [-1]}]
+    running = start(more, {"outputs": outputs})
+    row = [0.7, 10.0, -5.0]
+    assert explained(running, row).problem == "bad-upstream", "the answer itself has what is not declared"
+    answer = running.ask(infer(row) | {"outputs": [{"name": "label"}]}, target=EXPLAIN)
+    assert answer.status == 200, answer.body
+    assert answer.json["explanation"]["explained"] == ["whether the model gives this answer (1) or another (0)"]
+    assert "0.66818" not in answer.body.decode()
+
+
 # --- treated fields
 
 
