@@ -65,7 +65,7 @@ def favourable(equals: str | None, at_least: float | None) -> Callable[[Any], bo
     """
     if at_least is not None:
         least = at_least
-        return lambda value: _score(value) >= least
+        return lambda value: bool(_score(value) >= least)
     wanted = "" if equals is None else equals
     number, truth = _number(wanted), {"true": True, "false": False, "1": True, "0": False}.get(wanted.lower())
 
@@ -79,10 +79,10 @@ def favourable(equals: str | None, at_least: float | None) -> Callable[[Any], bo
     return fits
 
 
-def _score(value: Any) -> float:
+def _score(value: Any) -> Any:
     if isinstance(value, str):
         raise TypeError("a text is no score")
-    return float(value)
+    return value  # and no float of it: a whole number may be too large for one, and is compared all the same
 
 
 def _number(text: str) -> float | None:

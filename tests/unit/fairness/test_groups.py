@@ -90,5 +90,7 @@ def test_favourable_labels(equals: str, value: object, fits: bool) -> None:
 def test_favourable_scores() -> None:
     fits = favourable(None, 0.5)
     assert [fits(value) for value in (0.5, 0.49, 1, 0, True, False)] == [True, False, True, False, True, False]
-    with pytest.raises(TypeError):
-        fits("0.9")
+    assert (fits(10**400), fits(-(10**400))) == (True, False), "too large for a float, as JSON lets callers write it"
+    for none in ("0.9", None):
+        with pytest.raises(TypeError):
+            fits(none)
