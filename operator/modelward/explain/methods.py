@@ -36,9 +36,9 @@ class UnfaithfulError(Exception):
 class Explained:
     """Why a row's answer is what it is: `base + contributions.sum() == value`.
 
-    `what`: the number that is explained, in words. `errors` (d): standard errors; None: it is exact. `towards` (d): the
-    contributions with the sign that they have for the answer that was given. `agreement`: by what the weights were
-    found to be the model's.
+    `what`: the number that is explained, in words. `errors` (d): standard errors, and `unsure` (d): what of each may be
+    chance; None: it is exact. `towards` (d): the contributions with the sign that they have for the answer that was
+    given. `agreement`: by what the weights were found to be the model's.
     """
 
     what: str
@@ -48,6 +48,7 @@ class Explained:
     contributions: Array
     errors: Array | None
     towards: Array
+    unsure: Array | None = None
     agreement: str = ""
 
 
@@ -155,6 +156,7 @@ class ByWalks:
             contributions=found.contributions,
             errors=found.errors,
             towards=found.contributions,
+            unsure=found.beyond * found.errors,
         )
 
 

@@ -15,7 +15,6 @@ from modelward.privacy.spec import KEEP, Treatment
 MAX_REASONS = 4
 _NOTABLE = 0.05  # of all that columns contribute, for and against
 _STRONG = 0.25
-_SURE = 2.0  # standard errors: what is nearer to nothing is not told
 _TOLD = ("Keep", "Generalise", "Bucket", "Round")
 
 
@@ -56,7 +55,12 @@ class Teller:
 
 
 def reasons(
-    tellers: Sequence[Teller], row: Array, contributions: Array, errors: Array | None = None, *, for_class: bool
+    tellers: Sequence[Teller],
+    row: Array,
+    contributions: Array,
+    unsure: Array | None = None,
+    *,
+    for_class: bool,
 ) -> tuple[str, ...]:
     """Why the answer to an encoded `row` (d,) is what it is, the weightiest first; at least one sentence.
 
@@ -64,12 +68,12 @@ def reasons(
         tellers: of each column.
         row: its values.
         contributions: what each adds to the answer; to the class that was chosen, `for_class`.
-        errors: their standard errors; None: they are exact.
+        unsure: what of each may be chance: a contribution of no more is not told; None: they are exact.
         for_class: whether columns speak for a class, or raise a value.
     """
     sizes = np.abs(contributions)
     total = float(sizes.sum())
-    sure = sizes > 0 if errors is None else sizes > _SURE * errors
+    sure = sizes > (0 if unsure is None else unsure)
     told = []
     for index in np.argsort(-sizes, kind="stable")[:MAX_REASONS].tolist():
         if not sure[index] or sizes[index] < _NOTABLE * total:

@@ -160,7 +160,8 @@ class Explaining:
     def _row(self, row: Array, found: Explained) -> Row:
         shown = self._shown
         errors = None if found.errors is None else found.errors[shown]
-        words = reasons(self._tellers, row[shown], found.towards[shown], errors, for_class=found.of_class)
+        unsure = None if found.unsure is None else found.unsure[shown]
+        words = reasons(self._tellers, row[shown], found.towards[shown], unsure, for_class=found.of_class)
         return Row(
             value=found.value,
             base=found.base,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from modelward.detect.answers import AnswerError
 from modelward.explain.limits import MIN_WALKS, affordable, trouble
 from modelward.explain.methods import ByWalks, MethodError
-from modelward.explain.permutation import grouped, walks
+from modelward.explain.permutation import estimate, grouped, walks
 from tests.unit.explain.asked import held
 
 Model = st.sampled_from(["products", "steps", "greatest", "curves"])
@@ -240,3 +240,13 @@ def test_frozen_values():
 
 
 FROZEN = [-1.7329031249999998, -1.302278125, 0.67125]
+
+
+@pytest.mark.parametrize(("walks", "point"), [(4, 3.182446), (8, 2.364624), (34, 2.034515), (256, 1.969311)])
+def test_of_few_walks_more_may_be_chance(walks, point):
+    """Student's t, as printed in Abramowitz and Stegun, table 26.10, and computed with more digits."""
+    shares = np.random.default_rng(walks).normal(size=(walks, 20_000))
+    found = estimate(shares, shares[:, 0])
+    assert found.beyond == pytest.approx(point, rel=0.01)
+    mistaken = np.mean(np.abs(found.contributions) > found.beyond * found.errors)
+    assert 0.044 < mistaken < 0.056, "of columns that contribute nothing, one in twenty is taken to"

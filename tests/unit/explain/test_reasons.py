@@ -41,9 +41,9 @@ TELLERS = [of(name) for name in ("a", "b", "c", "d", "e", "f")]
 ROW = np.arange(6.0)
 
 
-def told(contributions: list[float], errors: list[float] | None = None, *, for_class: bool = True) -> tuple[str, ...]:
-    given_errors = None if errors is None else np.array(errors)
-    return reasons(TELLERS, ROW, np.array(contributions), given_errors, for_class=for_class)
+def told(contributions: list[float], unsure: list[float] | None = None, *, for_class: bool = True) -> tuple[str, ...]:
+    given = None if unsure is None else np.array(unsure)
+    return reasons(TELLERS, ROW, np.array(contributions), given, for_class=for_class)
 
 
 def test_the_weightiest_come_first_and_small_ones_not_at_all():
@@ -62,10 +62,10 @@ def test_a_value_is_raised_and_lowered():
 
 
 def test_what_may_be_chance_is_not_told():
-    assert told([1, 0.9, 0, 0, 0, 0], [0.4, 0.5, 0, 0, 0, 0]) == (
+    assert told([1, 0.9, 0, 0, 0, 0], [0.8, 0.9, 0, 0, 0, 0]) == (
         "a is 0 (52 is usual): speaks strongly for this answer.",
     )
-    (nothing,) = told([1, 0.9, 0, 0, 0, 0], [0.6, 0.5, 0, 0, 0, 0])
+    (nothing,) = told([1, 0.9, 0, 0, 0, 0], [1.2, 1.0, 0, 0, 0, 0])
     assert nothing.startswith("No column stands out")
     assert told([0, 0, 0, 0, 0, 0]) == (nothing,)
 
