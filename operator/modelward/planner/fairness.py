@@ -1,8 +1,8 @@
 """Fairness over all replicas of a model: what its sidecars counted, added up, and the condition Fair.
 
-False: two groups' rates are farther apart than the manifest accepts, and chance alone does not explain a difference
-(the interval of 95 %, for all pairs of groups at once, does not hold zero). True: no rates are farther apart. Unknown:
-too few rows to tell. A group's rate counts from `minimumGroupSize` rows on, and is not told before.
+False: two groups' rates are farther apart than the manifest accepts, and chance alone does not explain a difference,
+however often it was looked for. True: no rates are farther apart. Unknown: too few rows to tell, or too few of which
+group and outcome are known. A group's rate counts from `minimumGroupSize` rows on, and is not told before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Condition = tuple[Any, str, str]
 """Status, reason and message of a condition."""
 
 _NAMED = 3
-_OURS = ("TooFewRows", "WithinLimit", "DifferenceTooLarge")
+_OURS = ("TooFewRows", "NothingToCompare", "WithinLimit", "DifferenceTooLarge")
 _MOST_ROWS = 1 << 53
 
 
@@ -90,7 +90,7 @@ def fair(declared: Fairness | None, seen: Counted | None, before: Mapping[str, A
     found = apart(seen)
     most = declared.max_difference
     past = [(one.field, name, it) for one in found for name, it in one.each if it.difference > most]
-    certain = [one for one in past if one[2].interval.low > 0]
+    certain = [one for one in past if one[2].certain]
     if certain:
         return "False", "DifferenceTooLarge", f"{_sentences(certain)}; accepted: {most:g}"
     if past:
@@ -99,6 +99,15 @@ def fair(declared: Fairness | None, seen: Counted | None, before: Mapping[str, A
     if lacking:
         few = f"fewer than two groups by {_some([shown(field) for field in lacking])} have {seen.minimum} rows"
         return "Unknown", "TooFewRows", few + _left_out(seen)
+    if seen.uncounted > seen.rows:
+        return "Unknown", "TooFewRows", f"{seen.rows:,} rows are the lesser part of all{_left_out(seen)}"
+    rates = {group.selection.rate for one in seen.attributes for group in one.groups if group.rows}
+    if rates in ({0.0}, {1.0}):
+        which = "every" if 1.0 in rates else "no"
+        why = (
+            f"{which} answer to {seen.rows:,} rows is favourable: hold spec.fairness.favourable against what it answers"
+        )
+        return "Unknown", "NothingToCompare", why + _left_out(seen)
     field, name, largest = max(
         ((one.field, name, it) for one in found for name, it in one.each), key=lambda one: one[2].difference
     )
@@ -125,7 +134,7 @@ def fairness_status(seen: Counted) -> dict[str, Any]:
         attributes.append(attribute)
     return {
         "since": seen.since,
-        "rows": max((sum(group.rows for group in one.groups) for one in seen.attributes), default=0),
+        "rows": seen.rows,
         "labelled": max((sum(group.labelled for group in one.groups) for one in seen.attributes), default=0),
         "uncounted": min(seen.uncounted, _MOST_ROWS),
         "attributes": attributes,
@@ -166,7 +175,8 @@ def _left_out(seen: Counted) -> str:
         for group in one.groups
         if 0 < group.rows < seen.minimum
     ]
-    return f"; not compared, fewer than {seen.minimum} rows: {_some(small)}" if small else ""
+    left_out = f"; not compared, fewer than {seen.minimum} rows: {_some(small)}" if small else ""
+    return left_out + (f"; of {seen.uncounted:,} rows group or outcome is not known" if seen.uncounted else "")
 
 
 def shown(text: str) -> str:

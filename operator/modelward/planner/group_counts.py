@@ -34,6 +34,11 @@ class Counted:
     generation: int = field(default=0, compare=False)
 
     @property
+    def rows(self) -> int:
+        """Rows that were counted, by any field."""
+        return max((sum(group.rows for group in one.groups) for one in self.attributes), default=0)
+
+    @property
     def differences(self) -> Iterator[tuple[str, str, float]]:
         """Each difference that can be told: its field, what the rates are of, and how large it is."""
         for one in apart(self):
@@ -67,12 +72,14 @@ class Apart(NamedTuple):
 
 def apart(seen: Counted) -> list[Apart]:
     """Return how far apart the groups by each field are."""
+    labelled = any(group.labelled for one in seen.attributes for group in one.groups)
+    compared = len(seen.attributes) * (3 if labelled else 1)
     return [
         Apart(
             one.field,
-            spread({group.name: group.selection for group in one.groups}, seen.minimum),
-            spread({group.name: group.true_positive for group in one.groups}, seen.minimum),
-            spread({group.name: group.false_positive for group in one.groups}, seen.minimum),
+            spread({group.name: group.selection for group in one.groups}, seen.minimum, compared),
+            spread({group.name: group.true_positive for group in one.groups}, seen.minimum, compared),
+            spread({group.name: group.false_positive for group in one.groups}, seen.minimum, compared),
         )
         for one in seen.attributes
     ]

@@ -114,6 +114,36 @@ def test_within_the_limit_and_who_is_left_out() -> None:
     assert "no feedback" in told[2]
 
 
+def test_rows_of_which_nothing_is_known_are_told_and_are_not_most() -> None:
+    groups = GroupCounts("female", 400, 40), GroupCounts("male", 400, 44)
+    one = counted(RAW, {"a": report(*groups, uncounted=800)}, None, NOW)
+    assert fair(DECLARED, one)[:2] == ("True", "WithinLimit")
+    assert "; of 800 rows group or outcome is not known" in fair(DECLARED, one)[2]
+    most = counted(RAW, {"a": report(*groups, uncounted=801)}, None, NOW)
+    assert fair(DECLARED, most) == (
+        "Unknown",
+        "TooFewRows",
+        "800 rows are the lesser part of all; of 801 rows group or outcome is not known",
+    )
+    unequal = GroupCounts("female", 400, 40), GroupCounts("male", 400, 120)
+    assert fair(DECLARED, counted(RAW, {"a": report(*unequal, uncounted=9000)}, None, NOW))[0] == "False"
+
+
+@pytest.mark.parametrize(("selected", "which"), [(0, "no"), (400, "every")])
+def test_answers_that_are_all_alike_are_no_evidence_of_fairness(selected: int, which: str) -> None:
+    told = condition(GroupCounts("female", 400, selected), GroupCounts("male", 400, selected))
+    assert told[:2] == ("Unknown", "NothingToCompare")
+    assert told[2].startswith(f"{which} answer to 800 rows is favourable: hold spec.fairness.favourable against")
+
+
+def test_more_fields_and_rates_need_more_to_be_certain() -> None:
+    one = condition(GroupCounts("female", 200, 60), GroupCounts("male", 200, 88))
+    assert one[:2] == ("False", "DifferenceTooLarge")
+    two = {"spec": {"fairness": {"protected": [SEX, {"field": "age", "edges": [40]}]}}}
+    both = seen(GroupCounts("female", 200, 60), GroupCounts("male", 200, 88), raw=two)
+    assert fair(DECLARED, both)[:2] == ("Unknown", "TooFewRows")
+
+
 def test_others_are_a_group_as_any() -> None:
     told = condition(GroupCounts("female", 400, 200), GroupCounts("male", 400, 200), GroupCounts("other", 400, 20))
     assert told[:2] == ("False", "DifferenceTooLarge")
