@@ -2,7 +2,7 @@
 
 KAnonymous is False where more of the rows than the policy tolerates are in combinations of fewer than k. Young counts
 are held against nobody: at first every combination is rare. So it takes rows enough, and either so many for each
-combination that rare ones are rare, or a day.
+combination that rare ones are rare, or a day. And it is not True where more rows than tolerated were not counted.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def steady(before: Combined | None, now: Combined | None) -> Combined | None:
     same = (before.since, before.k, before.fields, before.people) == (now.since, now.k, now.fields, now.people)
     was, is_ = before.figures, now.figures
     grown = not was.rows <= is_.rows <= was.rows * _GROWTH or is_.combinations > was.combinations * _GROWTH
+    grown = grown or now.uncounted > before.uncounted * _GROWTH
     moved = abs(was.below - is_.below) >= _VISIBLE or bool(was.below) != bool(is_.below) or was.smallest != is_.smallest
     told = [name for name, _ in before.suppressed] == [name for name, _ in now.suppressed]
     return before if same and told and not grown and not moved else now
@@ -135,7 +136,8 @@ def k_anonymous(
         if before and before.get("reason") in _OURS and before.get("status") != "Unknown":
             return before["status"], before["reason"], before["message"]
         rows = seen.figures.rows if seen else 0
-        return "Unknown", "TooFewRows", f"{rows:,} of at least {least:,} rows that are needed to tell"
+        lacking = _lacking(seen) if seen else ""
+        return "Unknown", "TooFewRows", f"{rows:,} of at least {least:,} rows that are needed to tell{lacking}"
     return _judged(asked, seen, now, before or {})
 
 
@@ -143,6 +145,12 @@ def _judged(asked: Asked, seen: Combined, now: datetime, before: Mapping[str, An
     found, was_broken = seen.figures, before.get("reason") == "ReidentificationRisk"
     told = f"{_sentence(seen)}; tolerated: {_percent(asked.tolerance)}{_lacking(seen)}"
     if found.high <= asked.tolerance * (_BACK if was_broken else 1):
+        if seen.uncounted > asked.tolerance * (found.rows + seen.uncounted):
+            return (
+                "Unknown",
+                "TooFewRows",
+                f"{told}. Fix: send at most 4,096 rows in a request, so that all are counted",
+            )
         return "True", "WithinTolerance", told
     young = found.rows < _PER_COMBINATION * seen.k * found.combinations and (now - seen.since).total_seconds() < _DAY
     if was_broken or (found.low > asked.tolerance and not young):
@@ -193,7 +201,8 @@ def _first(seen: Combined) -> str:
 
 def _lacking(seen: Combined) -> str:
     fields = [f"{printable(name)[:64]} in {rows:,} rows" for name, rows in seen.suppressed[:_NAMED]]
-    return f"; values that the field's hierarchy has no line for: {', '.join(fields)}" if fields else ""
+    values = f"; values that the field's hierarchy has no line for: {', '.join(fields)}" if fields else ""
+    return values + (f"; {seen.uncounted:,} more rows were not counted" if seen.uncounted else "")
 
 
 def _percent(share: float) -> str:

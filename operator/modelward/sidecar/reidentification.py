@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from modelward.fairness.window import Window as Counters
 from modelward.privacy.hierarchy import SUPPRESSED
 from modelward.privacy.keys import Keys
 from modelward.privacy.spec import Treatment
@@ -88,16 +89,15 @@ class Reidentification:
         self._of_combinations = hashlib.blake2b(digest_size=8, key=key, person=b"combination")
         self._of_people = hashlib.blake2b(digest_size=8, key=key, person=b"person")
         self._window = Window(clock)
-        self._suppressed = [0] * len(settings.fields)
-        self._uncounted = 0
+        self._counters = Counters(1 + len(settings.fields), clock)  # rows that are uncounted, and suppressed by field
         self._left_out = LeftOut()
         self._leaves = 1 < len(settings.fields) <= MAX_FIELDS  # of one there is nothing left
 
     def inherit(self, previous: "Reidentification") -> None:
         """Go on counting where the configuration before this one stopped, if it counted the same by the same key."""
         if previous.name == self.name:
-            self._window, self._suppressed = previous._window, previous._suppressed  # noqa: SLF001 - its own kind
-            self._uncounted, self._left_out = previous._uncounted, previous._left_out  # noqa: SLF001
+            self._window, self._counters = previous._window, previous._counters  # noqa: SLF001 - its own kind
+            self._left_out = previous._left_out  # noqa: SLF001
 
     # --- on a request's way
 
@@ -127,11 +127,12 @@ class Reidentification:
     def count(self, rows: Rows) -> None:
         """Count the rows of a request that the model was asked about."""
         people = rows.people if rows.people is not None and len(rows.people) == rows.length else None
+        counters = self._counters.today()
         if rows.length > MAX_ROWS or any(len(column) != rows.length for column in rows.columns):
-            self._uncounted += rows.length
+            counters[0] += rows.length
             return
         for index in self._suppressible:
-            self._suppressed[index] += rows.columns[index].count(SUPPRESSED)
+            counters[1 + index] += rows.columns[index].count(SUPPRESSED)
         today = self._window.today()
         columns = [_alike(column, place) for column, place in zip(rows.columns, self._places, strict=True)]
         each = zip(zip(*columns, strict=True), people or repeat(None, rows.length), strict=True)
@@ -155,7 +156,7 @@ class Reidentification:
 
     def report(self) -> Combinations:
         """What the controller is told."""
-        suppressed = zip(self.settings.fields, self._suppressed, strict=True)
+        uncounted, *suppressed = self._counters.totals()
         total, people = self._window.total(), self._person is not None
         return Combinations(
             rfc3339(self._window.begins),
@@ -164,8 +165,8 @@ class Reidentification:
             tuple(self.settings.fields),
             people,
             total.pack(),
-            tuple(Suppressed(field, rows) for field, rows in suppressed if rows),
-            self._uncounted,
+            tuple(Suppressed(*one) for one in zip(self.settings.fields, suppressed, strict=True) if one[1]),
+            uncounted,
             self._left_out.shares(total, self.settings.k, people=people),
         )
 

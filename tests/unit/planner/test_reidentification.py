@@ -163,6 +163,19 @@ def test_many_rows_of_few_combinations_are_within_the_tolerance() -> None:
     )
 
 
+def test_what_was_not_counted_is_not_within_the_tolerance() -> None:
+    assert condition((20, 100), uncounted=20)[0] == "True"
+    status, reason, message = condition((20, 100), uncounted=21)
+    assert (status, reason) == ("Unknown", "TooFewRows")
+    assert "tolerated: 1 %; 21 more rows were not counted. Fix: send at most 4,096 rows in a request" in message
+    assert condition((20, 100), (30, 1), uncounted=21)[0] == "False"
+    assert condition(uncounted=5000)[2] == (
+        "0 of at least 1,000 rows that are needed to tell; 5,000 more rows were not counted"
+    )
+    before, now = combined([told(sample((20, 100)))]), combined([told(sample((20, 100)), uncounted=5000)])
+    assert steady(before, now) is now
+
+
 def test_rare_combinations_past_the_tolerance_are_a_risk_with_the_fix() -> None:
     status, reason, message = condition((20, 100), (10, 1), (10, 2), suppressed=(Suppressed("city", 4),))
     assert (status, reason) == ("False", "ReidentificationRisk")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from collections import Counter
 from typing import Any
@@ -169,10 +170,12 @@ def test_calls_over_grpc_are_counted_as_requests_are(tmp_path):
 # --- the counts themselves
 
 
-def counter(keys: Keys | None = KEYS, subject: str = "", **treatments: Treatment) -> Reidentification:
+def counter(
+    keys: Keys | None = KEYS, subject: str = "", clock: Any = time.time, **treatments: Treatment
+) -> Reidentification:
     declared = {one["name"]: TensorSpec(msgspec.convert(one, config.TensorDeclaration)) for one in INPUTS}
     settings = config.Reidentification(3, ["age", "city"], subject)
-    return Reidentification(settings, declared, treatments, keys, "m")
+    return Reidentification(settings, declared, treatments, keys, "m", clock)
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ab")), max_size=30)
@@ -230,6 +233,16 @@ def test_a_request_of_too_many_rows_is_told_of_as_uncounted() -> None:
     made.count(Rows(MAX_ROWS + 1, [[1] * (MAX_ROWS + 1), ["a"] * (MAX_ROWS + 1)], None))
     made.count(Rows(2, [[1], ["a", "b"]], None))
     assert (made.report().uncounted, made.figures().rows) == (MAX_ROWS + 3, 0)
+
+
+def test_what_was_not_counted_is_forgotten_with_the_rest() -> None:
+    now = [1_800_000_000.0]
+    made = counter(clock=lambda: now[0])
+    made.count(Rows(2, [[1], ["a", "b"]], None))
+    now[0] += 29 * 86_400
+    assert made.report().uncounted == 2
+    now[0] += 2 * 86_400
+    assert made.report().uncounted == 0
 
 
 def test_a_field_that_is_no_column_is_refused() -> None:
