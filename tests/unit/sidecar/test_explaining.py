@@ -412,6 +412,7 @@ def test_a_model_that_dies_or_is_slow_is_told_of(start, monkeypatch):
     answer = explained(running)
     assert (answer.status, answer.problem) == (504, "upstream-timeout")
     assert running.log(1)[-1]["reason"] == "explanation-slow"
+    monkeypatch.undo()
     running.model.behaviour = curved
     assert explained(running).status == 200
     running.model.behaviour = lambda connection, asked: (
