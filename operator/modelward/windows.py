@@ -16,6 +16,10 @@ MAX_CONSUMERS = 100
 MAX_KEPT = 2000
 """Consumers in all windows that are kept; of more than this, the oldest windows go first."""
 
+ASKING = ("Infer", "Explain")
+"""Operations that give answers: who reads metadata alone consumes nothing."""
+_GONE = 499  # in the record alone: the caller left; what was sent before that, they may have read
+
 Text = Annotated[str, Meta(max_length=1024)]
 Count = Annotated[int, Meta(ge=0, le=10**12)]
 
@@ -61,3 +65,13 @@ class Served(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     process: Annotated[str, Meta(max_length=64)] = ""
     windows: Annotated[tuple[Window, ...], Meta(max_length=MAX_WINDOWS)] = ()
+
+
+def answered(status: int, sent: int, *, refused: bool) -> bool:
+    """Whether a caller got an answer, or a part of one: by the status in the record and the bytes that were sent.
+
+    A stream that was broken off has the status with which it began, and a reason for its end.
+    """
+    if 200 <= status < 300:
+        return sent > 0 or not refused
+    return status == _GONE and sent > 0

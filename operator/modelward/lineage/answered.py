@@ -10,10 +10,9 @@ import msgspec
 
 from modelward.lineage.build import Consumed
 from modelward.lineage.graph import MAX_TEXT, Use
+from modelward.windows import ASKING, answered
 
 MAX_KEPT = 20_000
-_ANSWERS = ("Infer", "Explain")
-_GONE = 499  # the caller left; what was sent before that, it may have read
 
 
 @dataclass
@@ -51,12 +50,15 @@ class Answered:
         start = document.get("start")
         if isinstance(start, dict):
             self.model = f"{_text(start, 'namespace') or 'default'}/{_text(start, 'model')}"
-        elif _text(document, "request") and document.get("operation") in _ANSWERS and not document.get("reason"):
+        elif _text(document, "request") and document.get("operation") in ASKING:
             self._count(document)
 
     def _count(self, record: dict[str, Any]) -> None:
         status, time = record.get("status"), _text(record, "time")
-        if not isinstance(status, int) or not (200 <= status < 300 or (status == _GONE and record.get("bytes_out"))):
+        sent = record.get("bytes_out", 0)
+        if not isinstance(status, int) or not isinstance(sent, int):
+            return
+        if not answered(status, sent, refused=bool(record.get("reason"))):
             return
         if not self.model:
             self.homeless += 1

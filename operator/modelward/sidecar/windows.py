@@ -9,11 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from modelward.sidecar.exchange import CLIENT_GONE
 from modelward.sidecar.record import Record
-from modelward.windows import MAX_CONSUMERS, MAX_KEPT, MAX_WINDOWS, SECONDS, Consumer, Served, Window
+from modelward.windows import ASKING, MAX_CONSUMERS, MAX_KEPT, MAX_WINDOWS, SECONDS, Consumer, Served, Window, answered
 
-_ASKING = ("Infer", "Explain")  # who reads metadata alone consumes nothing
 _MINUTE = 16  # so many characters of a record's time
 _GRACE_SECONDS = 1.0  # records of the window's last moment may not have been counted yet
 _MAX_NAME = 512
@@ -82,14 +80,14 @@ class Windows:
         """Count finished requests, in the order in which they finished."""
         window = self._open
         for record in records:
-            if record.operation not in _ASKING:
+            if record.operation not in ASKING:
                 continue
             minute = record.time[:_MINUTE]
             if window is None or window.minute != minute:
                 self._close()
                 window = self._open = _Open(minute)
             window.requests += 1
-            if not (200 <= record.status < 300 or (record.status == CLIENT_GONE and record.bytes_out)):
+            if not answered(record.status, record.bytes_out, refused=bool(record.reason)):
                 continue
             window.answered += 1
             window.rows += record.rows

@@ -41,11 +41,13 @@ def test_answers_are_counted_by_who_got_them_and_for_what():
         record(),
         record(purpose="audit", operation="Explain"),
         record(subject="user:ray", status=499, bytes_out=7),
+        record(subject="user:kim", status=200, bytes_out=7, reason="broken-off"),
     )
     assert [(one.model, one.client, one.issuer, one.use) for one in reader.consumed] == [
         ("clinic/wdbc", "user:lee", "clinic", Use("diagnosis", "2026-11-25T10:00:00Z", "2026-11-25T10:05:00Z", 2)),
         ("clinic/wdbc", "user:lee", "clinic", Use("audit", "2026-11-25T10:00:00Z", "2026-11-25T10:00:00Z", 1)),
         ("clinic/wdbc", "user:ray", "clinic", Use("diagnosis", "2026-11-25T10:00:00Z", "2026-11-25T10:00:00Z", 1)),
+        ("clinic/wdbc", "user:kim", "clinic", Use("diagnosis", "2026-11-25T10:00:00Z", "2026-11-25T10:00:00Z", 1)),
     ]
 
 

@@ -287,6 +287,32 @@ def test_a_client_that_does_not_take_its_answer_holds_up_nobody(serve, model):
     assert [line["status"] for line in running.log(3)].count(499) >= 1
 
 
+@pytest.mark.parametrize("end", ["reset", "window and reset", "connection"])
+def test_who_leaves_before_the_last_byte_has_had_the_others(serve, model, end):
+    rows = 10_000
+    big = answer({"name": "y", "datatype": "FP64", "shape": [rows], "contents": {"fp64_contents": [0.5] * rows}})
+    model.behaviour = lambda *_: big
+    running = serve()
+    with Raw(port_of(running)) as client:
+        client.ask(1)
+        client.message(1)
+        client.flush()
+        taken = 0
+        while taken < 65_535:
+            data = client.read(lambda event: isinstance(event, h2.events.DataReceived), acknowledge=False)
+            taken += len(data.data)
+        if end == "window and reset":
+            client.h2.increment_flow_control_window(1, 1)
+        if end != "connection":
+            client.h2.reset_stream(1)
+            client.flush()
+            time.sleep(0.2)
+    (line,) = running.log(1)
+    assert (line["status"], line["bytes_out"]) == (499, 65_530)
+    (window,) = [running.sidecar._gateway.findings.windows._open.closed(1)]
+    assert window.answered == len(window.consumers) == 1
+
+
 def test_a_body_that_goes_over_the_limit_of_all_bodies_is_refused(serve):
     running = serve(limits={"bufferedBytes": 50_000, "drainSeconds": 5})
     with Raw(port_of(running)) as first, Raw(port_of(running)) as second:

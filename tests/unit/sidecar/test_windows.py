@@ -59,6 +59,8 @@ def test_minutes_in_which_nobody_asked_are_not_kept():
         ({"status": 403}, 0),
         ({"status": 502}, 0),
         ({"status": 499}, 0),
+        ({"reason": "upstream-died"}, 0),  # a stream that was broken off at its beginning
+        ({"reason": "upstream-died", "bytes_out": 10}, 1),
         ({"status": 499, "bytes_out": 10}, 1),  # a stream of which a part was read
     ],
 )

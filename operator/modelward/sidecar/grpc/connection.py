@@ -16,7 +16,7 @@ from h2.exceptions import ProtocolError
 from modelward.sidecar import caller
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange, Outcome, Response, Stream
 from modelward.sidecar.grpc import framing, status
-from modelward.sidecar.grpc.http2 import Headers, Peer, once
+from modelward.sidecar.grpc.http2 import Headers, Peer, Sending, once
 from modelward.sidecar.grpc.upstream import Failed
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.protocol import Server
@@ -42,7 +42,7 @@ _OPENING: Headers = [
 class _Stream:
     """A call: its exchange, and until when it is waited for (the clock of the server)."""
 
-    __slots__ = ("abandon", "deadline", "exchange", "id", "parts")
+    __slots__ = ("abandon", "deadline", "exchange", "id", "parts", "sending")
 
     def __init__(self, identifier: int, exchange: Exchange, deadline: float) -> None:
         self.id = identifier
@@ -50,6 +50,7 @@ class _Stream:
         self.deadline = deadline
         self.parts: list[bytes] = []
         self.abandon: Callable[[], None] | None = None
+        self.sending: Sending | None = None  # the answer
 
 
 class Connection(Peer):
@@ -260,7 +261,8 @@ class Connection(Peer):
         self.deadline = min(self.deadline, stream.deadline)
         try:
             self.h2.send_headers(stream.id, [*_OPENING, *_metadata(stream.exchange)])
-            self.send(stream.id, framing.framed(response.body), partial(self._close, stream, len(response.body)))
+            end = partial(self._close, stream, len(response.body))
+            stream.sending = self.send(stream.id, framing.framed(response.body), end)
         except ProtocolError:
             self._gone(stream)
 
@@ -273,7 +275,9 @@ class Connection(Peer):
         if stream.abandon is not None:
             stream.abandon()
             stream.abandon = None
-        self._finish(stream, CLIENT_GONE, status.CANCELLED, 0)
+        # Who leaves before the last byte has read the others.
+        sent = stream.sending.sent - framing.PREFIX_BYTES if stream.sending else 0
+        self._finish(stream, CLIENT_GONE, status.CANCELLED, max(sent, 0))
 
     def _finish(self, stream: _Stream, told: int, code: int, sent: int) -> None:
         if self._streams.pop(stream.id, None) is None:

@@ -56,13 +56,14 @@ class _Connection(H2Connection):
         return [], [told]
 
 
-class _Unsent:
-    """The rest of a body, and what comes behind it."""
+class Sending:
+    """The rest of a body, and what comes behind it; how much of it went out."""
 
-    __slots__ = ("rest", "then")
+    __slots__ = ("rest", "sent", "then")
 
     def __init__(self, rest: memoryview, then: Callable[[], None]) -> None:
         self.rest = rest
+        self.sent = 0
         self.then = then
 
 
@@ -89,7 +90,7 @@ class Peer(asyncio.Protocol):
         # What is a little too large is refused by a status; only what is absurd ends the connection.
         self.h2.decoder.max_header_list_size = 4 * header_bytes
         self._meter = Meter(0 if client else _PREFACE_BYTES, 4 * header_bytes)
-        self._unsent: dict[int, _Unsent] = {}
+        self._unsent: dict[int, Sending] = {}
         self._wanted = 0  # pieces of bodies that were for somebody, of those that the meter has counted
         self._blocked = False  # the other end does not read
         self.over = False  # nothing is read or written any more
@@ -173,14 +174,15 @@ class Peer(asyncio.Protocol):
         self.flush()
         self.transport.write(_GOAWAY.pack(0, 8, 7, 0, 0, last, code))
 
-    def send(self, stream: int, body: bytes, then: Callable[[], None]) -> None:
+    def send(self, stream: int, body: bytes, then: Callable[[], None]) -> Sending:
         """Send `body` on `stream`, as fast as the other end lets it; then call `then`, which may send the end.
 
         Raises:
             ProtocolError: the stream is closed.
         """
-        unsent = self._unsent[stream] = _Unsent(memoryview(body), then)
+        unsent = self._unsent[stream] = Sending(memoryview(body), then)
         self._send(stream, unsent)
+        return unsent
 
     def forget(self, stream: int) -> None:
         """What is unsent of `stream` is not wanted."""
@@ -192,7 +194,7 @@ class Peer(asyncio.Protocol):
 
     # --- sending
 
-    def _send(self, stream: int, unsent: _Unsent) -> None:
+    def _send(self, stream: int, unsent: Sending) -> None:
         rest = unsent.rest
         while rest:
             size = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(rest))
@@ -200,6 +202,7 @@ class Peer(asyncio.Protocol):
                 unsent.rest = rest
                 return
             self.h2.send_data(stream, bytes(rest[:size]))
+            unsent.sent += size
             self._budget += size / _BYTES_A_FRAME
             rest = rest[size:]
             if rest:
