@@ -14,7 +14,7 @@ import msgspec
 from modelward.incidents import Report
 from modelward.planner.names import KubeObject, controls, ours, owned
 from modelward.planner.sightings import shown, utc
-from modelward.windows import Consumer, Served, Window
+from modelward.windows import MAX_KEPT, Consumer, Served, Window
 
 MAX_CONSUMERS = 1000
 MAX_LISTED = 64
@@ -183,16 +183,21 @@ def _may_be(process: str, told: Report | str) -> bool:
 
 
 def _sound(served: Served, known: int) -> list[Window]:
-    """The windows after one, as they may be shown; those whose times are none are left out, and count as missed."""
-    found = []
-    for window in sorted(served.windows, key=lambda one: one.sequence):
-        if window.sequence <= known:
-            continue
+    """The windows after one, as they may be shown.
+
+    Left out, and by that missed, are those whose times are none, and the oldest past what a sidecar keeps.
+    """
+    found: list[Window] = []
+    kept = 0
+    for window in sorted(served.windows, key=lambda one: one.sequence, reverse=True):
+        kept += len(window.consumers)
+        if window.sequence <= known or kept > MAX_KEPT:
+            break
         start, end = utc(window.start), utc(window.end)
         if start and end:
             consumers = tuple(one for one in map(_shown, window.consumers) if one.client and one.first and one.last)
             found.append(msgspec.structs.replace(window, start=start, end=end, consumers=consumers))
-    return found
+    return found[::-1]
 
 
 def _shown(one: Consumer) -> Consumer:

@@ -122,6 +122,14 @@ def test_a_config_map_that_somebody_broke_is_begun_anew(text: str) -> None:
     assert read_record(None) == Record()
 
 
+def test_a_sidecar_that_tells_more_than_one_keeps_is_read_as_far_as_one_keeps() -> None:
+    crowd = [window(number, *(consumer(f"{number}-{index}") for index in range(100))) for number in range(1, 61)]
+    found = windows_of({"a": report(*crowd)}, {})
+    assert [one.window.sequence for one in found] == list(range(41, 61))
+    record, _ = look(Record(), {"a": report(*crowd)})
+    assert record.dropped == 40
+
+
 def test_a_config_map_that_anybody_could_have_made_is_not_read() -> None:
     kept = Record(last=at(1))
     made = record_map(RAW, kept)
