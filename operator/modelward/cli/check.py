@@ -14,6 +14,7 @@ from modelward.cli.files import read_all
 from modelward.cli.findings import FORMATS, Screen, as_table, summary
 from modelward.cli.hierarchies import judge_hierarchies
 from modelward.cli.signatures import look_at_signatures
+from modelward.cli.unsupported import judge_support
 from modelward.rules.check import check, unreadable
 
 _POLICIES = ("DataPolicy", "ClusterDataPolicy")
@@ -66,7 +67,8 @@ def command(
     for error in errors:
         click.echo(f"modelward: {error}", err=True)
     checked = check(reading.documents, look=partial(look_at_signatures, [one.data for one in reading.documents]))
-    checked = replace(checked, findings=(*checked.findings, *judge_hierarchies(reading.documents, checked.policies)))
+    more = (*judge_hierarchies(reading.documents, checked.policies), *judge_support(checked))
+    checked = replace(checked, findings=(*checked.findings, *more))
     checked = checked.strict() if strict else checked
     if output != "table":  # programs read one stream: tell them there as well
         checked = replace(checked, findings=(*map(unreadable, errors), *checked.findings))

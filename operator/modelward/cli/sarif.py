@@ -20,6 +20,7 @@ from modelward.rules.check import (
     TREATMENT,
     UNREACHABLE,
     UNREADABLE,
+    UNSUPPORTED,
     Checked,
     Finding,
     Level,
@@ -53,6 +54,11 @@ _OWN = {
         "Who is named can call",
         "A subject that nobody can prove to be keeps out the very callers that it means to let in.",
         "note",
+    ),
+    UNSUPPORTED: (
+        "What is declared can be honoured",
+        "A model is not Ready where something that it declares cannot be done: nothing is left undone unsaid.",
+        "warning",
     ),
     UNREADABLE: ("The file can be read", "What cannot be read cannot be judged.", "error"),
 }

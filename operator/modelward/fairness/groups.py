@@ -79,6 +79,15 @@ def favourable(equals: str | None, at_least: float | None) -> Callable[[Any], bo
     return fits
 
 
+def can_be(text: str, datatype: str) -> bool:
+    """Whether a value of this datatype can be what is written so."""
+    if datatype == "BYTES":
+        return True
+    if datatype == "BOOL" and text.lower() in ("true", "false"):
+        return True
+    return _number(text) is not None
+
+
 def _score(value: Any) -> Any:
     if isinstance(value, str):
         raise TypeError("a text is no score")

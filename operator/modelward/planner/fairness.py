@@ -7,14 +7,16 @@ group and outcome are known. A group's rate counts from `minimumGroupSize` rows 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelward.api.decisions import Fairness
+from modelward.api.decisions import Fairness, Favourable
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.printable import printable
+from modelward.api.schema import Tensor
 from modelward.fairness.counts import GroupCounts
-from modelward.fairness.groups import group_names
+from modelward.fairness.groups import OTHER, can_be, group_names
 from modelward.fairness.rates import Spread, ratio, wilson
 from modelward.planner.group_counts import Counted, apart
 
@@ -43,31 +45,56 @@ def fairness_config(md: ModelDeployment) -> dict[str, Any] | None:
 def fairness_unsupported(md: ModelDeployment) -> Iterator[str]:
     """Yield what of spec.fairness cannot be counted, with the reason and the fix."""
     fairness = md.spec.fairness
-    if fairness is None or not fairness.protected:
+    if fairness is None:
+        return
+    if not fairness.protected:
+        yield "spec.fairness without protected (the attribute whose groups are compared: name one)"
         return
     in_use = md.spec.encryption.in_use if md.spec.encryption else None
     if in_use is not None and in_use.only:
         yield "spec.fairness with spec.encryption.inUse.only (no group can be read of what nobody can read)"
     inputs = md.spec.schema_.inputs if md.spec.schema_ else []
-    numbers = {
-        name: tensor.datatype not in ("BOOL", "BYTES")
+    datatypes = {
+        name: tensor.datatype
         for tensor in inputs
         for name in (tensor.columns or ([tensor.name] if set(tensor.shape[1:]) <= {1} else []))
     }
     for index, one in enumerate(fairness.protected):
         path = f"spec.fairness.protected[{index}]"
-        if one.field not in numbers:
+        if one.field not in datatypes:
             yield f"{path}.field ({one.field} is no column of spec.schema.inputs, no input of one element: declare it)"
-        elif one.edges and not numbers[one.field]:
+        elif one.edges and datatypes[one.field] in ("BOOL", "BYTES"):
             yield f"{path}.edges ({one.field} holds no numbers)"
+        elif not one.edges:
+            never = [name for name in one.groups if name != OTHER and not can_be(name, datatypes[one.field])]
+            if never:
+                yield f"{path}.groups ({one.field} holds {datatypes[one.field]}, which is never {never[0]!r})"
+        if len(set(one.groups)) < len(one.groups):
+            yield f"{path}.groups (one comes twice)"
         if list(one.edges) != sorted(set(one.edges)):
             yield f"{path}.edges (they must ascend)"
         if len(group_names(one.groups, one.edges)) < 2:
             yield f"{path}.groups (there is one group, and nothing to compare it with: name its values, or edges)"
     outputs = md.spec.schema_.outputs if md.spec.schema_ else []
-    wanted = fairness.favourable.output
-    if wanted and outputs and wanted not in {tensor.name for tensor in outputs}:
-        yield f"spec.fairness.favourable.output ({wanted} is not among spec.schema.outputs)"
+    if outputs:
+        yield from _of_favourable(fairness.favourable, outputs)
+
+
+def _of_favourable(favourable: Favourable, outputs: Sequence[Tensor]) -> Iterator[str]:
+    path, wanted = "spec.fairness.favourable", favourable.output
+    output = next((tensor for tensor in outputs if wanted in (None, tensor.name)), None)
+    if output is None:
+        yield f"{path}.output ({wanted} is not among spec.schema.outputs)"
+        return
+    if len(outputs) > 1 and not wanted:  # a model may answer with any of them first
+        return
+    width = math.prod(output.shape[1:])
+    if 0 < width <= favourable.element:
+        yield f"{path}.element ({output.name} has {width} for a row, counted from 0)"
+    if favourable.at_least is not None and output.datatype == "BYTES":
+        yield f"{path}.atLeast ({output.name} holds texts: give equals)"
+    if favourable.at_least is None and not can_be(favourable.equals or "1", output.datatype):
+        yield f"{path}.equals ({output.name} holds {output.datatype}, which is never {favourable.equals!r})"
 
 
 # --- what is told

@@ -25,7 +25,7 @@ from modelward.rules.judge import Review, Violation, judge, judge_readiness, mer
 Level = Literal["error", "violation", "warning", "audit", "excused", "note"]
 LEVELS: tuple[Level, ...] = ("error", "violation", "warning", "audit", "excused", "note")
 SCHEMA, REFERENCE, UNREADABLE = "SCHEMA", "REFERENCE", "UNREADABLE"
-TREATMENT, UNREACHABLE = "TREATMENT", "UNREACHABLE"
+TREATMENT, UNREACHABLE, UNSUPPORTED = "TREATMENT", "UNREACHABLE", "UNSUPPORTED"
 """What stands in a finding's `rule` where no rule of the catalogue is broken."""
 _MAX_NAME = 253
 _PARENTHESES = re.compile(r"^\(([^)]*)\)")
@@ -196,7 +196,7 @@ def _read(document: Document, state: _State) -> None:
     for text in rule_problems(policy):
         where, _, what = text.partition(" ")
         what = _PARENTHESES.sub(r"\1", what, count=1)
-        state.findings.append(_error(document, _path(where), f"{where}: {what}"))
+        state.findings.append(_error(document, path_of(where), f"{where}: {what}"))
     state.policies.append(policy)
 
 
@@ -245,7 +245,7 @@ def _finding(level: Level, document: Document, violation: Violation) -> Finding:
     return Finding(
         level,
         printable(document.source),
-        document.line(_path(violation.field)),
+        document.line(path_of(violation.field)),
         who(document),
         violation.rule,
         violation.field,
@@ -255,8 +255,8 @@ def _finding(level: Level, document: Document, violation: Violation) -> Finding:
     )
 
 
-def _path(field_: str) -> FieldPath:
-    """The path that a field is written as: `spec.access.issuers[0].name`; `annotations[a.b/c]` ends at annotations."""
+def path_of(field_: str) -> FieldPath:
+    """Return the path of a field written as `spec.access.issuers[0].name`; `annotations[a.b/c]` ends at annotations."""
     path: list[str | int] = []
     for name, index, key in _STEP.findall(field_):
         path.append(name)
@@ -312,5 +312,5 @@ def _missing_references(
 
 def _note(document: Document, rule: str, field_: str, message: str) -> Finding:
     return Finding(
-        "note", printable(document.source), document.line(_path(field_)), who(document), rule, field_, message
+        "note", printable(document.source), document.line(path_of(field_)), who(document), rule, field_, message
     )

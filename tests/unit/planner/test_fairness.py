@@ -21,7 +21,7 @@ from modelward.planner.fairness_reports import counted, to_let_go, to_pass_on
 from modelward.planner.group_counts import Counted
 from modelward.planner.sidecar_config import sidecar_config, unsupported
 from modelward.sidecar import config
-from tests.unit.planner.test_sidecar_config import REFERENCES, supported
+from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, supported
 
 SEX = {"field": "sex", "groups": ["female", "male"]}
 RAW: dict[str, Any] = {"spec": {"fairness": {"protected": [SEX]}}}
@@ -385,3 +385,28 @@ def test_the_manifest_of_the_how_to_is_one_that_can_be_watched() -> None:
     assert isinstance(md, ModelDeployment)
     assert unsupported(md, []) == []
     assert msgspec.convert(sidecar_config(md, [], REFERENCES), config.Config).fairness is not None
+
+
+@pytest.mark.parametrize(
+    ("fairness", "outputs", "why"),
+    [
+        ({"favourable": {"equals": "1"}}, [], "spec.fairness without protected"),
+        ({"protected": [{"field": "age", "groups": ["young"]}]}, [], "age holds FP64, which is never 'young'"),
+        ({"protected": [{"field": "sex", "groups": ["f", "f"]}]}, [], "groups (one comes twice)"),
+        ({"protected": [SEX], "favourable": {"equals": "granted"}}, ["INT64"], "never 'granted'"),
+        ({"protected": [SEX], "favourable": {"element": 1}}, ["INT64"], "y has 1 for a row, counted from 0"),
+        ({"protected": [SEX], "favourable": {"atLeast": 0.5}}, ["BYTES"], "y holds texts: give equals"),
+    ],
+)
+def test_what_could_never_be_counted_is_named(fairness: dict[str, Any], outputs: list[str], why: str) -> None:
+    manifest = supported()
+    manifest["spec"]["schema"] = {
+        "inputs": [
+            {"name": "sex", "datatype": "BYTES", "shape": [-1]},
+            {"name": "age", "datatype": "FP64", "shape": [-1]},
+        ],
+        "outputs": [{"name": "y", "datatype": datatype, "shape": [-1]} for datatype in outputs],
+    }
+    manifest["spec"]["fairness"] = fairness
+    (told,) = fairness_unsupported(parsed(manifest))
+    assert why in told

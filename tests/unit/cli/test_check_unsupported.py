@@ -1,0 +1,29 @@
+"""`modelward check` on what cannot be honoured: named where it stands, before anything is applied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+from click.testing import CliRunner
+
+from modelward.cli.main import cli
+from tests.corpus import good
+
+
+def test_what_cannot_be_honoured_is_a_warning_where_it_is_declared(tmp_path: Path) -> None:
+    model = good()
+    model["spec"]["fairness"] = {"protected": [{"field": "nobody", "groups": ["a", "b"]}]}
+    model["spec"]["explanations"] = {"method": "LinearSHAP"}
+    file = tmp_path / "model.yaml"
+    file.write_text(yaml.safe_dump(model))
+    result = CliRunner().invoke(cli, ["check", str(file), "-o", "json"])
+    found = {one["field"]: one for one in json.loads(result.stdout)["findings"] if one["rule"] == "UNSUPPORTED"}
+    assert {"spec.fairness.protected[0].field", "spec.explanations.method"} <= found.keys(), result.output
+    method = found["spec.explanations.method"]
+    assert (method["level"], result.exit_code) == ("warning", 0)
+    assert "weightsConfigMapName (the linear model's exported weights)" in method["message"]
+    assert file.read_text().splitlines()[method["line"] - 1].strip().startswith("method:")
+    strict = CliRunner().invoke(cli, ["check", str(file), "--strict"])
+    assert strict.exit_code == 1
