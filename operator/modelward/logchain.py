@@ -18,13 +18,14 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 
 FORMAT = 1
 BEFORE_THE_FIRST = bytes(32)
 MAX_LINE_BYTES = 64 << 10
+_CHUNK = 1 << 20
 _REMEMBERED = 65_536  # lines that a gap may reach back: more than a sidecar ever holds
 _LINKED = re.compile(rb',"seq":(\d{1,18}),"chain":"([A-Za-z0-9+/]{43}=)"\}$')
 
@@ -227,6 +228,13 @@ class _Reader:
 
     def _find(self, kind: Kind, message: str, missing: int = 0, line: int | None = None) -> None:
         self.verdict.findings.append(Finding(line or self.verdict.lines, kind, message, missing))
+
+
+def chunks(*files: IO[bytes]) -> Iterator[bytes]:
+    """Read files one after another, in pieces for `split`. Raises OSError."""
+    for file in files:
+        while chunk := file.read(_CHUNK):
+            yield chunk
 
 
 def split(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -34,6 +34,12 @@ def lineage(annotations: Mapping[str, str]) -> dict[str, str]:
     return {name: annotations[PREFIX + name] for name in NAMES if PREFIX + name in annotations}
 
 
+def readable(annotations: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lineage annotations that nothing is wrong with, by their short names."""
+    texts = {key: value for key, value in annotations.items() if isinstance(value, str)}
+    return {name: value.strip() for name, value in lineage(texts).items() if not problems({PREFIX + name: value})}
+
+
 def problems(annotations: Mapping[str, str]) -> list[str]:
     """Return what is wrong with the lineage annotations that are there, a sentence each."""
     found = []

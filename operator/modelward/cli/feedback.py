@@ -12,9 +12,8 @@ import click
 import msgspec
 
 from modelward.detect.feedback import Benign, Feedback, FeedbackError, from_bytes
-from modelward.logchain import split, verify
+from modelward.logchain import chunks, split, verify
 
-_CHUNK = 1 << 20
 _SHARE = re.compile(r"\d(\.\d{1,20})?(e-\d{1,3})?")
 
 
@@ -32,7 +31,7 @@ def command(log: IO[bytes], references: tuple[str, ...], out: Path) -> None:
     """Write the file: exit 1 when the log is not as the sidecar wrote it, 2 when a request is not in it."""
     wanted = _Wanted(set(references))
     try:
-        verdict = verify(wanted.watch(split(_chunks(log))))
+        verdict = verify(wanted.watch(split(chunks(log))))
         if verdict.begins_at is None:
             _fail("not one line with a number and a chain: this is no access log of modelward")
         if verdict.findings:
@@ -113,11 +112,6 @@ def _rates(text: str) -> dict[str, float]:
     """From `Ensemble=0.01 Tails=0.05`."""
     pairs = (each.partition("=") for each in text.split())
     return {name: float(rate) for name, _, rate in pairs if _SHARE.fullmatch(rate)}
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK):
-        yield chunk
 
 
 def _fail(message: str) -> NoReturn:

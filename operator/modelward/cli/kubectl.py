@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from typing import Any
 
 _SECONDS = 20  # patience with one answer
 
@@ -31,3 +33,9 @@ def kubectl(*arguments: str) -> str:
     if done.returncode:
         raise KubectlError(f"kubectl {arguments[0]}: {done.stderr.strip()[:500] or f'exit code {done.returncode}'}")
     return done.stdout
+
+
+def items(text: str) -> list[dict[str, Any]]:
+    """The objects in a list as kubectl prints it in JSON."""
+    found: list[dict[str, Any]] = json.loads(text).get("items", [])
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,11 @@ from modelward.api.manifest import Document
 from modelward.api.printable import printable
 from modelward.api.validate import canonical
 from modelward.cli.files import read_all
-from modelward.cli.kubectl import KubectlError
+from modelward.cli.kubectl import KubectlError, items
 from modelward.lineage.answered import Answered
 from modelward.lineage.build import Consumed, build, model_name
 from modelward.lineage.graph import Graph, Use
-from modelward.logchain import split, verify
+from modelward.logchain import chunks, split, verify
 from modelward.planner.consumers import MAX_LISTED, Record, own_record, read_record, record_name
 from modelward.planner.references import References
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
@@ -28,7 +28,6 @@ from modelward.rules.judge import policy_name
 
 Ask = Callable[..., str]
 Object = Mapping[str, Any]
-_CHUNK = 1 << 20
 _MAX_LOOKED_UP = 200  # objects of a cluster that are asked for one by one
 
 
@@ -138,16 +137,16 @@ def from_cluster(ask: Ask, namespace: str | None) -> Known:
     known = Known()
     scope: tuple[str, ...] = ("--all-namespaces",)
     try:
-        known.models = list(_items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")))
+        known.models = list(items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")))
     except KubectlError as error:
         if namespace is None:
             raise
         scope = ("--namespace", namespace)
-        known.models = list(_items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")))
+        known.models = list(items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")))
         known.notes.append(f"only the models of namespace {namespace} could be read: {error}")
     for kind, where in (("datapolicies.modelward.io", scope), ("clusterdatapolicies.modelward.io", ())):
         try:
-            policies = _items(ask("get", kind, *where, "--output", "json"))
+            policies = items(ask("get", kind, *where, "--output", "json"))
         except KubectlError as error:
             known.notes.append(f"the {kind.partition('.')[0]} could not be read, by which fields are treated: {error}")
         else:
@@ -162,7 +161,7 @@ def read_logs(logs: Sequence[IO[bytes]], known: Known) -> None:
     for log in logs:
         # A log without its first line says not whose it is; with one model there is no doubt.
         reader = Answered(next(iter(names))) if len(names) == 1 else Answered()
-        verdict = verify(reader.watch(split(_chunks(log))))
+        verdict = verify(reader.watch(split(chunks(log))))
         if verdict.begins_at is None:
             known.errors.append(f"{log.name} is no access log of modelward: not one line with a number and a chain")
             continue
@@ -232,13 +231,3 @@ def _config_map(ask: Ask, namespace: str, name: str) -> Object | None:
     text = ask("get", "configmap", name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
     found: Object | None = json.loads(text) if text.strip() else None
     return found
-
-
-def _chunks(log: IO[bytes]) -> Iterator[bytes]:
-    while chunk := log.read(_CHUNK):
-        yield chunk
-
-
-def _items(text: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = json.loads(text).get("items", [])
-    return items

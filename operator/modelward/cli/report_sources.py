@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from modelward.cli.kubectl import KubectlError
+from modelward.cli.kubectl import KubectlError, items
 from modelward.cli.lineage_sources import Known, look_up, read_manifests
 from modelward.lineage.answered import Answered
-from modelward.logchain import split, verify
+from modelward.logchain import chunks, split, verify
 from modelward.reporting.document import Scope
 from modelward.reporting.log import Happened
 from modelward.reporting.sources import Sources
 from modelward.rules.judge import policy_name
 
 Ask = Callable[..., str]
-_CHUNK = 1 << 20
 _POLICIES = ("datapolicies.modelward.io", "clusterdatapolicies.modelward.io")
 _EVENT_SOURCES = ("modelward-controller", "modelward-admission")
 
@@ -31,12 +29,12 @@ def from_cluster(ask: Ask, namespace: str | None, now: datetime) -> Sources:
         KubectlError: the models cannot be read.
     """
     scope = ("--namespace", namespace) if namespace else ("--all-namespaces",)
-    models = _items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json"))
+    models = items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json"))
     notes: list[str] = []
 
     def optional(what: str, *arguments: str) -> list[dict[str, Any]] | None:
         try:
-            return _items(ask("get", *arguments, "--output", "json"))
+            return items(ask("get", *arguments, "--output", "json"))
         except KubectlError as error:
             notes.append(f"{what} could not be read: {error}")
             return None
@@ -89,7 +87,7 @@ def read_logs(logs: Sequence[IO[bytes]], sources: Sources) -> Sources:
         # A log without its first line says not whose it is; with one model there is no doubt.
         whose = (next(iter(models)),) if len(models) == 1 else ()
         happened, answered = Happened(*whose), Answered(*whose)
-        verdict = verify(answered.watch(happened.watch(split(_chunks(log)))))
+        verdict = verify(answered.watch(happened.watch(split(chunks(log)))))
         if verdict.begins_at is None:
             notes.append(f"{log.name} is no access log of modelward: not one line with a number and a chain")
             continue
@@ -109,16 +107,6 @@ def read_logs(logs: Sequence[IO[bytes]], sources: Sources) -> Sources:
 
 def _with_logs(scope: Scope, names: tuple[str, ...]) -> Scope:
     return Scope(source=scope.source, name=scope.name, namespace=scope.namespace, logs=names)
-
-
-def _chunks(log: IO[bytes]) -> Iterator[bytes]:
-    while chunk := log.read(_CHUNK):
-        yield chunk
-
-
-def _items(text: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = json.loads(text).get("items", [])
-    return items
 
 
 def _context(ask: Ask) -> str:

@@ -7,7 +7,6 @@ metrics come through the API server's proxy to pods; who may not use it (in prot
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -21,7 +20,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from modelward.cli.kubectl import KubectlError, kubectl
+from modelward.cli.kubectl import KubectlError, items, kubectl
 from modelward.cli.output import to_json
 from modelward.planner.sidecar import MODEL_LABEL
 
@@ -48,10 +47,10 @@ def look(ask: Ask, namespace: str | None) -> list[Model]:
     """The models now, with what their sidecars have counted since they began."""
     scope = ("--namespace", namespace) if namespace else ("--all-namespaces",)
     models = {}
-    for item in _items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")):
+    for item in items(ask("get", "modeldeployments.modelward.io", *scope, "--output", "json")):
         metadata = item["metadata"]
         models[metadata["namespace"], metadata["name"]] = Model(metadata["namespace"], metadata["name"], _ready(item))
-    for pod in _items(ask("get", "pods", *scope, "--selector", MODEL_LABEL, "--output", "json")):
+    for pod in items(ask("get", "pods", *scope, "--selector", MODEL_LABEL, "--output", "json")):
         metadata = pod["metadata"]
         model = models.get((metadata["namespace"], metadata["labels"][MODEL_LABEL]))
         if model is None or pod.get("status", {}).get("phase") != "Running":
@@ -66,11 +65,6 @@ def look(ask: Ask, namespace: str | None) -> list[Model]:
         for outcome, count in _SERIES.findall(text):
             model.requests[outcome] = model.requests.get(outcome, 0) + float(count)
     return sorted(models.values(), key=lambda model: (model.namespace, model.name))
-
-
-def _items(text: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = json.loads(text).get("items", [])
-    return items
 
 
 def _ready(item: dict[str, Any]) -> str:

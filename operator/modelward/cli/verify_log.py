@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from typing import IO, Any
 
 import click
 import msgspec
 
 from modelward.cli.output import to_json
-from modelward.logchain import Verdict, split, verify
+from modelward.logchain import Verdict, chunks, split, verify
 
-_CHUNK = 1 << 20
 _SHOWN = 20
 
 
@@ -37,7 +35,7 @@ class _Anchor(click.ParamType[tuple[int, str]]):
 def command(files: tuple[IO[bytes], ...], whole: bool, anchors: tuple[tuple[int, str], ...], output: str) -> None:
     """Read the files one after another, as one log; exit 1 when something does not hold, 2 when there is none."""
     try:
-        verdict = verify(split(_chunks(files)), whole=whole, anchors=anchors)
+        verdict = verify(split(chunks(*files)), whole=whole, anchors=anchors)
     except OSError as error:
         click.echo(f"modelward: the log cannot be read: {error.strerror}", err=True)
         sys.exit(2)
@@ -46,12 +44,6 @@ def command(files: tuple[IO[bytes], ...], whole: bool, anchors: tuple[tuple[int,
         sys.exit(2)
     click.echo(to_json(msgspec.to_builtins(verdict)) if output == "json" else _text(verdict) + "\n", nl=False)
     sys.exit(1 if verdict.findings else 0)
-
-
-def _chunks(files: tuple[IO[bytes], ...]) -> Iterator[bytes]:
-    for file in files:
-        while chunk := file.read(_CHUNK):
-            yield chunk
 
 
 def _text(verdict: Verdict) -> str:

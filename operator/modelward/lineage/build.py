@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from modelward.api.lineage import PREFIX, lineage, problems
+from modelward.api.lineage import readable
 from modelward.lineage.graph import Builder, Graph, Step, Use
 from modelward.privacy.effective import choices
 from modelward.privacy.spec import Treatment
@@ -104,7 +104,7 @@ _DONE = {
 
 
 def _add_model(builder: Builder, model: Mapping[str, Any], name: str) -> None:
-    said = _readable(model["metadata"].get("annotations") or {})
+    said = readable(model["metadata"].get("annotations") or {})
     here = made = builder.add("model", name)
     if "model" in said:
         artefact = builder.add("artefact", *_parts(said["model"]))
@@ -121,12 +121,6 @@ def _add_model(builder: Builder, model: Mapping[str, Any], name: str) -> None:
     for one in model.get("status", {}).get("lineage", {}).get("consumers", ()):
         use = Use(one.get("purpose") or "", one.get("first") or "", one.get("last") or "", one.get("requests") or 0)
         builder.link(here, builder.add("consumer", one["client"], issuer=one.get("issuer") or ""), uses=(use,))
-
-
-def _readable(annotations: Mapping[str, Any]) -> dict[str, str]:
-    """The lineage annotations that nothing is wrong with, by their short names."""
-    texts = {key: value for key, value in annotations.items() if isinstance(value, str)}
-    return {name: value.strip() for name, value in lineage(texts).items() if not problems({PREFIX + name: value})}
 
 
 def _parts(address: str) -> tuple[str, str]:

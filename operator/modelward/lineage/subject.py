@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from modelward.api.lineage import PREFIX, lineage, problems
+from modelward.api.lineage import readable
 from modelward.lineage.build import treatment_text
 from modelward.privacy.effective import Choice, choices, targets
 from modelward.rules.judge import policy_name
@@ -116,7 +116,7 @@ def subject_of(raw: Mapping[str, Any], policies: Sequence[Mapping[str, Any]]) ->
     chosen = choices([dict(policy) for policy in policies], given, lambda _: None)
     inputs, more_inputs = _fields(given, chosen)
     outputs, more_outputs = _fields(schema.get("outputs") or [], chosen)
-    declared = _declared(metadata.get("annotations") or {})
+    declared = readable(metadata.get("annotations") or {})
     rules = (spec.get("access") or {}).get("rules") or []
     return Subject(
         metadata.get("namespace") or "default",
@@ -136,11 +136,6 @@ def subject_of(raw: Mapping[str, Any], policies: Sequence[Mapping[str, Any]]) ->
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _declared(annotations: Mapping[str, Any]) -> dict[str, str]:
-    texts = {key: value for key, value in annotations.items() if isinstance(value, str)}
-    return {name: value.strip() for name, value in lineage(texts).items() if not problems({PREFIX + name: value})}
 
 
 def _basis(policy: Mapping[str, Any]) -> Basis:

@@ -277,15 +277,6 @@ def _without(report: Report, client: str) -> Report:
     return msgspec.structs.replace(report, quarantined=kept)
 
 
-def _time(text: str) -> str:
-    """Return a time in one way of writing, so that times compare as texts; nothing where it is none."""
-    try:
-        moment = _moment(text).astimezone(UTC)
-    except (ValueError, OverflowError):  # the first and the last day of the calendar, in another zone
-        return ""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment.year >= _FIRST_YEAR else ""
-
-
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
