@@ -22,6 +22,7 @@ UNKNOWN: Final = "unknown"
 _OUTCOMES: Final = ("selected", "not selected")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Rule = Annotated[str, Meta(max_length=64)]
 
 
 class LayoutError(ValueError):
@@ -34,13 +35,15 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     `names`: the cells. Without `edges` they are the values themselves, as they are written; a value that has none is
     counted as `other`. With `edges`, which rise, they are names of intervals: below the first edge, from each edge up
     to the next, from the last edge on. `outcome`: a row is counted by how it was answered as well, favourably or not,
-    and by the group that it was of before any treatment.
+    and by the group that it was of before any treatment. `rule` names what else decides which cell a row is of (which
+    answers are favourable, a hierarchy): counts by another are not added to these.
     """
 
     field: Name
     names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_CELLS)]
     edges: Annotated[tuple[float, ...], Meta(max_length=MAX_CELLS)] = ()
     outcome: bool = False
+    rule: Rule = ""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -82,11 +85,15 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Cells of which each row is counted in one. `edges`: where the intervals meet that the cells are of."""
+    """Cells of which each row is counted in one. `edges`: where the intervals meet that the cells are of.
+
+    `rule`: as of `Counted`.
+    """
 
     name: Name
     cells: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_CELLS)]
     edges: Annotated[tuple[float, ...], Meta(max_length=MAX_CELLS)] = ()
+    rule: Rule = ""
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +134,7 @@ def layout_of(counted: Sequence[Counted], uncounted: Sequence[str] = ()) -> Layo
         if any(not low < high for low, high in pairwise(one.edges)):
             raise LayoutError(f"{one.field}: edges must rise, each above the one before")
     blocks = tuple(
-        Block(one.field + (" by outcome" if one.outcome else ""), one.cells, tuple(map(float, one.edges)))
+        Block(one.field + (" by outcome" if one.outcome else ""), one.cells, tuple(map(float, one.edges)), one.rule)
         for one in counted
     )
     layout = Layout(blocks, tuple(uncounted))

@@ -7,6 +7,7 @@ values that a policy or the schema makes known.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -175,9 +176,11 @@ def _counted(
         for field in policy["spec"].get("fields", ())
         if field.get("role") == "QuasiIdentifier"
     }
+    fairness = md.spec.fairness
+    rule = _rule(fairness.favourable.model_dump(mode="json")) if fairness else ""
     counted = [
-        Counted(one.field, group_names(one.groups, one.edges), tuple(one.edges), outcome=True)
-        for one in (md.spec.fairness.protected if md.spec.fairness else ())
+        Counted(one.field, group_names(one.groups, one.edges), tuple(one.edges), outcome=True, rule=rule)
+        for one in (fairness.protected if fairness else ())
     ]
     uncounted: list[str] = []
     for tensor in md.spec.schema_.inputs if md.spec.schema_ else ():
@@ -212,13 +215,18 @@ def _values(
     match treatment.treatment:
         case "Generalise" if treatment.groups is not None:
             names = tuple(sorted({*treatment.groups.values(), "*"} - {OTHER}))
-            return Counted(field, names) if len(names) <= MAX_BUCKETS else None
+            return Counted(field, names, rule=_rule(treatment.groups)) if len(names) <= MAX_BUCKETS else None
         case "Bucket" if datatype == "BYTES":
             bucket = Bucket(treatment.edges)
             return Counted(field, tuple(bucket.text(_written(edge)) for edge in treatment.edges[:MAX_BUCKETS]))
         case "Keep" | "Bucket" | "Generalise" | "Round" if datatype != "BYTES" and edges:
             return Counted(field, interval_names(edges), edges)
     return None
+
+
+def _rule(document: Mapping[str, Any]) -> str:
+    """Names what decides which cell a row is of, by its contents."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _edges(treatment: Treatment, minimum: float | None, maximum: float | None) -> Iterator[float]:

@@ -13,13 +13,16 @@ import pytest
 pytest.importorskip("Pyfhel")
 
 from modelward.api.validate import canonical, parse
+from modelward.audit.layout import layout_of
 from modelward.audit.parameters import PARAMETERS
+from modelward.audit.settings import Audit
 from modelward.encrypted import envelope
 from modelward.encrypted.client import ClientKeys
-from modelward.planner.audit import audit_files, key_places
+from modelward.planner.audit import audit_config, audit_files, key_places
 from modelward.planner.config_map import config_map
 from modelward.planner.references import References
 from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
+from modelward.privacy.spec import Treatment
 from modelward.sidecar.config import Config
 from modelward.sidecar.tally import Tally
 from modelward.sidecar.tensors import TensorSpec
@@ -182,6 +185,21 @@ def test_protected_groups_are_counted_by_outcome() -> None:
         "unknown",
     )
     assert len(found["weight"]) == 7
+
+
+def test_counts_by_other_favourable_answers_or_another_hierarchy_are_another_layout() -> None:
+    def layouts(favourable: dict[str, Any], treatment: Treatment) -> str:
+        md = model(fairness={"protected": [{"field": "age", "edges": [30.0]}], "favourable": favourable})
+        config = audit_config(md, [asking()], {"age": treatment}, references())
+        assert config is not None
+        audit = msgspec.convert(config, Audit)
+        return layout_of(audit.counted, audit.uncounted).digest()
+
+    rough = Treatment("Generalise", groups={"1": "young", "2": "old"})
+    finer = Treatment("Generalise", groups={"1": "old", "2": "young"})
+    made = [layouts({"atLeast": least}, by) for least in (0.5, 0.7) for by in (rough, finer)]
+    assert len(set(made)) == 4
+    assert made[0] == layouts({"atLeast": 0.5}, Treatment("Generalise", groups={"2": "old", "1": "young"}))
 
 
 @pytest.mark.parametrize(
