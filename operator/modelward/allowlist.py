@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 # Lower case, no user information, no escapes in the host: what is compared is what is connected to.
 _PLAIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[!-~]*)?")
+# What is appended to a query is no path; and servers differ in what `..;` and `%2f` are.
+_NO_BASE = re.compile(r"[?;%]")
 _STEPS_OUT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)|[\\#]", re.IGNORECASE)
 
 
@@ -31,6 +33,8 @@ def problem(
     path = rest.partition("/")[2].partition("?")[0]
     if not _PLAIN.fullmatch(rest) or _STEPS_OUT.search(path) or "#" in address:
         return "write it plainly: a host in lower case, no user, no fragment, no `..` in the path"
+    if plain and _NO_BASE.search(rest):
+        return "write it plainly: it is appended to, and has no query, `;` or escapes"
     whole = f"{address}/" if plain else address
     if any(address == one or (one.endswith("/") and whole.startswith(one)) for one in allowed):
         return ""

@@ -83,6 +83,26 @@ def test_what_is_on_the_list(url, allowed):
     assert allowlist.problem(url, [])
 
 
+@pytest.mark.parametrize(
+    ("base", "allowed"),
+    [
+        ("https://tenant.example/a", True),
+        ("http://inside.example:5000", True),
+        ("https://tenant.example/a/b/", True),
+        ("https://tenant.example", False),
+        ("https://tenant.example/a/admin?x=", False),  # what is appended would be no part of the path
+        ("https://tenant.example/a/..;/b", False),
+        ("https://tenant.example/a/..%2fb", False),
+        ("https://tenant.example/a/%252e%252e/b", False),
+        ("http://tenant.example/a", False),
+        ("https://[::1]/a", False),
+    ],
+)
+def test_what_paths_are_appended_to(base, allowed):
+    listed = ["https://tenant.example/a/", "http://inside.example:5000/"]
+    assert (allowlist.problem(base, listed, plain=True) == "") == allowed
+
+
 # --- one fetch
 
 
