@@ -11,7 +11,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from modelward.controller.receivers import Made, Receiver, UndeliveredError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_QUEUED = 1000
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
+_SUSPECT = 3  # tries of the same events
 
 log = logging.getLogger("modelward.controller")
 
@@ -27,8 +28,10 @@ log = logging.getLogger("modelward.controller")
 class _Item:
     """Events that belong together. Those that were taken are not sent again when a later one was not."""
 
-    def __init__(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> None:
+    def __init__(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None], about: str) -> None:
         self._make = make
+        self.about = about
+        self.tries = 0
         self.done = done
         self._left: list[Event] | None = None
 
@@ -71,11 +74,14 @@ class Emitter:
         """For how many more there is room."""
         return self._max_queued - len(self._queue)
 
-    def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> bool:
-        """Have the events that `make` gives sent; `done` is told on the loop whether they were. False: no room."""
+    def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None], about: str = "") -> bool:
+        """Have the events that `make` gives sent; `done` is told on the loop whether they were. False: no room.
+
+        `about` is the model: events about one stay in their order.
+        """
         if len(self._queue) >= self._max_queued:
             return False
-        self._queue.append(_Item(make, done))
+        self._queue.append(_Item(make, done, about))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
         return True
@@ -95,29 +101,50 @@ class Emitter:
 
     async def _work(self) -> None:
         wait = FIRST_WAIT_SECONDS
-        loop = asyncio.get_running_loop()
         while self._queue:
             item = self._queue[0]
-            sent = True
-            try:
-                await loop.run_in_executor(self._executor, self._send, item)
-            except UndeliveredError as error:
-                self._tell(str(error))
-                if error.again:
-                    self.let_go()  # the next try is made with the settings of then
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 2, LAST_WAIT_SECONDS)
-                    continue
-                sent = False
-            except Exception as error:  # noqa: BLE001 - the others must go on, and this one be counted
-                self._tell(f"{type(error).__name__}: {error}")
-                sent = False
-            else:
-                self._tell("")
+            outcome = await self._try(item)
+            if outcome == "again" and item.tries >= _SUSPECT and await self._takes_another(item):
+                outcome = await self._try(item)  # it may just have come back
+                outcome = "failed" if outcome == "again" else outcome
+            if outcome == "again":
+                self.let_go()  # the next try is made with the settings of then
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LAST_WAIT_SECONDS)
+                continue
             wait = FIRST_WAIT_SECONDS
-            self._queue.popleft()
-            self._counts["sent" if sent else "failed"] += 1
-            item.done(sent)
+            self._settle(item, sent=outcome == "sent")
+
+    async def _try(self, item: _Item) -> Literal["sent", "failed", "again"]:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._send, item)
+        except UndeliveredError as error:
+            self._tell(str(error))
+            item.tries += 1
+            return "again" if error.again else "failed"
+        except Exception as error:  # noqa: BLE001 - the others must go on, and this one be counted
+            self._tell(f"{type(error).__name__}: {error}")
+            return "failed"
+        self._tell("")
+        return "sent"
+
+    async def _takes_another(self, suspect: _Item) -> bool:
+        """Whether the receiver takes the next of another model: what it does not take then is itself at fault.
+
+        Owners write names into events, and a receiver that falls over one of them must not keep all others waiting.
+        """
+        other = next((one for one in self._queue if one.about != suspect.about), None)
+        if other is None:
+            return False
+        outcome = await self._try(other)
+        if outcome != "again":
+            self._settle(other, sent=outcome == "sent")
+        return outcome == "sent"
+
+    def _settle(self, item: _Item, *, sent: bool) -> None:
+        self._queue.remove(item)
+        self._counts["sent" if sent else "failed"] += 1
+        item.done(sent)
 
     def _send(self, item: _Item) -> None:
         if self._receiver is None:

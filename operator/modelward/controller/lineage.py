@@ -167,7 +167,7 @@ class Lineage:
         """A model is no more, and its ConfigMap with it."""
         model = self._models.pop((namespace, name), None)
         if model and model.emitter and model.subject and (model.record.deployed or "deployed" in model.announced):
-            model.emitter.offer(partial(self._deployment, model.subject, "DROP"), lambda _: None)
+            model.emitter.offer(partial(self._deployment, model.subject, "DROP"), lambda _: None, model.uid)
 
     async def _model(self, raw: KubeObject) -> _Model:
         namespace, name = place = _place(raw)
@@ -194,14 +194,14 @@ class Lineage:
             number = one.window.sequence
             missed = number - taken(model.record, one.process, model.queued) - 1
             done = partial(self._settle, model, one, missed)
-            if model.waiting >= emitter.room or not emitter.offer(partial(self._serving, about, one), done):
+            if model.waiting >= emitter.room or not emitter.offer(partial(self._serving, about, one), done, model.uid):
                 break
             model.waiting += 1
             model.queued[one.process] = number
 
     def _announce(self, model: _Model, what: str, value: str, make: Callable[[], Sequence[Event]]) -> None:
         emitter = model.emitter
-        if emitter is not None and emitter.offer(make, lambda _: model.changes.update({what: value})):
+        if emitter is not None and emitter.offer(make, lambda _: model.changes.update({what: value}), model.uid):
             model.announced[what] = value
 
     @staticmethod

@@ -11,7 +11,7 @@ import pytest
 
 from modelward.controller import emitter
 from modelward.controller.emitter import Emitter
-from modelward.controller.receivers import HttpReceiver
+from modelward.controller.receivers import HttpReceiver, UndeliveredError
 from modelward.lineage.events import Event
 from tests.unit.controller.lineage_receiver import LineageServer, until
 from tests.unit.controller.test_receivers import events
@@ -102,3 +102,51 @@ async def test_that_nothing_is_taken_is_logged_once(
     await until(lambda: done)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert f"not taken by {server.url}: it answered 503" in caplog.text
+
+
+class Fussy:
+    """A receiver that falls over the events of some windows, each time anew, and over all while it is down."""
+
+    def __init__(self, *bad: int) -> None:
+        self.bad = {run for run, _ in expected(*bad)}
+        self.down = False
+        self.taken: list[tuple[str, str]] = []
+
+    def deliver(self, event: Any) -> None:
+        if self.down or event.run.runId in self.bad:
+            raise UndeliveredError("it answered 500", again=True)
+        self.taken.append((event.run.runId, event.eventType.value))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_what_a_receiver_falls_over_keeps_no_other_model_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emitter, "FIRST_WAIT_SECONDS", 0.01)
+    receiver, counts, done = Fussy(1), Counter[str](), list[str]()
+    with ThreadPoolExecutor(1) as executor:
+        made = Emitter("fussy", lambda: receiver, executor, counts)
+        for number, about in ((1, "hostile"), (2, "hostile"), (3, "good"), (4, "good")):
+            made.offer(lambda number=number: events(number), lambda sent, n=number: done.append(f"{n} {sent}"), about)
+        await until(lambda: made.pending == 0)
+        await made.close()
+    assert receiver.taken == expected(3, 2, 4)
+    assert done == ["3 True", "1 False", "2 True", "4 True"]
+    assert counts == {"sent": 3, "failed": 1}
+
+
+async def test_a_receiver_that_is_down_has_nobodys_events_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emitter, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(emitter, "LAST_WAIT_SECONDS", 0.01)
+    receiver, counts = Fussy(), Counter[str]()
+    receiver.down = True
+    with ThreadPoolExecutor(1) as executor:
+        made = Emitter("fussy", lambda: receiver, executor, counts)
+        for number, about in ((1, "one"), (2, "two")):
+            made.offer(lambda number=number: events(number), lambda _: None, about)
+        await until(lambda: made._queue[0].tries > 5)
+        receiver.down = False
+        await until(lambda: made.pending == 0)
+        await made.close()
+    assert sorted(receiver.taken) == sorted(expected(1, 2))
+    assert counts == {"sent": 2}

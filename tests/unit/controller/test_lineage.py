@@ -58,7 +58,7 @@ class Receiver:
     def room(self) -> int:
         return self.size - len(self.queue)
 
-    def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None]) -> bool:
+    def offer(self, make: Callable[[], Sequence[Event]], done: Callable[[bool], None], _: str) -> bool:
         if not self.room:
             return False
         self.queue.append((make, done))
