@@ -9,7 +9,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -50,6 +50,7 @@ class Auditing:
         self._start = self._window()
         self._waiting: dict[str, deque[Window]] = {one.keys: deque() for one in settings.auditors}
         self._dropped = 0
+        self._trying: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def inherit(self, previous: "Auditing") -> None:
@@ -60,14 +61,15 @@ class Auditing:
         self.tally, self._start = previous.tally, previous._start  # noqa: SLF001
         for keys, waiting in previous._waiting.items():  # noqa: SLF001
             if keys in self._waiting:
-                self._waiting[keys].extend(waiting)
+                self._waiting[keys] = waiting  # and what is being encrypted will be in it
             else:
                 self._dropped += len(waiting)
+        self._tasks, previous._tasks = previous._tasks, set()  # noqa: SLF001
         self._dropped += previous._dropped  # noqa: SLF001
 
     def start(self) -> None:
         """Try the keys: whoever cannot encrypt is not ready."""
-        self._run(self._try())
+        self._trying = asyncio.get_running_loop().create_task(self._try())
 
     def tick(self) -> None:
         """Encrypt what was counted, once its window is over."""
@@ -78,7 +80,7 @@ class Auditing:
             log.event("warning", "rows are not counted: a window holds no more", rows=self.tally.missed)
             self.tally.missed = 0
         if self.tally.rows:
-            self._run(self._encrypt(self.tally.taken(), self._start))
+            self._encrypt_soon(self.tally.taken(), self._start)
         self._start = start
 
     def told(self) -> Encrypted:
@@ -95,15 +97,16 @@ class Auditing:
 
     async def close(self) -> None:
         """End what is under way."""
-        for task in self._tasks:
+        ending = [*self._tasks, *([self._trying] if self._trying else [])]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     def _window(self) -> int:
         return int(self._clock() // self.settings.seconds) * self.settings.seconds
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _encrypt_soon(self, counts: list[int], start: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._encrypt(counts, start))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -208,6 +209,32 @@ def test_what_waits_and_the_window_outlive_other_bounds_of_a_period(audited: Aud
     audited.source._setup = audited.setup(document)
     assert audited.call(audited.sidecar.reload())
     assert (audited.auditing.tally.rows, audited.auditing.told().waiting) == (0, 0)
+
+
+def test_a_window_that_is_being_encrypted_outlives_other_bounds_of_a_period(
+    audited: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(counts: list[int], keys: Any) -> Done:
+        await go_on.wait()
+        return Done([bytes(counts)] * len(keys))
+
+    audited.ask(infer())
+    audited.until(lambda: audited.auditing.tally.rows == 1)
+    monkeypatch.setattr(auditing, "_encrypted", slowly)
+    audited.end_window()
+    audited.until(lambda: audited.auditing.tally.rows == 0)
+    document = settings(audit=json.loads(json.dumps(AUDIT)))
+    document["binding"]["generation"] = 2
+    document["audit"]["auditors"][0]["periodSeconds"] = 7200
+    audited.source._setup = audited.setup(document)
+    before = audited.auditing
+    assert audited.call(audited.sidecar.reload())
+    assert audited.auditing is not before
+    audited.until(lambda: not audited.sidecar._ending)
+    audited._loop.call_soon_threadsafe(go_on.set)
+    audited.until(lambda: audited.order().json["encrypted"]["waiting"] == 1)
 
 
 def test_who_cannot_encrypt_is_not_ready_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
