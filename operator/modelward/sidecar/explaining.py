@@ -1,7 +1,8 @@
 """`explain`: the model's own answer to a request, and why it is that.
 
 A request to explain goes by all the checks that one to infer does, and the model answers it. Then the model is asked
-about more rows, call by call, with rests between, and for one request at a time: whoever infers comes first.
+about more rows, call by call, with rests between, and for one row at a time, of each request in turn: whoever infers
+comes first, and nobody's many rows keep another's from being explained.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from modelward.sidecar.upstream import Upstream
 MAX_ROWS = 16  # of one request
 MAX_PENDING = 8  # requests, the one that is being explained among them
 MAX_OF_ONE = 2  # caller, of those
-SECONDS = 30.0  # for one request, from the model's answer on
+SECONDS = 30.0  # for the rows of one request, when it is their turn
 ASKER = "Explanations"  # among those who ask the model for more than callers do
 _ROWS = 64  # of one call
 _ELEMENTS = 4096  # of the rows of one call: a millisecond's work here
@@ -125,8 +126,7 @@ class Explaining:
 
     async def _explained(self, answer: Response, subjects: Sequence[Subject], asked: "_Asked") -> Response:
         try:
-            async with asyncio.timeout(SECONDS), self._turn:
-                found = [await asked.explained(self._method, subject) for subject in subjects]
+            found = await self._in_turn(subjects, asked)
         except TimeoutError:
             detail = f"The model did not answer the rows of the explanation in {SECONDS:g} seconds: send fewer rows."
             raise Refusal("upstream-timeout", detail, reason="explanation-slow") from None
@@ -142,6 +142,18 @@ class Explaining:
                 reason="unfaithful",
             ) from None
         return with_explanation(answer, self._told(subjects, found, asked.rows))
+
+    async def _in_turn(self, subjects: Sequence[Subject], asked: "_Asked") -> list[Explained]:
+        """What explains each row; those of other requests come between them, and their time is not this one's."""
+        found: list[Explained] = []
+        left = SECONDS
+        for subject in subjects:
+            async with self._turn:  # whoever waits longest is next
+                began = time.monotonic()
+                async with asyncio.timeout(left):
+                    found.append(await asked.explained(self._method, subject))
+                left -= time.monotonic() - began
+        return found
 
     def _told(self, subjects: Sequence[Subject], found: Sequence[Explained], asked_rows: int) -> Explanation:
         return Explanation(

@@ -433,6 +433,30 @@ def test_an_answer_that_cannot_be_explained_is_refused(start):
     assert "cannot be explained" in explained(start(odd)).json["detail"]
 
 
+def test_the_many_rows_of_one_caller_do_not_take_the_time_of_another(start):
+    running = start(curved, extraCalls=100)
+    other = [2.0, 10.0, -5.0]
+    go_on = threading.Event()
+
+    def held(connection: ModelConnection, asked: Asked) -> None:
+        if len(rows_of(asked)) in (1, 16) or go_on.is_set():  # what the callers sent
+            curved(connection, asked)
+        else:
+            running._loop.call_later(0.02, held, connection, asked)
+
+    running.model.behaviour = held
+    with running.client() as many, running.client() as one:
+        many.send(request(infer([NORMAL] * 16, shape=[16, 3]), target=EXPLAIN))
+        time.sleep(0.3)
+        one.send(request(infer(other), target=EXPLAIN, bearer=token(sub="carol")))
+        time.sleep(0.3)
+        go_on.set()
+        assert [client.read().status for client in (one, many)] == [200, 200]
+    begun = [rows_of(each)[0].tolist() for each in running.model.asked if len(rows_of(each)) == 20]
+    assert begun.index(other) <= 2, "behind one row or two, and not behind all sixteen"
+    assert len(begun) == 17
+
+
 def test_explanations_wait_in_a_short_queue_and_inference_does_not_wait_for_them(start, monkeypatch):
     running = start(curved)
     go_on = threading.Event()
