@@ -103,7 +103,7 @@ def verify(
         else:
             names = tuple(dict.fromkeys(name for one in about for name in one.accepted))
             results.append(Result(name, "Signed", f"signed by {', '.join(names)}", names))
-    results += _contradictions(digests, transformations, of_model, reached["dataset"])
+    results += _contradictions(digests, transformations, of_model)
     return Outcome(tuple(results), tuple({id(one): one for one in (*of_model, *reached["dataset"])}.values()))
 
 
@@ -188,9 +188,11 @@ def _contradictions(
     digests: Mapping[str, str],
     transformations: Sequence[Mapping[str, str]] | None,
     of_model: Sequence[Judged],
-    of_dataset: Sequence[Judged],
 ) -> Iterator[Result]:
-    """What accepted signers say otherwise than the annotations do."""
+    """What accepted signers say otherwise than the annotations do.
+
+    The annotation tells what was done from the data set to the model; how the data set was made is another matter.
+    """
     model, dataset = digests.get("model"), digests.get("dataset")
     direct = [one for one in of_model if model in one.statement.digests]
     whole = next((one for one in direct if one.statement.sources_whole), None)
@@ -198,7 +200,7 @@ def _contradictions(
         told = _few(f"{source.name or '(no name)'} (sha256:{source.sha256[:12]})" for source in whole.statement.sources)
         why = f"{whole.place} says that the model was made of {told or 'nothing'}, not of sha256:{dataset[:12]}"
         yield Result("dataset", "DigestMismatch", why)
-    for one in (*direct, *(one for one in of_dataset if dataset in one.statement.digests)):
+    for one in direct:
         if one.statement.transformations is None:
             continue
         if transformations is not None and list(one.statement.transformations) != list(transformations):

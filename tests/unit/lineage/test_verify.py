@@ -200,6 +200,15 @@ def test_transformations_are_held_against_the_statement() -> None:
     assert (reason, message) == ("TransformationsDiffer", f"0-s.json, signed by {ML}, tells other transformations")
 
 
+def test_how_a_data_set_was_made_is_not_how_the_model_was() -> None:
+    cleaned = signed(about(DATASET, sources=[RAW], steps=[{"what": "names", "how": "dropped", "why": "GDPR 25"}]))
+    both = {"model": MODEL, "dataset": DATASET}
+    assert outcome(signed(about(MODEL)), cleaned, digests=both, steps=STEPS).failed is None
+    made = signed(about(MODEL, sources=[DATASET], steps=STEPS))
+    assert outcome(cleaned, made, digests=both, steps=STEPS).failed is None
+    assert failure(cleaned, made, digests=both, steps=[])[0] == "TransformationsDiffer"
+
+
 def test_more_than_can_be_tried_is_not_tried() -> None:
     bundle = json.loads(signed(about(MODEL)))["dsseEnvelope"]
     many = json.dumps({**bundle, "signatures": bundle["signatures"] * 4}).encode()
