@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +12,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from modelward.cli.kubectl import KubectlError, kubectl
+from modelward.cli.failures import in_words
+from modelward.cli.kubectl import kubectl
 from modelward.cli.output import to_json
 from modelward.planner.aggregate import PUBLISHED_KEY, aggregate_name
 from modelward.planner.sidecar import CONFIG_KEY_KEY, SETTINGS_NAME, SYSTEM_NAMESPACE
@@ -31,24 +29,6 @@ _FORMAT = click.option("-o", "output", type=click.Choice(["table", "json"]), def
 @click.group("audit", help="Open counters that sidecars encrypt to your key and nobody else can read.")
 def command() -> None:
     """Group of the verbs."""
-
-
-@contextmanager
-def _told(where: object) -> Iterator[None]:
-    """Errors in words, with exit code 2."""
-    from modelward.encrypted.parameters import EncryptedError  # noqa: PLC0415 - numpy is slow to import
-
-    try:
-        yield
-    except OSError as error:
-        click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
-    except KubectlError as error:
-        click.echo(f"modelward: {error}", err=True)
-    except EncryptedError as error:
-        click.echo(f"modelward: {where}: {error}", err=True)
-    else:
-        return
-    sys.exit(2)
 
 
 @command.command("keygen", help="Make a key: DIR/secret for you alone, DIR/public for a ConfigMap.")
@@ -69,7 +49,7 @@ def _told(where: object) -> Iterator[None]:
 @_FORMAT
 def keygen(out: Path, controller_key: str | None, releases: int, epsilon: str, base: int, output: str) -> None:
     """Write a folder of keys; exit 2 rather than overwrite one."""
-    with _told(out):
+    with in_words(out):
         from modelward.audit import auditor  # noqa: PLC0415
         from modelward.encrypted.envelope import digest  # noqa: PLC0415
 
@@ -125,7 +105,7 @@ def _epsilon(text: str) -> str:
 @_FORMAT
 def open_(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None, output: str) -> None:
     """Print what may be told; exit 2 when it may not be opened. The same aggregate always tells the same."""
-    with _told(aggregate):
+    with in_words(aggregate):
         from modelward.audit import auditor  # noqa: PLC0415
 
         content = _fetched(aggregate, keys, namespace) if from_cluster else _bounded(Path(aggregate))
@@ -147,13 +127,13 @@ def _fetched(model: str, keys: Path, namespace: str | None) -> bytes:
     if kind.lower() not in _KINDS or not name or name.startswith("-"):
         raise EncryptedError("it is not md/NAME, as in md/wdbc")
     place = (f"--namespace={namespace}",) if namespace else ()
-    told = kubectl("get", *place, f"configmap/{aggregate_name(name)}", "--output=json", "--ignore-not-found")
-    if not told:
+    answer = kubectl("get", *place, f"configmap/{aggregate_name(name)}", "--output=json", "--ignore-not-found")
+    if not answer:
         raise EncryptedError(
             f"there is no ConfigMap {aggregate_name(name)} in {namespace or 'this namespace'}: it comes with the first"
             " window that a sidecar hands over, of a model whose policy has `audit`"
         )
-    found = json.loads(told)
+    found = json.loads(answer)
     key = PUBLISHED_KEY.format(digest((keys / PUBLIC_FILE).read_bytes())[:16])
     text = (found.get("binaryData") or {}).get(key)
     if text is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from modelward.cli.failures import in_words
 from modelward.cli.output import to_json
 
 if TYPE_CHECKING:
@@ -28,23 +28,6 @@ _MAX_INPUT = 256 << 20
 @click.group("he", help="Have a model score what it cannot read (homomorphic encryption).")
 def command() -> None:
     """Group of the verbs; nothing here needs a cluster."""
-
-
-@contextmanager
-def _told(where: object) -> Iterator[None]:
-    """Errors in words, with exit code 2."""
-    from modelward.detect.table import TableError  # noqa: PLC0415 - numpy is slow to import
-    from modelward.encrypted.parameters import EncryptedError  # noqa: PLC0415
-
-    try:
-        yield
-    except OSError as error:
-        click.echo(f"modelward: {error.filename}: {error.strerror}", err=True)
-    except (EncryptedError, TableError) as error:
-        click.echo(f"modelward: {where}: {error}", err=True)
-    else:
-        return
-    sys.exit(2)
 
 
 @command.command("keygen", help="Make keys: DIR/secret for you alone, DIR/public for those who score.")
@@ -71,7 +54,7 @@ def keygen(
     output: str,
 ) -> None:
     """Write a folder of keys; exit 2 rather than overwrite one."""
-    with _told(out):
+    with in_words(out):
         from modelward.encrypted.client import ClientKeys, named  # noqa: PLC0415
 
         parameters = _parameters(scheme, degree, modulus_bits, scale_bits)
@@ -141,14 +124,14 @@ def encrypt(
     output: str,
 ) -> None:
     """Write a request; exit 2 when a row cannot be encrypted."""
-    with _told(keys):
+    with in_words(keys):
         from modelward.detect import table  # noqa: PLC0415
         from modelward.encrypted import envelope  # noqa: PLC0415
         from modelward.encrypted.client import Client, ClientKeys, v2_body  # noqa: PLC0415
 
         own = ClientKeys.read(keys)
         client = Client(own)
-    with _told(rows), _progress("encrypting") as progress:
+    with in_words(rows), _progress("encrypting") as progress:
         data = table.read(_bounded(rows), rows.suffix, wanted=columns.split(",") if columns else ())
         names = data.columns or tuple(f"x{index}" for index in range(data.rows.shape[1]))
         request = client.encrypt(
@@ -166,7 +149,7 @@ def encrypt(
             content = v2_body(request, keys_sent)
         else:
             content = envelope.bundled(request, keys_sent) if keys_sent else request
-    with _told(out):
+    with in_words(out):
         out.write_bytes(content)
     if output == "json":
         facts = {"request": str(out), "sha256": envelope.digest(request), "rows": len(data.rows), "bytes": len(content)}
@@ -194,14 +177,14 @@ def encrypt(
 @_FORMAT
 def score(request_file: Path, weights: Path | None, public: Path | None, model: str, out: Path, output: str) -> None:
     """Write the encrypted answer; exit 2 when the request cannot be answered."""
-    with _told(weights or request_file):
+    with in_words(weights or request_file):
         from modelward.encrypted import envelope  # noqa: PLC0415
         from modelward.encrypted.model import read  # noqa: PLC0415
         from modelward.encrypted.parameters import EncryptedError  # noqa: PLC0415
         from modelward.encrypted.serve import Server  # noqa: PLC0415
 
         exported = read(_bounded(weights)) if weights else None
-    with _told(request_file):
+    with in_words(request_file):
         request, keys = envelope.unbundled(_bounded(request_file))
         keys = _bounded(public) if public else keys
         header = envelope.opened(request, envelope.Request)[0]
@@ -212,7 +195,7 @@ def score(request_file: Path, weights: Path | None, public: Path | None, model: 
         server = Server(exported, model, header.parameters, statistics=True)
         server.check()
         answer = server.answer(request, server.guest(keys))
-    with _told(out):
+    with in_words(out):
         out.write_bytes(answer)
     told = envelope.opened(answer, envelope.Answer)[0]
     if output == "json":
@@ -233,11 +216,11 @@ def score(request_file: Path, weights: Path | None, public: Path | None, model: 
 @_FORMAT
 def decrypt(answer_file: Path, keys: Path, output: str) -> None:
     """Print the scores; exit 2 when the answer is not one to a request under these keys."""
-    with _told(keys):
+    with in_words(keys):
         from modelward.encrypted.client import Client, ClientKeys, v2_answer  # noqa: PLC0415
 
         client = Client(ClientKeys.read(keys))
-    with _told(answer_file):
+    with in_words(answer_file):
         scores, header = client.decrypt(v2_answer(_bounded(answer_file)))
     if output == "json":
         facts = {
