@@ -13,6 +13,7 @@ from modelward.detect.encoding import UNSEEN, Array
 from modelward.privacy.spec import KEEP, Treatment
 
 MAX_REASONS = 4
+LEAST_TOLD = 5
 _NOTABLE = 0.05  # of all that columns contribute, for and against
 _STRONG = 0.25
 _TOLD = ("Keep", "Generalise", "Bucket", "Round")
@@ -20,13 +21,18 @@ _TOLD = ("Keep", "Generalise", "Bucket", "Round")
 
 @dataclass(frozen=True, slots=True)
 class Teller:
-    """Words one column, of `categories` or numbers. `usual`: of the reference; `hidden`: its values are not told."""
+    """Words one column, of `categories` or numbers. `usual`: of the reference; `hidden`: its values are not told.
+
+    `rare`: the codes of categories that fewer than `LEAST_TOLD` reference rows have. They are worded as those that none
+    has: who may ask is not to find out, value by value, what single people of the reference had.
+    """
 
     name: str
     categories: tuple[str, ...] | None
     usual: float
     treatment: Treatment = KEEP
     hidden: bool = False
+    rare: frozenset[int] = frozenset()
 
     def words(self, value: float) -> str:
         """The column and its encoded value."""
@@ -34,8 +40,8 @@ class Teller:
         if self.hidden or self.treatment.treatment not in _TOLD:
             return f"{name} (its value is not told)"
         if self.categories is not None:
-            if value == UNSEEN:
-                return f"{name} has a value that the reference rows do not have"
+            if value == UNSEEN or int(value) in self.rare:
+                return f"{name} has a value that few reference rows have, or none"
             return f'{name} is "{self.categories[int(value)]}"'
         return f"{name} is {self._number(value)} ({_written(self.usual)} is usual)"
 

@@ -17,7 +17,7 @@ from modelward.detect.answers import AnswerError, Output
 from modelward.detect.baseline import Baseline, BaselineError, from_bytes
 from modelward.detect.encoding import Array
 from modelward.explain.methods import ByWalks, ByWeights, Explained, Method, MethodError, UnfaithfulError
-from modelward.explain.reasons import Teller, reasons
+from modelward.explain.reasons import LEAST_TOLD, Teller, reasons
 from modelward.explain.target import open_outputs
 from modelward.explain.weights import WeightsError, fitted_to, linear_model
 from modelward.privacy.effective import targets
@@ -309,5 +309,12 @@ def _tellers(
     for index in shown.tolist():
         name, categories = names[index], fitted.encoding.columns[index].categories
         treatment = treatments.get(name, KEEP)
-        made.append(Teller(name, categories, float(usual[index]), treatment, hidden=name in kept_back))
+        rare = _rare(fitted.summary.sample[:, index], len(categories or ()))
+        made.append(Teller(name, categories, float(usual[index]), treatment, hidden=name in kept_back, rare=rare))
     return made
+
+
+def _rare(codes: np.ndarray, categories: int) -> frozenset[int]:
+    """Which of so many categories few rows have, by the rows' codes (n,)."""
+    found, counts = np.unique(codes, return_counts=True)
+    return frozenset(range(categories)).difference(found[counts >= LEAST_TOLD].tolist())
