@@ -79,6 +79,7 @@ def _lineage(graph: Graph) -> Lineage:
                 target=one.target,
                 steps=tuple(step._asdict() for step in one.steps),
                 uses=tuple(use._asdict() for use in one.uses),
+                declared_by=one.by,
             )
             for one in graph.edges
         ),

@@ -208,12 +208,13 @@ class LineageNode(Part, frozen=True):
 
 
 class LineageEdge(Part, frozen=True):
-    """An edge of the lineage graph."""
+    """An edge of the lineage graph; `declared_by` are the models whose owners' word it is, where it is no more."""
 
     source: str
     target: str
     steps: tuple[dict[str, str], ...] = ()
     uses: tuple[dict[str, Any], ...] = ()
+    declared_by: tuple[str, ...] = ()
 
 
 class Lineage(Part, frozen=True):

@@ -45,7 +45,7 @@ def entry(model: Model, graph: Graph, key: str, *, draw: bool) -> Html:
             _verdicts(model.verdicts),
             el("h4", "Lineage"),
             _signed(model),
-            lineage(graph, f"Lineage of {model.full_name}", key, draw=draw),
+            lineage(graph, f"Lineage of {model.full_name}", key, draw=draw, model=model.full_name),
             watched(model, key),
             _conditions(model),
             class_="inside",

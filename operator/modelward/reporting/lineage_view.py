@@ -10,6 +10,7 @@ from modelward.reporting.drawing import KINDS, MAX_DRAWN, drawn
 from modelward.reporting.html import Html, Row, cells, count, el, frame, join, shown, table
 
 _MAX_ROWS = 64
+_MAX_DECLARING = 3
 _RELATIONS: dict[tuple[str, ...], str] = {
     ("dataset", "run"): "was read; no transformation is declared",
     ("dataset", "artefact"): "was learnt from; no transformation is declared",
@@ -20,7 +21,15 @@ _RELATIONS: dict[tuple[str, ...], str] = {
 }
 
 
-def lineage(graph: Graph, title: str, key: str, *, draw: bool, entries: Mapping[str, str] | None = None) -> Html:
+def lineage(
+    graph: Graph,
+    title: str,
+    key: str,
+    *,
+    draw: bool,
+    entries: Mapping[str, str] | None = None,
+    model: str = "",
+) -> Html:
     """Return a lineage graph.
 
     Args:
@@ -28,6 +37,7 @@ def lineage(graph: Graph, title: str, key: str, *, draw: bool, entries: Mapping[
         title: what it shows.
         key: makes ids on the page unique.
         entries: where else on the page a node (id) is told of; what is drawn of it leads there.
+        model: whose lineage it is (`namespace/name`); empty: everybody's. What others declare of it is told as theirs.
         draw: whether it is drawn as well where it has no more than MAX_DRAWN nodes.
     """
     if not graph.edges:
@@ -39,7 +49,8 @@ def lineage(graph: Graph, title: str, key: str, *, draw: bool, entries: Mapping[
             first.setdefault(end, row)
     named: set[str] = set()
     lines = [
-        Row(el("tr", *cells(_told(graph, source, target, named)), id=row)) for (source, target), row in rows.items()
+        Row(el("tr", *cells(_told(graph, source, target, named, model)), id=row))
+        for (source, target), row in rows.items()
     ]
     more = len(graph.edges) - len(rows)
     drawing = None
@@ -54,7 +65,7 @@ def lineage(graph: Graph, title: str, key: str, *, draw: bool, entries: Mapping[
     )
 
 
-def _told(graph: Graph, source: str, target: str, named: set[str]) -> Iterable[object]:
+def _told(graph: Graph, source: str, target: str, named: set[str], model: str) -> Iterable[object]:
     """The cells of an edge; the digest of a node is written out where it comes first."""
     ends = [one for one in (graph.node(source), graph.node(target)) if one]
     for node in ends:
@@ -62,12 +73,15 @@ def _told(graph: Graph, source: str, target: str, named: set[str]) -> Iterable[o
         named.add(node.id)
     edge = next(one for one in graph.edges_from(source) if one.target == target)
     done = [*map(_step, edge.steps), *map(_use, edge.uses)]
-    if len(done) > 1:
-        yield el("ul", *(el("li", one) for one in done), class_="plain")
-    elif done:
-        yield done[0]
-    else:
-        yield _RELATIONS.get(tuple(one.kind for one in ends), "made it, by a signed statement")
+    if not done:
+        otherwise = "made it" if edge.by else "made it, by a signed statement"
+        done = [_RELATIONS.get(tuple(one.kind for one in ends), otherwise)]
+    # A digest is the same thing whoever names it: the owner of any model may say where another's artefact came from.
+    others = [one for one in edge.by if one != model] if model else []
+    if others:
+        more = f" and {len(others) - _MAX_DECLARING} more" if len(others) > _MAX_DECLARING else ""
+        done.append(f"declared by {', '.join(others[:_MAX_DECLARING])}{more}")
+    yield el("ul", *(el("li", one) for one in done), class_="plain") if len(done) > 1 else done[0]
 
 
 def _node(node: Node, *, whole: bool) -> str:

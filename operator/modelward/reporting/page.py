@@ -166,6 +166,7 @@ def _graph(told: Lineage) -> Graph:
             one.target,
             tuple(Step(**step) for step in one.steps),
             tuple(Use(**use) for use in one.uses),
+            one.declared_by,
         )
         for one in told.edges
     )

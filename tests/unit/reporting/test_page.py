@@ -7,13 +7,16 @@ import hashlib
 import itertools
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelward.lineage.build import build
 from modelward.reporting.compose import compose
 from modelward.reporting.html import Html, el, text
+from modelward.reporting.lineage_view import lineage
 from modelward.reporting.page import MANY, SECTIONS, page
 from tests.unit.reporting.sample import HOSTILE, sources
 
@@ -124,6 +127,21 @@ def test_what_is_not_declared_is_called_so() -> None:
         "None is told of",
     ):
         assert words in nothing
+
+
+def test_what_others_declare_of_a_models_data_is_told_as_theirs() -> None:
+    def declared(namespace: str, made: str, source: str) -> dict[str, Any]:
+        said = {"model": f"oci://m@sha256:{made * 64}", "dataset": f"s3://d@sha256:{source * 64}"}
+        annotations = {f"lineage.modelward.io/{name}": text for name, text in said.items()}
+        return {"metadata": {"namespace": namespace, "name": "m", "annotations": annotations}, "spec": {}}
+
+    graph = build([declared("clinic", "a", "b"), declared("elsewhere", "a", "c"), declared("elsewhere", "b", "d")])
+    own = graph.upstream("model:clinic/m")
+    told = str(lineage(own, "Lineage", "k", draw=False, model="clinic/m"))
+    rows = told.split("<tr")[2:]
+    assert sorted("declared by elsewhere/m" in row for row in rows) == [False, False, True, True]
+    assert "by a signed statement" not in told, "nobody signed that the one came of the other"
+    assert "by a signed statement" in str(lineage(build([], dependencies={"a" * 64: ["b" * 64]}), "L", "k", draw=False))
 
 
 def test_re_identification_says_whether_people_or_rows_were_counted(told: str) -> None:
