@@ -52,6 +52,7 @@ class Auditing:
         self._dropped = 0
         self._trying: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()  # a process at a time: its memory is the sidecar's, and windows stay in order
 
     def inherit(self, previous: "Auditing") -> None:
         """Go on where the configuration before this one stopped: what waits, and the window, if it counts the same."""
@@ -65,6 +66,7 @@ class Auditing:
             else:
                 self._dropped += len(waiting)
         self._tasks, previous._tasks = previous._tasks, set()  # noqa: SLF001
+        self._turn = previous._turn  # noqa: SLF001
         self._dropped += previous._dropped  # noqa: SLF001
 
     def start(self) -> None:
@@ -106,23 +108,27 @@ class Auditing:
         return int(self._clock() // self.settings.seconds) * self.settings.seconds
 
     def _encrypt_soon(self, counts: list[int], start: int) -> None:
+        if len(self._tasks) >= MAX_KEPT:
+            self._drop("windows come faster than they can be encrypted")
+            return
         task = asyncio.get_running_loop().create_task(self._encrypt(counts, start))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _try(self) -> None:
         while not self.ready:
-            done = await _encrypted([0], self.keys)
+            async with self._turn:
+                done = await _encrypted([0], self.keys)
             self.ready = not done.why
             if done.why:
                 log.event("error", "counters cannot be encrypted", why=done.why)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _encrypt(self, counts: list[int], start: int) -> None:
-        done = await _encrypted(counts, self.keys)
+        async with self._turn:
+            done = await _encrypted(counts, self.keys)
         if done.why:
-            self._dropped += len(self.keys)
-            log.event("error", "a window of counters could not be encrypted", why=done.why)
+            self._drop(done.why)
             return
         for auditor, ciphertext in zip(self.settings.auditors, done.ciphertexts, strict=True):
             waiting = self._waiting[auditor.keys]
@@ -130,6 +136,10 @@ class Auditing:
             if len(waiting) > MAX_KEPT:
                 waiting.popleft()
                 self._dropped += 1
+
+    def _drop(self, why: str) -> None:
+        self._dropped += len(self.keys)
+        log.event("error", "a window of counters could not be encrypted", why=why)
 
 
 async def _encrypted(counts: list[int], keys: Sequence[bytes]) -> Done:

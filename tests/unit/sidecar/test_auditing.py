@@ -237,6 +237,31 @@ def test_a_window_that_is_being_encrypted_outlives_other_bounds_of_a_period(
     audited.until(lambda: audited.order().json["encrypted"]["waiting"] == 1)
 
 
+def test_windows_are_encrypted_one_at_a_time_in_order_and_wait_within_bounds(
+    audited: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, most = 0, 0
+
+    async def by_chance(counts: list[int], keys: Any) -> Done:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.05 / (1 + counts[0]))  # whichever comes later takes less
+        under_way -= 1
+        return Done([bytes(counts)] * len(keys))
+
+    async def several() -> None:
+        for number in range(MAX_KEPT + 3):
+            audited.auditing._encrypt_soon([number], number * SECONDS)
+        await asyncio.gather(*audited.auditing._tasks)
+
+    monkeypatch.setattr(auditing, "_encrypted", by_chance)
+    audited.call(several())
+    assert most == 1
+    assert audited.order().json["encrypted"] == {"waiting": MAX_KEPT, "dropped": 3}
+    assert [window.start // SECONDS for window in audited.collected().windows] == list(range(MAX_KEPT))
+
+
 def test_who_cannot_encrypt_is_not_ready_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditing, "_AGAIN_SECONDS", 0.05)
     with monkeypatch.context() as patch:
