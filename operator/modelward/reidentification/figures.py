@@ -47,7 +47,9 @@ def figures(sample: Sample, k: int, *, people: bool) -> Figures:
     if sample.level == 0:
         low = high = float(below)
     elif few:
-        apart = _Z * math.sqrt(weight * (weight - 1) * sum(count * count for count in few))
+        # And one more of the largest: where few small ones are kept, their squares alone are too often too small.
+        squares = sum(count * count for count in few) + max(k - 1, *few) ** 2
+        apart = _Z * math.sqrt(weight * (weight - 1) * squares)
         low, high = below - apart, below + apart
     else:
         low, high = 0.0, _NONE * weight * (k - 1)
