@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from math import ceil
 
 from modelward.sidecar.record import Record
 from modelward.windows import ASKING, MAX_CONSUMERS, MAX_KEPT, MAX_WINDOWS, SECONDS, Consumer, Served, Window, answered
@@ -44,8 +45,9 @@ class _Open:
     def start(self) -> datetime:
         return datetime.fromisoformat(self.minute).replace(tzinfo=UTC)
 
-    def closed(self, sequence: int) -> Window:
-        end = self.start + timedelta(seconds=SECONDS)
+    def closed(self, sequence: int, now: float) -> Window:
+        """What was counted; its end is now where that comes before the minute's, for nothing ends in the future."""
+        end = min(self.start + timedelta(seconds=SECONDS), max(self.start, datetime.fromtimestamp(ceil(now), UTC)))
         told = tuple(
             Consumer(
                 client[:_MAX_NAME], issuer[:_MAX_NAME], purpose[:_MAX_NAME], row.requests, row.rows, row.first, row.last
@@ -119,7 +121,7 @@ class Windows:
         if self._open is None:
             return
         self._sequence += 1
-        window = self._open.closed(self._sequence)
+        window = self._open.closed(self._sequence, self._clock())
         self._open = None
         self._closed.append(window)
         self._kept += len(window.consumers)

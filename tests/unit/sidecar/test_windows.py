@@ -49,6 +49,14 @@ def test_a_minute_of_serving_is_told_once_it_is_over():
     assert (kim.client, kim.purpose, kim.requests) == ("user:kim", "", 1)
 
 
+def test_a_window_that_is_ended_early_does_not_end_in_the_future():
+    windows = Windows(lambda: NOON + 30.5)
+    windows.count([record(1)])
+    windows.finish()
+    (window,) = windows.told().windows
+    assert (window.start[11:19], window.end[11:19]) == ("12:00:00", "12:00:31")
+
+
 def test_minutes_in_which_nobody_asked_are_not_kept():
     assert [one.start[11:16] for one in told(record(0), record(59), record(7200)).windows] == ["12:00", "14:00"]
 
