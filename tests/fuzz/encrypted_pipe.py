@@ -31,7 +31,8 @@ from modelward.encrypted.envelope import Statistic
 from modelward.encrypted.parameters import EncryptedError, Parameters
 from modelward.sidecar import config
 from modelward.sidecar.binary import Body
-from modelward.sidecar.encrypted import EncryptedPath, Seen
+from modelward.sidecar.encrypted import EncryptedPath
+from modelward.sidecar.encrypted_callers import Seen
 from modelward.sidecar.exchange import Exchange, Response
 from modelward.sidecar.problems import Refusal
 from tests.fuzz.driver import Target, main

@@ -25,7 +25,7 @@ from modelward.encrypted import envelope
 from modelward.encrypted.client import Client, ClientKeys, v2_answer, v2_body
 from modelward.encrypted.parameters import Parameters
 from modelward.sidecar import workers
-from modelward.sidecar.encrypted import Budget, KeyStore, Seen
+from modelward.sidecar.encrypted_callers import Budget, KeyStore, Seen
 from modelward.sidecar.problems import Refusal
 from tests.unit.sidecar.harness import NORMAL, WEIGHTS, Running, infer, settings, token
 
