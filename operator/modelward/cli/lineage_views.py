@@ -57,7 +57,7 @@ def _made(graph: Graph, about: set[str], signers: Signers) -> Iterator[str]:
                 yield f"  {step.what}: {step.how} (why: {step.why})"
 
 
-def _declared(edges: Iterable[Edge], own: set[str]) -> str:
+def _declared(edges: Sequence[Edge], own: set[str]) -> str:
     """Whose word edges are, besides that of the models which are asked about.
 
     A digest is the same thing whoever names it: the owner of any model may say where another's artefact came from.
@@ -65,8 +65,9 @@ def _declared(edges: Iterable[Edge], own: set[str]) -> str:
     others = sorted({who for edge in edges for who in edge.by} - own)
     if not others:
         return ""
+    as_well = " as well" if all(own & set(edge.by) for edge in edges if edge.by) else ""
     more = f" and {len(others) - _DECLARING} more" if len(others) > _DECLARING else ""
-    return f"  declared by {', '.join(others[:_DECLARING])}{more}"
+    return f"  declared by {', '.join(others[:_DECLARING])}{more}{as_well}"
 
 
 def _treated(graph: Graph) -> Iterator[str]:

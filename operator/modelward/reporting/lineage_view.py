@@ -80,7 +80,8 @@ def _told(graph: Graph, source: str, target: str, named: set[str], model: str) -
     others = [one for one in edge.by if one != model] if model else []
     if others:
         more = f" and {len(others) - _MAX_DECLARING} more" if len(others) > _MAX_DECLARING else ""
-        done.append(f"declared by {', '.join(others[:_MAX_DECLARING])}{more}")
+        as_well = " as well" if model in edge.by else ""
+        done.append(f"declared by {', '.join(others[:_MAX_DECLARING])}{more}{as_well}")
     yield el("ul", *(el("li", one) for one in done), class_="plain") if len(done) > 1 else done[0]
 
 

@@ -157,6 +157,8 @@ def test_what_another_models_owner_says_of_an_artefact_is_told_as_theirs(tmp_pat
     done = ask("md/wdbc", "-n", "clinic", "-f", MODEL, "-f", tmp_path)
     named = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("  dataset")}
     assert named["s3://elsewhere/rows.csv"].endswith("  declared by elsewhere/other")
+    (run,) = [line for line in done.stdout.splitlines() if line.startswith("  run ")]
+    assert run.endswith("  declared by elsewhere/other as well"), "and what it came of is in it"
     assert "declared" not in named["s3://clinic-data/wdbc.csv"]
     edges = json.loads(ask("md/wdbc", "-n", "clinic", "-f", MODEL, "-f", tmp_path, "-o", "json").stdout)["edges"]
     by = {edge["source"]: edge["declaredBy"] for edge in edges if edge["source"].startswith("sha256:")}
