@@ -14,18 +14,18 @@ from functools import partial
 import numpy as np
 
 from modelward.detect.answers import AnswerError, Output
-from modelward.detect.baseline import Baseline, BaselineError, from_bytes
+from modelward.detect.baseline import BaselineError, from_bytes
 from modelward.detect.encoding import Array
-from modelward.explain.methods import ByWalks, ByWeights, Explained, Method, MethodError, UnfaithfulError
-from modelward.explain.reasons import LEAST_TOLD, Teller, reasons
+from modelward.explain.methods import Explained, Method, MethodError, UnfaithfulError
+from modelward.explain.reasons import reasons
 from modelward.explain.target import open_outputs
-from modelward.explain.weights import WeightsError, fitted_to, linear_model
-from modelward.privacy.effective import targets
-from modelward.privacy.spec import KEEP, Treatment
+from modelward.explain.weights import WeightsError
+from modelward.privacy.spec import KEEP
 from modelward.sidecar import config, log
 from modelward.sidecar.asking import Asking, joined
 from modelward.sidecar.columns import Columns, Subject
 from modelward.sidecar.exchange import Outcome, Reply, Response
+from modelward.sidecar.explained import method_of, tellers_of, treated_outputs, treatments_by_column
 from modelward.sidecar.explanation import Explanation, Row, with_explanation
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.tensors import Tensor, TensorSpec
@@ -70,19 +70,19 @@ class Explaining:
             raise config.ConfigError(f"the baseline: {error}") from error
         self._settings = asked
         self._baseline = f"sha256:{named.sha256}"
-        self._treated = _treated(settings)
+        self._treated = treated_outputs(settings)
         self._declared = None if settings.outputs is None else frozenset(each.name for each in settings.outputs)
         self._columns = Columns(fitted, declared)
         self._asking = Asking(settings.upstream, self._columns, declared, asked.output)
         self.target = self._asking.path.encode()
-        treatments = _treatments(settings)
+        treatments = treatments_by_column(settings)
         dropped = np.array([treatments.get(name, KEEP).treatment == "Drop" for name in self._columns.names])
         try:
-            self._method = _method(asked, weights, fitted, self._columns, dropped)
+            self._method = method_of(asked, weights, fitted, self._columns, dropped)
         except (MethodError, WeightsError) as error:
             raise config.ConfigError(f"explanations: {error}") from error
         self._shown = np.flatnonzero(~dropped)
-        self._tellers = _tellers(fitted, self._columns.names, treatments, asked.hidden, self._shown)
+        self._tellers = tellers_of(fitted, self._columns.names, treatments, asked.hidden, self._shown)
         self._pending: Counter[str] = Counter()  # by caller
         self._turn = asyncio.Lock()
 
@@ -261,60 +261,3 @@ class _Asked:
             self.rows += len(part)
             await asyncio.sleep(min(_REST * (time.monotonic() - began), _LONGEST_REST))
         return joined(answers)
-
-
-def _method(
-    asked: config.Explanations,
-    weights: bytes | None,
-    fitted: Baseline,
-    columns: Columns,
-    dropped: np.ndarray,
-) -> Method:
-    sample = fitted.summary.sample
-    if asked.method == "PermutationSHAP":
-        return ByWalks(sample, dropped, asked.extra_calls)
-    texts = [column.name for column in fitted.encoding.columns if column.categories is not None]
-    if texts:
-        raise MethodError(f"LinearSHAP is of columns of numbers, and {texts[0]} holds texts: use PermutationSHAP")
-    if weights is None:
-        raise WeightsError("LinearSHAP needs the model's exported weights")
-    return ByWeights(fitted_to(linear_model(weights), columns.names, columns.as_taken), sample, dropped)
-
-
-def _treated(settings: config.Config) -> frozenset[str]:
-    """The outputs that are treated, whole or in a column; of those that are not declared, any that a field names."""
-    fields = settings.fields.keys()
-    in_part = [each.name for each in settings.outputs or () if not fields.isdisjoint(each.columns)]
-    return frozenset((*fields, *in_part))
-
-
-def _treatments(settings: config.Config) -> dict[str, Treatment]:
-    """The treatment of each treated column, by its name."""
-    return {
-        tensor.columns[target.offset] if target.offset is not None else target.field: target.treatment
-        for tensor in settings.inputs or ()
-        for target in targets(settings.fields, tensor.name, tensor.columns)
-    }
-
-
-def _tellers(
-    fitted: Baseline,
-    names: Sequence[str],
-    treatments: Mapping[str, Treatment],
-    hidden: Sequence[str],
-    shown: np.ndarray,
-) -> list[Teller]:
-    usual, kept_back = np.median(fitted.summary.sample, axis=0), frozenset(hidden)
-    made = []
-    for index in shown.tolist():
-        name, categories = names[index], fitted.encoding.columns[index].categories
-        treatment = treatments.get(name, KEEP)
-        rare = _rare(fitted.summary.sample[:, index], len(categories or ()))
-        made.append(Teller(name, categories, float(usual[index]), treatment, hidden=name in kept_back, rare=rare))
-    return made
-
-
-def _rare(codes: np.ndarray, categories: int) -> frozenset[int]:
-    """Which of so many categories few rows have, by the rows' codes (n,)."""
-    found, counts = np.unique(codes, return_counts=True)
-    return frozenset(range(categories)).difference(found[counts >= LEAST_TOLD].tolist())
