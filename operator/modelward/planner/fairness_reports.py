@@ -21,7 +21,7 @@ from modelward.fairness.labels import MAX_KEPT, Labels, Told, run_of
 from modelward.fairness.rates import Share
 from modelward.incidents import Report
 from modelward.planner.fairness import fair
-from modelward.planner.group_counts import Counted, Part
+from modelward.planner.group_counts import Counted, Part, held
 
 _VISIBLE = 0.005  # of a rate; smaller changes alone are not written
 _GROWTH = 1.1
@@ -61,7 +61,7 @@ def counted(
     )
     since = min((report.since for report in reports if _is_time(report.since)), default=_FIRST)
     uncounted = sum(report.uncounted for report in reports)
-    new = Counted(since, attributes, declared.minimum_group_size, uncounted, parts, generation)
+    new = held(before, Counted(since, attributes, declared.minimum_group_size, uncounted, parts, generation))
     if before is None or not _same_to_see(before, new, declared):
         return new
     return replace(before, parts=parts, generation=generation)

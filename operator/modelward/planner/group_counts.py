@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from modelward.fairness.counts import AttributeCounts, FairnessReport
+from modelward.fairness.counts import AttributeCounts, FairnessReport, GroupCounts
 from modelward.fairness.rates import Spread, spread
+
+FEWEST = 5
+"""Rows by which two figures of a group that are told one after the other differ at least, or not at all."""
 
 
 class Part(NamedTuple):
@@ -44,6 +47,31 @@ class Counted:
         for one in apart(self):
             for name, found in one.each:
                 yield one.field, name, found.difference
+
+
+def held(before: Counted | None, now: Counted) -> Counted:
+    """Return `now`, but for groups of which it would tell too much: these stay as they were told before.
+
+    Of two rates, of 50 rows and of 51, anybody computes how the one person was answered who came between.
+    """
+    told = {(one.field, group.name): group for one in (before.attributes if before else ()) for group in one.groups}
+
+    def shown(attribute: str, group: GroupCounts) -> GroupCounts:
+        was = told.get((attribute, group.name))
+        return was if was is not None and _tells_of_few(was, group, now.minimum) else group
+
+    return replace(
+        now,
+        attributes=tuple(
+            AttributeCounts(one.field, tuple(shown(one.field, group) for group in one.groups)) for one in now.attributes
+        ),
+    )
+
+
+def _tells_of_few(was: GroupCounts, group: GroupCounts, minimum: int) -> bool:
+    """Whether any rate that was told is of a few rows more now, or less."""
+    counts = ((was.rows, group.rows), (was.positives, group.positives), (was.negatives, group.negatives))
+    return any(old >= minimum and 0 < abs(new - old) < FEWEST for old, new in counts)
 
 
 class Apart(NamedTuple):

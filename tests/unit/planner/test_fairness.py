@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from modelward.fairness.labels import Labels, Told
 from modelward.incidents import Report
 from modelward.planner.fairness import fair, fairness_config, fairness_status, fairness_unsupported
 from modelward.planner.fairness_reports import counted, to_let_go, to_pass_on
-from modelward.planner.group_counts import Counted
+from modelward.planner.group_counts import FEWEST, Counted
 from modelward.planner.sidecar_config import sidecar_config, unsupported
 from modelward.sidecar import config
 from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, supported
@@ -224,6 +225,23 @@ def test_a_crossing_is_seen_however_small() -> None:
     told = {"a": report(GroupCounts("female", 10_000, 1000), GroupCounts("male", 10_000, 2001))}
     after = counted(RAW, told, before, NOW)
     assert fair(DECLARED, after)[0] == "False"
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=60))
+def test_no_two_figures_of_a_group_tell_how_single_people_were_answered(steps: list[tuple[int, bool]]) -> None:
+    """Each look adds some rows, all answered alike; what is told one after the other never differs by few of them."""
+    rows = selected = 0
+    found: Counted | None = None
+    told = []
+    for more, favourable in steps:
+        rows, selected = rows + more, selected + more * favourable
+        told_now = {"a": report(GroupCounts("female", rows, selected), GroupCounts("male", 10_000, 5000))}
+        found = counted(RAW, told_now, found, NOW)
+        assert found is not None
+        told.append(found.attributes[0].groups[0].rows)
+        assert rows - told[-1] < max(FEWEST, rows * 0.1 + 1), "and yet it is told before long"
+    for before, after in pairwise(told):
+        assert before < found.minimum or not 0 < after - before < FEWEST
 
 
 def test_counts_that_begin_anew_are_seen() -> None:
