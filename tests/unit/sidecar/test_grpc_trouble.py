@@ -309,7 +309,7 @@ def test_who_leaves_before_the_last_byte_has_had_the_others(serve, model, end):
             time.sleep(0.2)
     (line,) = running.log(1)
     assert (line["status"], line["bytes_out"]) == (499, 65_530)
-    (window,) = [running.sidecar._gateway.findings.windows._open.closed(1)]
+    window = running.sidecar._gateway.findings.windows._open.closed(1, time.time())
     assert window.answered == len(window.consumers) == 1
 
 
