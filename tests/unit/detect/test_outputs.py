@@ -122,6 +122,8 @@ CLASSES = Outputs("probabilities", Ordinary.of("probabilities", probabilities(10
 
 @given(st.floats(), st.lists(st.floats(), min_size=1, max_size=300))
 def test_no_answer_breaks_it(score, classes):
-    found = SCORES.add(caller(), score)
-    assert (abs(score) <= 1.01) == (not any(finding.test == "range" for finding in found))
+    found, usual = SCORES.add(caller(), score), SCORES.reference
+    assert usual is not None
+    within = abs(score - usual.middle) / usual.reach <= 1.0  # and not where it is none
+    assert within == (not any(finding.test == "range" for finding in found))
     assert all(finding.score > 1 for finding in CLASSES.add(caller(), classes))

@@ -213,7 +213,7 @@ def test_what_nobody_would_see_is_not_written(rows: int, share: float, more: int
     after = counted(RAW, told, before, NOW)
     assert after is not None
     if after == before:
-        assert abs(selected / rows - selected / (rows + more)) < 0.005
+        assert abs(selected / rows - selected / (rows + more)) < 0.005 or more < FEWEST
         assert more <= rows * 0.1 + 1
     else:
         assert after.attributes[0].groups[0].rows == rows + more
