@@ -48,7 +48,7 @@ STAGES = (
         _pytest("tests/unit", "--ignore", "tests/unit/chart", "--ignore", "tests/unit/sidecar", "-n", "2"),
         60,
     ),
-    Stage("sidecar", "the sidecar over real sockets, in real time", _pytest("tests/unit/sidecar", "-n", "4"), 90),
+    Stage("sidecar", "the sidecar over real sockets, in real time", _pytest("tests/unit/sidecar", "-n", "4"), 120),
     Stage("browser", "the audit page in chromium", _pytest("tests/browser", "--timeout", "300"), 90),
     Stage("conformance", f"public corpora in {DATA}", _pytest("tests/conformance"), 120),
     Stage("chart", "the chart, rendered by Helm", _pytest("tests/unit/chart"), 60, needs="tools"),

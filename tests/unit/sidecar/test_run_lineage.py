@@ -19,9 +19,9 @@ from modelward.cli import lineage_events
 from modelward.cli.lineage_events import Teller
 from modelward.controller.receivers import receiver_at
 from modelward.lineage.subject import subject_of
-from tests.unit.cli.test_run import _free_port, ask, files, manifest, model  # noqa: F401 - fixtures
 from tests.unit.controller.lineage_receiver import LineageServer
 from tests.unit.lineage import manifests
+from tests.unit.sidecar.test_run import _free_port, ask, files, manifest, model  # noqa: F401 - fixtures
 from tests.unit.sidecar.test_windows import record
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.cli.test_run import ISSUER, _free_port, config_maps, files, manifest, model, run  # noqa: F401 - fixtures too
 from tests.unit.sidecar.harness import NORMAL, STRANGE, token
 from tests.unit.sidecar.oip import GrpcModel, call, grpc, opened
 from tests.unit.sidecar.oip_messages import infer
+from tests.unit.sidecar.test_run import ISSUER, _free_port, config_maps, files, manifest, model, run  # noqa: F401 - fixtures too
 
 Code = grpc.StatusCode
 
