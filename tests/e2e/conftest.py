@@ -20,6 +20,11 @@ OUTSIDE = "tests-outside"
 OUTSIDE_URL = f"https://outside.{OUTSIDE}.svc:8443"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the demo go first: it installs the chart with its own values, and all others need those of `modelward`."""
+    items.sort(key=lambda item: item.path.name != "test_demo.py")
+
+
 @dataclass(frozen=True)
 class Installed:
     """The cluster with modelward in it, the images by name, and who is trusted at the one address outside."""
