@@ -30,7 +30,7 @@ test: setup ## Everything: lint, types, contracts, unit, conformance, chart, int
 test-lint: setup ## ruff, mypy, import-linter
 	$(PY) -m tests.stages lint format types contracts
 
-test-unit: setup ## Pure and in-process tests, in less than a minute
+test-unit: setup ## Pure and in-process tests, in about a minute
 	$(PY) -m tests.stages unit
 
 test-sidecar: setup ## The sidecar over real sockets, in real time: troubles, time-outs, load
