@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from modelward.sidecar import log
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Work
-from modelward.sidecar.exchange import Exchange, Response
+from modelward.sidecar.exchange import REDIRECTS, Exchange, Response
 from modelward.sidecar.reader import number_of
 from modelward.sidecar.tensors import Tensor
-
-_REDIRECTS = 300  # and errors: they hold no answer
 
 
 def begin(work: Work, tensors: Sequence[Tensor]) -> None:
@@ -51,7 +49,7 @@ def count(exchange: Exchange, work: Work, body_of: Callable[[Response], Body]) -
 
 def _count_answered(exchange: Exchange, work: Work, body_of: Callable[[Response], Body]) -> None:
     fairness, auditing, response = work.chain.fairness, work.chain.auditing, work.answered
-    if exchange.refusal is not None or exchange.status >= _REDIRECTS or exchange.grpc_status > 0:
+    if exchange.refusal is not None or exchange.status >= REDIRECTS or exchange.grpc_status > 0:
         return
     body = None if response is None else body_of(response)
     if fairness is not None and work.groups is not None:

@@ -152,6 +152,8 @@ class Exchange:
 Outcome = Response | Stream | Refusal
 Reply = Callable[[Outcome], None]
 CLIENT_GONE = 499  # status in the record alone: the client left before its answer
+REDIRECTS = 300
+"""The least status of redirects and errors, which hold no answer of the model's to check, count or explain."""
 
 
 class Application(Protocol):

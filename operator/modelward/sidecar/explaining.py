@@ -24,7 +24,7 @@ from modelward.privacy.spec import KEEP
 from modelward.sidecar import config, log
 from modelward.sidecar.asking import Asking, joined
 from modelward.sidecar.columns import Columns, Subject
-from modelward.sidecar.exchange import Outcome, Reply, Response
+from modelward.sidecar.exchange import REDIRECTS, Outcome, Reply, Response
 from modelward.sidecar.explained import method_of, tellers_of, treated_outputs, treatments_by_column
 from modelward.sidecar.explanation import Explanation, Row, with_explanation
 from modelward.sidecar.problems import Refusal
@@ -40,7 +40,6 @@ _ROWS = 64  # of one call
 _ELEMENTS = 4096  # of the rows of one call: a millisecond's work here
 _REST = 2  # times what a call took: as long is nothing asked after it, in which the model answers others
 _LONGEST_REST = 0.05  # seconds
-_REDIRECTS = 300
 
 Count = Callable[[str, int], None]
 """Told who has asked the model about how many rows."""
@@ -196,7 +195,7 @@ class Pending:
 
     def settle(self, outcome: Outcome) -> None:
         """The model has answered, and the answer may go out; or it may not, or there is none."""
-        if isinstance(outcome, Response) and outcome.status < _REDIRECTS:
+        if isinstance(outcome, Response) and outcome.status < REDIRECTS:
             self._task = asyncio.get_running_loop().create_task(self._run(outcome))
         else:
             self._finish(outcome)

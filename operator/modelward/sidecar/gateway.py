@@ -19,7 +19,7 @@ from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.control import Control, Order
 from modelward.sidecar.events import EventScreen
-from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response, Stream
+from modelward.sidecar.exchange import REDIRECTS, Exchange, Outcome, Reply, Response, Stream
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.problems import Refusal
@@ -30,8 +30,6 @@ from modelward.sidecar.telemetry import Finished, Tracing
 from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.verdict import Verdict
-
-_REDIRECTS = 300  # and errors: they hold no answer to check
 
 
 class Gateway:
@@ -362,7 +360,7 @@ def _event(work: Work, data: bytes) -> bytes:
 def _checked(response: Response, work: Work) -> Outcome:
     """The model's answer as the caller may have it."""
     headers, content = response.headers, response.body
-    if work.route.has_body and response.status < _REDIRECTS:  # no success goes past the checks, whatever its number
+    if work.route.has_body and response.status < REDIRECTS:  # no success goes past the checks, whatever its number
         body = Body(content, binary.header_value(headers))
         try:
             passed = answer(work, body)
