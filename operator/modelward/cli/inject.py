@@ -16,9 +16,9 @@ from modelward.cli.files import read_paths
 from modelward.cli.output import to_json, to_yaml
 from modelward.planner.injection import InjectionError, inject
 from modelward.planner.names import namespace_of
+from modelward.planner.observation import Obstacle
 from modelward.planner.plan import Settings
 from modelward.planner.sidecar import MODEL_LABEL
-from modelward.planner.status import Obstacle
 from modelward.planner.target import identity, target
 from modelward.planner.target_marks import marked
 

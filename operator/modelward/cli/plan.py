@@ -21,12 +21,13 @@ from modelward.planner.dataset import DatasetError
 from modelward.planner.fit_job import fit_job, fit_network_policy, fit_secret
 from modelward.planner.fit_request import dataset_of, fit_request, fitted_in_cluster
 from modelward.planner.names import namespace_of
+from modelward.planner.observation import Observation, Obstacle
 from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
 from modelward.planner.rollout import sharing
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
-from modelward.planner.status import Observation, Obstacle, withheld
+from modelward.planner.status import withheld
 from modelward.planner.target import Target, identity, target
 from modelward.planner.target_marks import marked
 from modelward.privacy.hierarchy import HierarchyError

@@ -34,7 +34,7 @@ from modelward.incidents import Report
 from modelward.planner.aggregate import Kept, aggregate_map, aggregate_name, read_kept
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import config_map_name
-from modelward.planner.status import rfc3339
+from modelward.wording import rfc3339
 
 if TYPE_CHECKING:
     from modelward.audit.aggregate import Sum

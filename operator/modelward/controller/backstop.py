@@ -16,7 +16,7 @@ from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
 from modelward.planner.refusals import CHECKS, STARTED, Known, Reading, Refusals, addresses, follow, read, together
-from modelward.planner.status import rfc3339
+from modelward.wording import rfc3339
 
 CONFIG_MAP = "modelward-refusals"
 KEY = "known.json"

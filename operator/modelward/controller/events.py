@@ -11,7 +11,7 @@ from typing import Literal
 
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.planner.names import FIELD_MANAGER, KubeObject
-from modelward.planner.status import one_line, rfc3339
+from modelward.wording import one_line, rfc3339
 
 _REMEMBERED = 4096
 _MAX_MESSAGE = 1024  # Kubernetes' own bound

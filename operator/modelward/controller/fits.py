@@ -40,10 +40,10 @@ from modelward.planner.fit_job import (
 )
 from modelward.planner.fit_request import dataset_of, fit_request
 from modelward.planner.names import KubeObject, controls, metadata, namespace_of, ours
+from modelward.planner.observation import Obstacle
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar import JOB_FOR_LABEL
-from modelward.planner.status import Obstacle
 from modelward.privacy.hierarchy import HierarchyError
 
 _REMEMBERED = 4096

@@ -23,7 +23,7 @@ from modelward.lineage.subject import Fit, Subject, subject_of
 from modelward.planner.consumers import Fresh, Record, gathered, own_record, record_map, record_name, windows_of
 from modelward.planner.emission import Outcome, fit_news, settled, taken, under_way, unsent
 from modelward.planner.names import KubeObject, ours
-from modelward.planner.status import rfc3339
+from modelward.wording import rfc3339
 
 if TYPE_CHECKING:
     from modelward.lineage.events import Change, Event

@@ -34,6 +34,7 @@ from modelward.planner.deployment import pod_spec
 from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.monitored import Watch, max_age_days
 from modelward.planner.names import KubeObject, controls, labels, namespace_of
+from modelward.planner.observation import Observation, Obstacle
 from modelward.planner.plan import Material, plan
 from modelward.planner.readiness import observations
 from modelward.planner.references import References
@@ -43,7 +44,7 @@ from modelward.planner.sidecar import SYSTEM_NAMESPACE, config_map_name
 from modelward.planner.sidecar_config import SidecarConfigError, unsupported
 from modelward.planner.sightings import Seen
 from modelward.planner.signatures import Signatures, signatures, trust_names
-from modelward.planner.status import Observation, Obstacle, invalid_status, status, withheld
+from modelward.planner.status import invalid_status, status, withheld
 from modelward.planner.target import pods_of
 from modelward.planner.treatment import treats_otherwise
 from modelward.planner.upstream import ports_of

@@ -23,7 +23,7 @@ _MAX_PROBED = 20
 
 @dataclass(frozen=True)
 class Pods:
-    """What was seen of the pods; see `planner.status.Observation`."""
+    """What was seen of the pods; see `planner.observation.Observation`."""
 
     waiting: tuple[str, ...]
     unwatched: tuple[str, ...]

@@ -14,9 +14,9 @@ from modelward.controller.installation import with_installation
 from modelward.controller.queue import GoneError
 from modelward.planner.names import MANAGED_BY_LABEL, MANAGER, KubeObject
 from modelward.planner.policy_status import Examined, news, next_change, policy_status
-from modelward.planner.status import one_line
 from modelward.rules.admission_policy import custom_policies
 from modelward.rules.judge import policy_name, rule_problems
+from modelward.wording import one_line
 
 COMPONENT = {"app.kubernetes.io/component": "custom-rules", "app.kubernetes.io/part-of": "modelward"}
 _KINDS = ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy")  # a binding goes before what it binds

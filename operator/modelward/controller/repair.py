@@ -24,8 +24,8 @@ from modelward.planner.sidecar import (
     SYSTEM_NAMESPACE,
     config_map_name,
 )
-from modelward.planner.status import rfc3339
 from modelward.rules.judge import policy_name
+from modelward.wording import rfc3339
 
 TOUCHED_ANNOTATION = "modelward.io/touched"
 _MAX_EVICTED = 20  # in one look

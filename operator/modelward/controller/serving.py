@@ -19,7 +19,7 @@ from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate, secret
 from modelward.planner.sidecar import KEYS_FILE, serving_secret_name
-from modelward.planner.status import rfc3339
+from modelward.wording import rfc3339
 
 
 @dataclass(frozen=True)

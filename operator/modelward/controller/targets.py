@@ -13,10 +13,10 @@ from modelward.controller.observe import observe
 from modelward.planner.drift import covers
 from modelward.planner.exposure import leading_past, leading_to
 from modelward.planner.names import KubeObject, namespace_of
+from modelward.planner.observation import Obstacle
 from modelward.planner.plan import Settings
 from modelward.planner.rollout import rollout, sharing
 from modelward.planner.sidecar import MODEL_LABEL
-from modelward.planner.status import Obstacle
 from modelward.planner.target import KINDS, Target, claimant, missing, pod_selector, pods_of, target
 from modelward.planner.target_marks import FIELD_MANAGER, application, applied_by_lists, held, operations
 
@@ -97,7 +97,7 @@ class Targets:
         return await self._mark(found.item, found.labels)
 
     async def seen(self, md: ModelDeployment, found: Found, settings: Settings, now: datetime) -> dict[str, Any]:
-        """Return what is to be seen of a workload, by the names of `planner.status.Observation`."""
+        """Return what is to be seen of a workload, by the names of `planner.observation.Observation`."""
         item = found.item
         if item is None or found.target is None:
             return {}

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from modelward.api.datapolicy import MAX_POLICIES
 from modelward.planner.names import KubeObject
-from modelward.planner.status import one_line, rfc3339
 from modelward.rules.catalogue import catalogue
+from modelward.wording import one_line, rfc3339
 
 ENDS_SOON = timedelta(days=7)
 """How long before its end an exception is warned of."""

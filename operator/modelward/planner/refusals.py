@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from modelward.planner.status import rfc3339
+from modelward.wording import rfc3339
 
 CHECKS = "apiserver_validating_admission_policy_check_total"
 STARTED = "process_start_time_seconds"

@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 from modelward.planner.names import KubeObject
 from modelward.planner.policy_status import active_exceptions
-from modelward.planner.status import one_line
 from modelward.rules.judge import Verdict, Violation, policy_name
 from modelward.rules.prepared import prepare, rules_at
+from modelward.wording import one_line
 
 API_VERSION = "openreports.io/v1alpha1"
 NAME = "modelward"

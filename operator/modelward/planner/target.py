@@ -13,6 +13,7 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.workload import TargetRef
 from modelward.planner.injection import InjectionError, Pod, inject
 from modelward.planner.names import KubeObject
+from modelward.planner.observation import Obstacle
 from modelward.planner.plan import Settings, runtime
 from modelward.planner.sidecar import (
     HTTPS_PORT,
@@ -23,7 +24,6 @@ from modelward.planner.sidecar import (
     PORT_LABEL,
     RUNTIME_LABEL,
 )
-from modelward.planner.status import Obstacle
 from modelward.planner.target_frameworks import (
     INFERENCE_SERVICE,
     SELDON_DEPLOYMENT,

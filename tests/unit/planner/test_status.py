@@ -9,8 +9,9 @@ import pytest
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.status import ModelDeploymentStatus
 from modelward.lineage.outcome import Outcome, Result
+from modelward.planner.observation import Observation, Obstacle
 from modelward.planner.signatures import Asked, Signatures
-from modelward.planner.status import Observation, Obstacle, invalid_status, status
+from modelward.planner.status import invalid_status, status
 from modelward.rules.judge import Verdict, Violation
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

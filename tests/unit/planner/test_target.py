@@ -10,9 +10,9 @@ import pytest
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.exposure import leading_past, leading_to
 from modelward.planner.injection import inject, json_patch
+from modelward.planner.observation import Obstacle
 from modelward.planner.plan import Settings
 from modelward.planner.rollout import rollout, sharing
-from modelward.planner.status import Obstacle
 from modelward.planner.takeover import taken_over
 from modelward.planner.target import Target, pod_selector, target
 from modelward.planner.target_marks import application, held, marked, operations
