@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ import yaml
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import canonical, parse
+from modelward.controller.cases import Cases
 from modelward.controller.cluster import Cluster
-from modelward.controller.events import Recorder
-from modelward.controller.models import Models
+from modelward.controller.ledger import Ledger
+from modelward.controller.targets import Targets
 from modelward.rules.admission_policy import catalogue_policies, custom_policies
 from modelward.rules.judge import Review, judge
 from tests.corpus import BASELINE, CASES, POLICIES, Case, Manifest, good, policy
@@ -168,17 +170,18 @@ def controlled(client: httpx.Client, apiserver: ApiServer) -> Found:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBECONFIG", kubeconfig)
             async with Cluster.connected() as cluster:
-                models = Models(cluster, Recorder(cluster), partial(pytest.fail, "the installation is not asked"))
-                return {case.name: await _background(models, case) for case in CASES}
+                installed = partial(pytest.fail, "the installation is not asked")
+                cases = Cases(cluster, installed, partial(datetime.now, UTC), Ledger(), Targets(cluster))
+                return {case.name: await _background(cases, case) for case in CASES}
 
     return asyncio.run(judge_all())
 
 
-async def _background(models: Models, case: Case) -> frozenset[str]:
+async def _background(cases: Cases, case: Case) -> frozenset[str]:
     raw = placed(case)
     md = parse(raw)
     assert isinstance(md, ModelDeployment)
-    verdict = (await models.judgement(md)).verdict
+    verdict = (await cases.judgement(md)).verdict
     return frozenset(violation.rule for violation in verdict.violations)
 
 
