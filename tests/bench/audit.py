@@ -118,7 +118,7 @@ def _resident(keys: bytes) -> int:
         for _ in range(REQUESTS):
             assert running.ask(infer(), bearer=bearer).status == 200
         if audited:
-            auditing = running.sidecar._auditing
+            auditing = running.sidecar._resources.auditing
             assert auditing is not None
             auditing._clock = lambda: time.time() + SECONDS
             while not auditing.told().waiting:

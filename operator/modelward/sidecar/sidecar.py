@@ -10,33 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from modelward.sidecar import gauges, log, memory
 from modelward.sidecar.chain import Chain
-from modelward.sidecar.config import Config, ConfigError
+from modelward.sidecar.config import ConfigError
 from modelward.sidecar.control import Control
-from modelward.sidecar.exchange import Outcome, Response
 from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.keyring import KeyRing
 from modelward.sidecar.listener import Listener
 from modelward.sidecar.monitor import Monitor
-from modelward.sidecar.problems import Refusal
 from modelward.sidecar.protocol import Connection, Server
+from modelward.sidecar.readiness import Readiness
 from modelward.sidecar.record import AccessLog, FileTarget, Record
 from modelward.sidecar.reporting import Reporting
+from modelward.sidecar.resources import Resources
 from modelward.sidecar.setup import Setup, Source
-from modelward.sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
-    from modelward.sidecar.auditing import Auditing
-    from modelward.sidecar.encrypted import EncryptedPath
     from modelward.sidecar.grpc.side import GrpcSide
-    from modelward.sidecar.shared_limits import Counting
 
 _SWEEP_SECONDS = 0.5
 _FLUSH_SECONDS = 0.1
 _LAST_SECONDS = 0.2  # for connections that wait to be accepted, or are at their handshake, when the end comes
 _WATCH_SECONDS = 2.0
-_PROBE_SECONDS = 2.0
-_FIRST_PROBE_SECONDS = 0.2  # until the model has been ready once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +62,7 @@ class Sidecar:
         self._watcher = watcher
         self._access_log = AccessLog(self._output, self.instruments.telemetry)
         self._tasks: list[asyncio.Task[None]] = []
-        self._model_ready = False
-        self._keyring = KeyRing(self._key_withdrawn, self.instruments.key_fetches.add)
-        self._keys_awaited = True
-        self._workers_awaited = True
-        self._counting: Counting | None = None
-        self._encrypted: EncryptedPath | None = None
-        self._auditing: Auditing | None = None
-        self._audit_awaited = True
-        self._ending: set[asyncio.Task[None]] = set()
+        self._resources = Resources(self.instruments, self._key_withdrawn)
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -90,9 +75,10 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_report)
         setup = self._source.load(0)
-        chain = self._chain(setup)
+        chain = self._resources.chain(setup)
         self._gateway = Gateway(chain, self.instruments, self._access_log)
         self._gateway.watcher = self._watcher
+        self._readiness = Readiness(self._gateway, self._resources)
         self._access_log.tally = self._gateway.findings.windows.count
         bound = setup.settings.binding
         if setup.controller is not None:
@@ -121,26 +107,12 @@ class Sidecar:
         await self.monitor.accept(None)
         await self._serve_grpc(setup, chain)
         self._note(setup)
-        self.instruments.watch(
-            "modelward_issuer_keys_age_seconds", "Age of the oldest keys fetched by URL.", self._keyring.age
-        )
-        self.instruments.watch(
-            "modelward_rate_limits_shared",
-            "Whether rate limits are counted together with the other replicas (1) or alone, for now (0).",
-            lambda: None if self._counting is None else float(not self._counting.why),
-        )
-        gauges.watch(self.instruments, self._gateway)
-        self.instruments.watch("modelward_connections", "Open client connections.", self._clients)
-        self.instruments.watch(
-            "modelward_upstream_connections",
-            "Connections to the model server.",
-            lambda: self._gateway.chain.upstream.connections,
-        )
+        self._measure()
         self._tasks = [
             asyncio.create_task(_every(_SWEEP_SECONDS, self._sweep)),
             asyncio.create_task(_every(_FLUSH_SECONDS, self._reporting.flush)),
             asyncio.create_task(self._watch()),
-            asyncio.create_task(self._probe()),
+            asyncio.create_task(self._readiness.probe()),
         ]
 
     async def run(self) -> None:
@@ -173,17 +145,12 @@ class Sidecar:
         self.server.abort()
         if self.grpc is not None:
             self.grpc.close()
-        self._gateway.chain.upstream.close()
-        self._gateway.chain.detection.close()
-        self._keyring.close()
-        self._count_by(None)
-        self._encrypt_by(None)
-        self._audit_by(None)
+        self._resources.close()
         self.monitor.close()
         self._monitor_server.abort()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._ending, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._resources.ending, return_exceptions=True)
         self._reporting.close()
         untold = self._gateway.findings.windows.finish()
         if untold and self._gateway.control is not None:
@@ -194,6 +161,29 @@ class Sidecar:
         """Return when the last connection has ended, or a second signal came."""
         while self._clients() and not self._stopping.is_set():  # noqa: ASYNC110 - a poll at the very end
             await asyncio.sleep(0.02)
+
+    def _measure(self) -> None:
+        """Have what is measured when it is asked for measured."""
+        self.instruments.watch(
+            "modelward_issuer_keys_age_seconds", "Age of the oldest keys fetched by URL.", self._resources.keyring.age
+        )
+        self.instruments.watch(
+            "modelward_rate_limits_shared",
+            "Whether rate limits are counted together with the other replicas (1) or alone, for now (0).",
+            self._shared,
+        )
+        gauges.watch(self.instruments, self._gateway)
+        self.instruments.watch("modelward_connections", "Open client connections.", self._clients)
+        self.instruments.watch(
+            "modelward_upstream_connections",
+            "Connections to the model server.",
+            lambda: self._gateway.chain.upstream.connections,
+        )
+
+    def _shared(self) -> float | None:
+        """Whether rate limits are counted together just now: 1 or 0; None: it is not asked."""
+        counting = self._resources.counting
+        return None if counting is None else float(not counting.why)
 
     def _clients(self) -> int:
         return len(self.server.connections) + (len(self.grpc.server.connections) if self.grpc else 0)
@@ -216,23 +206,7 @@ class Sidecar:
 
     def not_ready(self) -> str:
         """What keeps this pod from taking requests; nothing when it is ready."""
-        if self.server.draining:
-            return "draining"
-        # At the start alone: an issuer that goes silent later must not take every replica out of service.
-        self._keys_awaited = self._keys_awaited and bool(self._keyring.missing)
-        if self._keys_awaited:
-            return f"an issuer's keys are not there: {self._keyring.missing}"
-        # Likewise: who can make a process die must not take the plain requests with it.
-        self._workers_awaited = self._workers_awaited and not (self._encrypted is None or self._encrypted.workers.ready)
-        if self._workers_awaited:
-            return "no process is ready to score encrypted requests"
-        self._audit_awaited = self._audit_awaited and not (self._auditing is None or self._auditing.ready)
-        if self._audit_awaited:
-            return "counters cannot be encrypted to an auditor's key yet"
-        if not self._model_ready:
-            return "the model server does not answer its ready path"
-        probes = self._gateway.chain.detection.probes
-        return "" if probes is None else probes.not_ready()
+        return "draining" if self.server.draining else self._readiness.lacking()
 
     # --- configuration
 
@@ -240,7 +214,7 @@ class Sidecar:
         """Take the source's present setup, if it can be used; otherwise keep what runs. True if it was taken."""
         try:
             setup = self._source.load(self._gateway.chain.settings.binding.generation)
-            chain = self._chain(setup)
+            chain = self._resources.chain(setup)
             self._reporting.take(setup.settings.telemetry)
         except ConfigError as error:
             self.instruments.reloads.add("refused")
@@ -265,108 +239,11 @@ class Sidecar:
         log.event("info", "a changed configuration is in force", generation=setup.settings.binding.generation)
         return True
 
-    def _chain(self, setup: Setup) -> Chain:
-        access = setup.settings.access
-        keys = partial(self._keyring.keys, fetching=access.key_fetching)
-        counting = self._counting_of(setup)
-        encrypted = self._encrypted_of(setup)
-        return Chain(
-            setup.settings,
-            setup.baseline,
-            self._connect(setup.settings),
-            keys,
-            setup.keys,
-            counting,
-            encrypted,
-            setup.explained_weights,
-            self._auditing_of(setup),
-        )
-
-    def _encrypted_of(self, setup: Setup) -> "EncryptedPath | None":
-        """What takes encrypted requests: that which there is, if nothing about it has changed."""
-        settings, model = setup.settings.in_use, setup.settings.upstream.model
-        if settings is None:
-            return None
-        there = self._encrypted
-        if there is not None and (there.settings, there.weights) == (settings, setup.weights):
-            return there
-        from modelward.sidecar.encrypted import EncryptedPath  # noqa: PLC0415 - for those who ask for it
-
-        return EncryptedPath(settings, model, setup.weights)
-
-    def _encrypt_by(self, encrypted: "EncryptedPath | None") -> None:
-        previous, self._encrypted = self._encrypted, encrypted
-        if previous is encrypted:
-            return
-        if encrypted is not None:
-            encrypted.workers.start()
-        if previous is not None:
-            task = asyncio.get_running_loop().create_task(previous.workers.close())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
-
-    def _auditing_of(self, setup: Setup) -> "Auditing | None":
-        """What counts for auditors: that which there is, if nothing about it has changed."""
-        settings, inputs = setup.settings.audit, setup.settings.inputs
-        if settings is None:
-            return None
-        there = self._auditing
-        if there is not None and (there.settings, there.keys, there.inputs) == (settings, setup.audit_keys, inputs):
-            return there
-        from modelward.sidecar.auditing import Auditing  # noqa: PLC0415 - for those who ask for it
-
-        made = Auditing(settings, setup.audit_keys, inputs)
-        if there is not None:
-            made.inherit(there)
-        return made
-
-    def _audit_by(self, auditing: "Auditing | None") -> None:
-        previous, self._auditing = self._auditing, auditing
-        if previous is auditing:
-            return
-        if auditing is not None:
-            auditing.start()
-        if previous is not None:
-            task = asyncio.get_running_loop().create_task(previous.close())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
-
-    def _counting_of(self, setup: Setup) -> "Counting | None":
-        """The common count of rate limits that a setup asks for: the one there is, if nothing about it has changed."""
-        settings, password = setup.settings.access.shared_limits, setup.limits_password
-        if settings is None:
-            return None
-        there = self._counting
-        if there is not None and (there.settings, there.password) == (settings, password):
-            return there
-        from modelward.sidecar.shared_limits import Counting  # noqa: PLC0415 - for those who ask for it
-
-        return Counting(settings, password, self.instruments.rate_limit_checks.add)
-
-    def _count_by(self, counting: "Counting | None") -> None:
-        if self._counting is not None and self._counting is not counting:
-            self._counting.close()
-        self._counting = counting
-        if counting is not None:
-            counting.start()
-
     def _key_withdrawn(self) -> None:
         self._gateway.chain.access.forget_tokens()
 
-    def _connect(self, settings: Config) -> Upstream:
-        """Connections to the model that `settings` names: those there are, if nothing about them has changed."""
-        gateway: Gateway | None = getattr(self, "_gateway", None)
-        if gateway is not None:
-            running = gateway.chain
-            if (running.settings.upstream, running.settings.limits) == (settings.upstream, settings.limits):
-                return running.upstream
-        return Upstream(settings.upstream.host, settings.upstream.port, settings.limits, asyncio.get_running_loop())
-
     def _note(self, setup: Setup) -> None:
-        self._keyring.keep(setup.settings.access)
-        self._count_by(self._gateway.chain.access.counting)
-        self._encrypt_by(self._gateway.chain.encrypted)
-        self._audit_by(self._gateway.chain.auditing)
+        self._resources.keep(self._gateway.chain)
         self.instruments.generation = setup.settings.binding.generation
         self.instruments.expect(each.type for each in setup.settings.screening.detectors)
         self.instruments.certificate_expires = setup.certificate_expires
@@ -381,33 +258,16 @@ class Sidecar:
                 await self.reload()
                 memory.settle()
 
-    # --- the model
-
-    async def _probe(self) -> None:
-        while True:
-            chain = self._gateway.chain
-            path = chain.settings.upstream.ready_path.encode()
-            request = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, chain.authority)
-            with contextlib.suppress(Refusal):  # busy is not unready
-                chain.upstream.call(request, self._probed)
-            await asyncio.sleep(_PROBE_SECONDS if self._model_ready else _FIRST_PROBE_SECONDS)
-
-    def _probed(self, outcome: Outcome) -> None:
-        ready = isinstance(outcome, Response) and outcome.status == 200
-        if ready != self._model_ready:
-            log.event("info", "the model server is ready" if ready else "the model server is not ready")
-        self._model_ready = ready
-
     def _sweep(self) -> None:
         self.server.sweep()
         self._monitor_server.sweep()
         self._gateway.chain.upstream.sweep()
         detection = self._gateway.chain.detection
         detection.tick()
-        if detection.probes is not None and self._model_ready:
+        if detection.probes is not None and self._readiness.model:
             detection.probes.learn(self._gateway.chain.upstream, self.instruments.asked)
-        if self._auditing is not None:
-            self._auditing.tick()
+        if self._resources.auditing is not None:
+            self._resources.auditing.tick()
         if self.grpc is not None:
             self.grpc.sweep()
 

@@ -66,8 +66,8 @@ class Audited(Running):
 
     @property
     def auditing(self) -> Auditing:
-        assert self.sidecar._auditing is not None
-        return self.sidecar._auditing
+        assert self.sidecar._resources.auditing is not None
+        return self.sidecar._resources.auditing
 
     def until(self, holds: Callable[[], object]) -> None:
         deadline = time.monotonic() + 30
@@ -187,7 +187,7 @@ def test_the_counters_outlive_a_change_of_the_configuration_that_is_not_theirs(a
     assert audited.auditing is before
     audited.source._setup = audited.setup(settings(binding=document["binding"]))
     assert audited.call(audited.sidecar.reload())
-    assert audited.sidecar._auditing is None
+    assert audited.sidecar._resources.auditing is None
     assert audited.order().json["encrypted"] == {"waiting": 0, "dropped": 0}
     assert audited.collected().windows == ()
 
@@ -232,7 +232,7 @@ def test_a_window_that_is_being_encrypted_outlives_other_bounds_of_a_period(
     before = audited.auditing
     assert audited.call(audited.sidecar.reload())
     assert audited.auditing is not before
-    audited.until(lambda: not audited.sidecar._ending)
+    audited.until(lambda: not audited.sidecar._resources.ending)
     audited._loop.call_soon_threadsafe(go_on.set)
     audited.until(lambda: audited.order().json["encrypted"]["waiting"] == 1)
 
@@ -268,7 +268,7 @@ def test_who_cannot_encrypt_is_not_ready_and_says_why(tmp_path: Path, monkeypatc
         patch.setattr(f"{__name__}.KEYS", ClientKeys.generate())  # a client's, of other parameters
         running = Audited(settings(audit=AUDIT), tmp_path)
     try:
-        running.until(lambda: running.sidecar._model_ready)
+        running.until(lambda: running.sidecar._readiness.model)
         ready = running.monitor("/readyz")
         assert (ready.status, b"counters cannot be encrypted" in ready.body) == (503, True)
         running.auditing.keys = (KEYS.public,)
