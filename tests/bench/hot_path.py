@@ -30,8 +30,9 @@ from modelward.sidecar import setup
 from modelward.sidecar.chain import Chain
 from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.protocol import Connection, Server
+from modelward.sidecar.protocol import Connection
 from modelward.sidecar.record import AccessLog, FileTarget
+from modelward.sidecar.server import Server
 from modelward.sidecar.upstream import Upstream, UpstreamConnection
 from tests.bench.load import ANSWER, prepare
 

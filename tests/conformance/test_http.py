@@ -17,8 +17,9 @@ from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import Exchange, Reply
 from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.protocol import Connection, Server
+from modelward.sidecar.protocol import Connection
 from modelward.sidecar.reader import RequestReader
+from modelward.sidecar.server import Server
 from modelward.sidecar.upstream import Upstream
 from tests.conformance.corpora import files, raw_request
 from tests.unit.sidecar.sink import Sink

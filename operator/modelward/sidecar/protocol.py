@@ -10,13 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 from modelward.sidecar import caller
 from modelward.sidecar.config import Limits
 from modelward.sidecar.exchange import (
     CLIENT_GONE,
-    Application,
     Exchange,
     Outcome,
     Response,
@@ -25,9 +24,9 @@ from modelward.sidecar.exchange import (
     render,
     render_stream_head,
 )
-from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.reader import RequestHead, RequestReader, new_request_id
+from modelward.sidecar.reader import RequestReader, new_request_id
+from modelward.sidecar.server import Server
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SKIP_BYTES = 64 << 10  # of a refused request's body, so as to keep its connection
@@ -35,55 +34,6 @@ _LINGER_BYTES = 1 << 20
 _LINGER_SECONDS = 2.0
 _DRAIN_SECONDS = 1.0  # for a request that is still arriving, or an answer that is not taken: a Job waits for our end
 _NEVER = float("inf")
-
-
-class Client(Protocol):
-    """A client's connection, by HTTP/1.1 or by gRPC, as its server sees it."""
-
-    deadline: float
-
-    def expire(self) -> None:
-        """Its deadline is over."""
-
-    def drain(self) -> None:
-        """It is to end soon, with nothing lost."""
-
-    def abort(self) -> None:
-        """It is to end now."""
-
-
-class Server:
-    """What the connections of one listener share."""
-
-    def __init__(self, application: Application, limits: Limits, clock: Callable[[], float]) -> None:
-        self.application = application
-        self.limits = limits
-        self.clock = clock  # the event loop's
-        self.connections: set[Client] = set()
-        self.buffered = 0  # bytes of request bodies held, over all connections
-        self.draining = False
-        self.heads: Heads[RequestHead] = Heads()
-
-    def sweep(self) -> None:
-        """End the waits whose time is up; to be called about once a second."""
-        now = self.clock()
-        self.heads.sweep(now)
-        for connection in [each for each in self.connections if each.deadline <= now]:
-            connection.expire()
-
-    def drain(self) -> None:
-        """From now on a connection ends with the next answer; an idle or a slow one ends soon.
-
-        Not at once: what looks idle here may have a request on its way, and that must not be lost.
-        """
-        self.draining = True
-        for connection in list(self.connections):
-            connection.drain()
-
-    def abort(self) -> None:
-        """End every connection now."""
-        for connection in list(self.connections):
-            connection.abort()
 
 
 class Connection(asyncio.Protocol):

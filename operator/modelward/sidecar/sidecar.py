@@ -16,11 +16,12 @@ from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.listener import Listener
 from modelward.sidecar.monitor import Monitor
-from modelward.sidecar.protocol import Connection, Server
+from modelward.sidecar.protocol import Connection
 from modelward.sidecar.readiness import Readiness
 from modelward.sidecar.record import AccessLog, FileTarget, Record
 from modelward.sidecar.reporting import Reporting
 from modelward.sidecar.resources import Resources
+from modelward.sidecar.server import Server
 from modelward.sidecar.setup import Setup, Source
 
 if TYPE_CHECKING:

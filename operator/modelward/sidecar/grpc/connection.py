@@ -19,8 +19,8 @@ from modelward.sidecar.grpc import framing, status
 from modelward.sidecar.grpc.http2 import Headers, Peer, Sending, once
 from modelward.sidecar.grpc.upstream import Failed
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.protocol import Server
 from modelward.sidecar.reader import new_request_id
+from modelward.sidecar.server import Server
 
 _DRAIN_SECONDS = 1.0  # for calls that are on their way when the end comes
 _ANY_STREAM = (1 << 31) - 1

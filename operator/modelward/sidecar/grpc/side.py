@@ -11,8 +11,8 @@ from modelward.sidecar.grpc.gateway import GrpcGateway
 from modelward.sidecar.grpc.upstream import Upstream
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.listener import Listener
-from modelward.sidecar.protocol import Server
 from modelward.sidecar.record import AccessLog
+from modelward.sidecar.server import Server
 from modelward.sidecar.setup import Setup
 
 
