@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modelward.privacy.keys import MAX_FILE_BYTES, KeyFileError, Keys, from_bytes
-from modelward.sidecar import config, tls
+from modelward.sidecar import config, signed, tls
 
 _MAX_PASSWORD = 4096
 
@@ -67,24 +67,24 @@ class SignedFiles:
 
     def load(self, running_generation: int) -> Setup:
         """Read, verify and check everything."""
-        signed = config.read_signed(
+        found = signed.read_signed(
             self._config_dir, self._tls_dir, self._public_key, self._namespace, self._name, running_generation
         )
-        settings = signed.settings
+        settings = found.settings
         return replace(
-            with_tls(settings, signed.baseline, self._certificate, self._keys(settings)),
+            with_tls(settings, found.baseline, self._certificate, self._keys(settings)),
             limits_password=self._password(settings),
             controller=self._public_key,
-            weights=signed.weights,
-            explained_weights=signed.explained_weights,
-            audit_keys=config.read_audit_keys(self._config_dir, settings),
+            weights=found.weights,
+            explained_weights=found.explained_weights,
+            audit_keys=signed.read_audit_keys(self._config_dir, settings),
         )
 
     def _keys(self, settings: config.Config) -> Keys | None:
         if settings.keys is None:
             return None
-        content = config.read_bounded(self._tls_dir / settings.keys.file, MAX_FILE_BYTES)
-        config.check_digest(settings.keys, content)
+        content = signed.read_bounded(self._tls_dir / settings.keys.file, MAX_FILE_BYTES)
+        signed.check_digest(settings.keys, content)
         try:
             return from_bytes(content)
         except KeyFileError as error:
@@ -95,7 +95,7 @@ class SignedFiles:
         if settings.access.shared_limits is None or not file.exists():
             return ""
         try:
-            return config.read_bounded(file, _MAX_PASSWORD).decode().rstrip("\r\n")
+            return signed.read_bounded(file, _MAX_PASSWORD).decode().rstrip("\r\n")
         except UnicodeDecodeError:
             raise config.ConfigError(f"{file} is not text in UTF-8") from None
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from modelward.sidecar.config import ConfigError, Tls, read_bounded
+from modelward.sidecar.config import ConfigError, Tls
+from modelward.sidecar.signed import read_bounded
 
 _MAX_PEM = 256 << 10
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}

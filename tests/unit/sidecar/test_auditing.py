@@ -28,6 +28,7 @@ from modelward.incidents import AGGREGATES
 from modelward.sidecar import auditing, config
 from modelward.sidecar.auditing import Auditing
 from modelward.sidecar.setup import Setup
+from modelward.sidecar.signed import read_audit_keys
 from modelward.sidecar.tally import MAX_REQUEST_ROWS, Rows, Tally
 from modelward.sidecar.tensors import Tensor, TensorSpec
 from tests.unit.sidecar.harness import STRANGE, Running, infer, settings
@@ -345,4 +346,4 @@ def test_the_configuration_is_read_with_its_keys(tmp_path: Path) -> None:
     parsed = config.parse(json.dumps(settings(audit=AUDIT)).encode())
     (tmp_path / "audit-0.keys").write_bytes(KEYS.public)
     with pytest.raises(config.ConfigError, match=r"audit-0\.keys has the digest"):
-        config.read_audit_keys(tmp_path, parsed)
+        read_audit_keys(tmp_path, parsed)

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.sidecar.config import Binding, Config, ConfigError, check_binding, parse, read_signed, verify
+from modelward.sidecar.config import Binding, Config, ConfigError, parse
+from modelward.sidecar.signed import check_binding, read_signed, verify
 from tests.unit.sidecar.harness import fitted, settings
 
 SIGNER = Ed25519PrivateKey.generate()
