@@ -26,10 +26,11 @@ from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
 from modelward.planner.rollout import sharing
 from modelward.planner.secret import ServingCertificate
-from modelward.planner.sidecar_config import SidecarConfigError, unsupported
+from modelward.planner.sidecar_config_error import SidecarConfigError
 from modelward.planner.status import withheld
 from modelward.planner.target import Target, identity, target
 from modelward.planner.target_marks import marked
+from modelward.planner.unsupported import unsupported
 from modelward.privacy.hierarchy import HierarchyError
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import policy_name

@@ -33,7 +33,9 @@ from modelward.planner.explanations import explained_weights_of
 from modelward.planner.in_use import weights_of
 from modelward.planner.names import host_names, namespace_of
 from modelward.planner.references import References, hierarchies_among
-from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.sidecar_config_error import SidecarConfigError
+from modelward.planner.unsupported import unsupported
 from modelward.planner.upstream import protocol_of
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import Review, judge, policy_name

@@ -24,9 +24,9 @@ from modelward.planner.readiness import observations
 from modelward.planner.references import References
 from modelward.planner.report import judged
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
-from modelward.planner.sidecar_config import unsupported
 from modelward.planner.signatures import Signatures, signatures, trust_names
 from modelward.planner.target import pods_of
+from modelward.planner.unsupported import unsupported
 from modelward.rules.judge import Review, Verdict, judge, judge_readiness, policy_name
 
 

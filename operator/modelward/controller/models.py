@@ -36,7 +36,7 @@ from modelward.planner.plan import Material, plan
 from modelward.planner.report import UNREADABLE
 from modelward.planner.service import service
 from modelward.planner.sidecar import config_map_name
-from modelward.planner.sidecar_config import SidecarConfigError
+from modelward.planner.sidecar_config_error import SidecarConfigError
 from modelward.planner.sightings import Seen
 from modelward.planner.status import invalid_status, status, withheld
 from modelward.planner.status_news import status_news

@@ -11,8 +11,9 @@ import msgspec
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.schema import Tensor
 from modelward.errand import Anonymity
+from modelward.planner.names import KubeObject
 from modelward.planner.references import References
-from modelward.planner.treatment import Policy, chosen, inputs_of
+from modelward.planner.treatment import chosen, inputs_of
 from modelward.privacy.effective import Choice, choices, targets
 from modelward.privacy.roles import asked_k, asks_minimisation, quasi_identifiers, roles
 from modelward.reidentification.sample import MOST_PEOPLE
@@ -37,7 +38,7 @@ class Asked:
     unread: bool = False
 
 
-def of_requests(md: ModelDeployment, policies: Sequence[Policy]) -> Asked | None:
+def of_requests(md: ModelDeployment, policies: Sequence[KubeObject]) -> Asked | None:
     """Return what the policies ask of a model's requests; None where none asks for a k."""
     k = asked_k(policies)
     if k is None:
@@ -60,7 +61,7 @@ def of_requests(md: ModelDeployment, policies: Sequence[Policy]) -> Asked | None
     )
 
 
-def reidentification_config(md: ModelDeployment, policies: Sequence[Policy]) -> dict[str, Any] | None:
+def reidentification_config(md: ModelDeployment, policies: Sequence[KubeObject]) -> dict[str, Any] | None:
     """Return the part `reidentification` of the sidecar's configuration; None: there is nothing to count."""
     asked = of_requests(md, policies)
     if asked is None or not asked.fields or asked.unread:
@@ -68,7 +69,7 @@ def reidentification_config(md: ModelDeployment, policies: Sequence[Policy]) -> 
     return {"k": asked.k, "fields": list(asked.fields), **({"subject": asked.subject} if asked.subject else {})}
 
 
-def anonymity_unsupported(md: ModelDeployment, policies: Sequence[Policy]) -> Iterator[str]:
+def anonymity_unsupported(md: ModelDeployment, policies: Sequence[KubeObject]) -> Iterator[str]:
     """Yield quasi-identifiers that cannot be counted, with the reason and the fix."""
     said = roles(policies, inputs_of(md)) if asked_k(policies) is not None else {}
     for index, tensor in enumerate(_inputs(md)):
@@ -98,7 +99,7 @@ _AS_TELLING = ("Pseudonymise", "Tokenise", "DateShift")  # as the value itself: 
 
 
 def of_data(
-    md: ModelDeployment, policies: Sequence[Policy], references: References, columns: Sequence[str]
+    md: ModelDeployment, policies: Sequence[KubeObject], references: References, columns: Sequence[str]
 ) -> Anonymity | None:
     """Return what data must keep to of which `columns` go into a baseline; None where no policy asks for anything.
 

@@ -25,7 +25,8 @@ from modelward.planner.secret import ServingCertificate, secret
 from modelward.planner.service import service
 from modelward.planner.service_account import service_account
 from modelward.planner.sidecar import sidecar_container, sidecar_volumes
-from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.sidecar_config_error import SidecarConfigError
 
 _MAX_CONTENT_BYTES = 1 << 20  # of a ConfigMap or Secret: Kubernetes' own bound
 

@@ -1,66 +1,41 @@
-"""The sidecar's configuration: what a ModelDeployment and its policies ask of it, and what it cannot do yet.
+"""The sidecar's configuration: what a ModelDeployment and its policies ask of it.
 
 The document is read by `modelward.sidecar.config`, which refuses a field it does not know. What this version does not
-honour is listed by `unsupported`, and a model that declares any of it is not served: a protection that is declared
-and not there is worse than none.
+honour is listed by `modelward.planner.unsupported`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from modelward import allowlist
-from modelward.api.access import Issuer
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, JWKS_KEY, baseline_reference
+from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, baseline_reference
 from modelward.api.schema import Tensor
-from modelward.planner.access import (
-    AccessSettings,
-    ClusterIssuer,
-    Collectors,
-    collector_of,
-    counts_together,
-    fetched,
-    lineage_receiver_of,
-)
-from modelward.planner.anonymity import anonymity_unsupported, reidentification_config
+from modelward.planner.access import AccessSettings, Collectors, collector_of, lineage_receiver_of
+from modelward.planner.access_config import access_config
+from modelward.planner.anonymity import reidentification_config
 from modelward.planner.audit import AuditError, audit_config
-from modelward.planner.dataset import DatasetError, read_dataset
-from modelward.planner.explanations import ExplanationsError, explanations_config, explanations_unsupported
-from modelward.planner.fairness import fairness_config, fairness_unsupported
-from modelward.planner.in_use import BODY_BYTES, InUseError, in_use_config, in_use_unsupported
-from modelward.planner.names import namespace_of
+from modelward.planner.explanations import ExplanationsError, explanations_config
+from modelward.planner.fairness import fairness_config
+from modelward.planner.in_use import BODY_BYTES, InUseError, in_use_config
+from modelward.planner.names import KubeObject, namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar import KEYS_FILE
-from modelward.planner.treatment import fields, impossible, needs_keys
+from modelward.planner.sidecar_config_error import AddressNotAllowedError, SidecarConfigError
+from modelward.planner.treatment import fields, needs_keys
 from modelward.planner.upstream import grpc_port_of, model_name_of, port_of, protocol_of, ready_path_of
 from modelward.privacy.hierarchy import HierarchyError
 from modelward.privacy.spec import Treatment
 
-Policy = dict[str, Any]
-"""A policy as the API server stores it: camelCase, defaults applied."""
-
-
-class SidecarConfigError(Exception):
-    """Something that the configuration is made of cannot be used; the message names the field and the object."""
-
-    reason: Literal["ReferenceUnusable", "AddressNotAllowed"] = "ReferenceUnusable"
-
-
-class AddressNotAllowedError(SidecarConfigError):
-    """An address that the installation does not allow a sidecar to connect to."""
-
-    reason = "AddressNotAllowed"
-
 
 def sidecar_config(
     md: ModelDeployment,
-    policies: Sequence[Policy],
+    policies: Sequence[KubeObject],
     references: References,
     port: int | None = None,
     *,
@@ -91,7 +66,7 @@ def sidecar_config(
         },
         "upstream": _upstream(md, port),
         "tls": _tls(md, references),
-        "access": _access(md, policies, references, access or AccessSettings(), replicas),
+        "access": access_config(md, policies, references, access or AccessSettings(), replicas),
         "undeclaredFields": "Drop" if policies and all(_undeclared(one) == "Drop" for one in policies) else "Reject",
         "screening": _screening(md, policies, references),
     }
@@ -127,20 +102,20 @@ def sidecar_config(
         config["fairness"] = groups
     schema = md.spec.schema_
     if schema and schema.inputs:
-        config["inputs"] = [_tensor(tensor) for tensor in schema.inputs]
+        config["inputs"] = [tensor_config(tensor) for tensor in schema.inputs]
     if schema and schema.outputs:
-        config["outputs"] = [_tensor(tensor) for tensor in schema.outputs]
+        config["outputs"] = [tensor_config(tensor) for tensor in schema.outputs]
     return config
 
 
-def _records_values(policies: Sequence[Policy]) -> bool:
+def _records_values(policies: Sequence[KubeObject]) -> bool:
     """Whether a policy asks for values in the access log, and none forbids them."""
     said = [one["spec"]["recordValues"] for one in policies if one["spec"].get("recordValues") is not None]
     return bool(said) and all(said)
 
 
 def _audit(
-    md: ModelDeployment, policies: Sequence[Policy], treated: dict[str, Any], references: References
+    md: ModelDeployment, policies: Sequence[KubeObject], treated: dict[str, Any], references: References
 ) -> dict[str, Any]:
     try:
         counted = audit_config(md, policies, msgspec.convert(treated, dict[str, Treatment]), references)
@@ -149,7 +124,7 @@ def _audit(
     return {"audit": counted} if counted else {}
 
 
-def _undeclared(policy: Policy) -> str:
+def _undeclared(policy: KubeObject) -> str:
     return str(policy["spec"].get("undeclaredFields", "Reject"))
 
 
@@ -189,59 +164,6 @@ def _tls(md: ModelDeployment, references: References) -> dict[str, Any]:
     return tls
 
 
-def _access(
-    md: ModelDeployment,
-    policies: Sequence[Policy],
-    references: References,
-    settings: AccessSettings,
-    replicas: int | None,
-) -> dict[str, Any]:
-    access = md.spec.access
-    asked = [(one["spec"].get("require") or {}).get("access") or {} for one in policies]
-    config = {
-        "issuers": [
-            _issuer(issuer, f"spec.access.issuers[{index}]", references, settings)
-            for index, issuer in enumerate(access.issuers if access else ())
-        ],
-        "rules": [
-            rule.model_dump(mode="json", by_alias=True, exclude_none=True)
-            for rule in (access.rules if access else ())
-            if rule.subjects and rule.operations  # a rule that names nobody, or nothing, allows nothing
-        ],
-        "purposeHeader": any(one.get("purposeHeader", False) for one in asked),
-    }
-    if any(fetched(md)):  # the sidecar holds the list itself, whatever else changes about its configuration
-        config["keyFetching"] = {"allow": list(settings.keys.allow), "authorities": settings.keys.authorities}
-    if counts_together(md, settings):
-        config["sharedLimits"] = {
-            "address": settings.rate_limits.address,
-            "authorities": settings.rate_limits.authorities,
-            "model": f"{namespace_of(md)}/{md.metadata.name}",
-            "replicas": replicas or max(md.spec.replicas, 1),
-        }
-    return config
-
-
-def _issuer(issuer: Issuer, path: str, references: References, settings: AccessSettings) -> dict[str, Any]:
-    config: dict[str, Any] = {"name": issuer.name, "issuer": issuer.issuer, "audiences": issuer.audiences}
-    if issuer.jwks_uri:
-        why = allowlist.problem(issuer.jwks_uri, settings.keys.allow)
-        if why:
-            raise AddressNotAllowedError(f"{path}.jwksURI: {why}")
-        return {**config, "jwksURI": issuer.jwks_uri}
-    if issuer.service_accounts:
-        return {**config, "jwks": _cluster_keys(issuer, path, settings.cluster), "cluster": True}
-    name = issuer.jwks_config_map_name or ""
-    document = references.content("ConfigMap", name, JWKS_KEY)
-    try:
-        jwks = json.loads(document or b"")
-    except (ValueError, RecursionError) as error:
-        raise SidecarConfigError(f"{path}.jwksConfigMapName: {JWKS_KEY} in ConfigMap {name} is not JSON") from error
-    if not isinstance(jwks, dict):
-        raise SidecarConfigError(f"{path}.jwksConfigMapName: {JWKS_KEY} in ConfigMap {name} is not a JSON Web Key Set")
-    return {**config, "jwks": jwks}
-
-
 def _telemetry(md: ModelDeployment, collectors: Collectors) -> dict[str, Any]:
     endpoint = collector_of(md)
     why = allowlist.problem(endpoint, collectors.allow, "the chart's value telemetry.allow", plain=True)
@@ -265,23 +187,8 @@ def _check_lineage_receiver(md: ModelDeployment, settings: AccessSettings) -> No
             raise AddressNotAllowedError(f"spec.monitoring.telemetry.lineageEndpoint: {why}")
 
 
-def _cluster_keys(issuer: Issuer, path: str, cluster: ClusterIssuer | None) -> dict[str, Any]:
-    if cluster is None:
-        raise SidecarConfigError(
-            f"{path}.serviceAccounts: the cluster does not tell who issues its service accounts' tokens"
-            " (/.well-known/openid-configuration, /openid/v1/jwks)"
-        )
-    if issuer.issuer != cluster.issuer:
-        raise SidecarConfigError(f"{path}.issuer: this cluster's own issuer is {cluster.issuer}: write that")
-    if cluster.issuer in issuer.audiences:
-        raise SidecarConfigError(
-            f"{path}.audiences: {cluster.issuer} is the API server's own: whoever saw such a token at the model could"
-            " use it there; name an audience of the model's"
-        )
-    return cluster.jwks
-
-
-def _tensor(tensor: Tensor) -> dict[str, Any]:
+def tensor_config(tensor: Tensor) -> dict[str, Any]:
+    """Return one tensor of `inputs` or `outputs`; -1 in its shape is any length."""
     shape = list(tensor.shape)
     if tensor.columns and shape[-1] == -1:  # the columns say how many there are
         shape[-1] = len(tensor.columns)
@@ -289,7 +196,7 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
     return {**out, "shape": shape}
 
 
-def _screening(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+def _screening(md: ModelDeployment, policies: Sequence[KubeObject], references: References) -> dict[str, Any]:
     monitoring = md.spec.monitoring
     blocks = any(one["spec"].get("onDetectorError", "Block") == "Block" for one in policies)
     screening: dict[str, Any] = {"onDetectorError": "Block" if blocks or not policies else "Pass"}
@@ -316,68 +223,3 @@ def _screening(md: ModelDeployment, policies: Sequence[Policy], references: Refe
         if reference.kind == "Secret":  # what somebody keeps in a Secret is not copied into a ConfigMap
             screening["baseline"]["secret"] = True
     return screening
-
-
-def unsupported(md: ModelDeployment, policies: Sequence[Policy]) -> list[str]:
-    """Return every declared field that cannot be honoured, with the reason (and the fix) where it is not plain."""
-    wrong = (f"{_who(one.policy)} {one.field} ({one.message})" for one in impossible(md, policies))
-    return [
-        *_of_model(md),
-        *anonymity_unsupported(md, policies),
-        *explanations_unsupported(md, policies),
-        *wrong,
-        *(f"{_who(policy)} {field}" for policy in policies for field in _of_policy(md, policy)),
-    ]
-
-
-def _of_model(md: ModelDeployment) -> Iterator[str]:
-    spec = md.spec
-    yield from in_use_unsupported(md)
-    for index, issuer in enumerate(spec.access.issuers if spec.access else ()):
-        if not issuer.audiences:
-            yield f"spec.access.issuers[{index}].audiences (none: a token for anything would do; name one)"
-    yield from _of_schema(md)
-    yield from _of_monitoring(md)
-    yield from fairness_unsupported(md)
-
-
-def _of_schema(md: ModelDeployment) -> Iterator[str]:
-    schema = md.spec.schema_
-    if schema is None or protocol_of(md) == "v2":
-        return
-    if schema.outputs:
-        yield "spec.schema.outputs with the protocol v1"
-    for index, tensor in enumerate(schema.inputs):
-        shape = _tensor(tensor)["shape"]
-        if shape[0] != -1 or -1 in shape[1:]:
-            yield f"spec.schema.inputs[{index}].shape with the protocol v1 (the first axis, and no other, must be -1)"
-
-
-def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
-    monitoring = md.spec.monitoring
-    if monitoring is None:
-        return
-    if monitoring.baseline and monitoring.baseline.dataset:
-        try:
-            read_dataset(monitoring.baseline.dataset, md.metadata.annotations)
-        except DatasetError as error:
-            yield f"spec.monitoring.baseline.dataset ({error})"
-    for index, detector in enumerate(monitoring.detectors):
-        if detector.type == "Output":  # it looks at answers alone
-            continue
-        if not monitoring.baseline:
-            yield f"spec.monitoring.detectors[{index}] without spec.monitoring.baseline"
-        if not md.spec.schema_ or not md.spec.schema_.inputs:
-            yield f"spec.monitoring.detectors[{index}] without spec.schema.inputs"
-    telemetry = monitoring.telemetry
-    if telemetry and telemetry.access_log == "OTLP" and not telemetry.otlp_endpoint:
-        yield "spec.monitoring.telemetry.accessLog OTLP without otlpEndpoint"
-
-
-def _of_policy(md: ModelDeployment, policy: Policy) -> Iterator[str]:
-    if md.spec.target_ref and policy["spec"].get("onViolation") == "Stop":
-        yield "spec.onViolation Stop with spec.targetRef (a workload of somebody else's is not scaled)"
-
-
-def _who(policy: Policy) -> str:
-    return f"{policy.get('kind', 'DataPolicy')} {policy['metadata']['name']}"

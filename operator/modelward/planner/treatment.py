@@ -16,10 +16,8 @@ from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.privacy.effective import NEED_KEYS, Choice, Mistake, choices, mistakes
 from modelward.privacy.hierarchy import HierarchyError
 
-Policy = dict[str, Any]
 
-
-def fields(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Any]:
+def fields(md: ModelDeployment, policies: Sequence[KubeObject], references: References) -> dict[str, Any]:
     """Return the treatment of each field that is not kept as it is, as the sidecar reads it.
 
     Raises:
@@ -29,7 +27,7 @@ def fields(md: ModelDeployment, policies: Sequence[Policy], references: Referenc
     return {name: msgspec.to_builtins(choice.treatment) for name, choice in sorted(found.items())}
 
 
-def chosen(md: ModelDeployment, policies: Sequence[Policy], references: References) -> dict[str, Choice]:
+def chosen(md: ModelDeployment, policies: Sequence[KubeObject], references: References) -> dict[str, Choice]:
     """Return whose treatment of each field holds.
 
     Raises:
@@ -48,7 +46,7 @@ def chosen(md: ModelDeployment, policies: Sequence[Policy], references: Referenc
 
 
 def treats_otherwise(
-    running: KubeObject | None, md: ModelDeployment, policies: Sequence[Policy], references: References
+    running: KubeObject | None, md: ModelDeployment, policies: Sequence[KubeObject], references: References
 ) -> bool:
     """Tell whether what runs treats fields otherwise than its policies ask by now.
 
@@ -80,7 +78,7 @@ def needs_keys(treated: dict[str, Any]) -> bool:
     return any(one["treatment"] in NEED_KEYS for one in treated.values())
 
 
-def impossible(md: ModelDeployment, policies: Sequence[Policy]) -> list[Mistake]:
+def impossible(md: ModelDeployment, policies: Sequence[KubeObject]) -> list[Mistake]:
     """Return what the policies ask of this model's fields and that cannot be done, with the fix."""
     return mistakes(policies, inputs_of(md), _tensors(md, "outputs"))
 

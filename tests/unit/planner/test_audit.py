@@ -21,7 +21,9 @@ from modelward.encrypted.client import ClientKeys
 from modelward.planner.audit import audit_config, audit_files, key_places
 from modelward.planner.config_map import config_map
 from modelward.planner.references import References
-from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.sidecar_config_error import SidecarConfigError
+from modelward.planner.unsupported import unsupported
 from modelward.privacy.spec import Treatment
 from modelward.sidecar.config import Config
 from modelward.sidecar.tally import Tally

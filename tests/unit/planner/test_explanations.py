@@ -16,7 +16,9 @@ from modelward.api.validate import SchemaError
 from modelward.planner.config_map import config_map
 from modelward.planner.explanations import explained_weights_of
 from modelward.planner.references import References
-from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.sidecar_config_error import SidecarConfigError
+from modelward.planner.unsupported import unsupported
 from modelward.sidecar.config import Config
 from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, stored, supported
 

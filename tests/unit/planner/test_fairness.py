@@ -20,7 +20,8 @@ from modelward.incidents import Report
 from modelward.planner.fairness import fair, fairness_config, fairness_status, fairness_unsupported
 from modelward.planner.fairness_reports import counted, to_let_go, to_pass_on
 from modelward.planner.group_counts import FEWEST, Counted
-from modelward.planner.sidecar_config import sidecar_config, unsupported
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.unsupported import unsupported
 from modelward.sidecar import config
 from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, supported
 

@@ -27,7 +27,8 @@ from modelward.planner.names import MANAGED_BY_LABEL
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar import INJECT_LABEL, JOB_LABEL, MODEL_LABEL
-from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.sidecar_config_error import SidecarConfigError
 from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, stored, supported
 
 SHA = "a" * 64

@@ -28,7 +28,7 @@ from modelward.planner.plan import Material, Plan, Settings, plan
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.service import WITHHELD_LABEL
-from modelward.planner.sidecar_config import SidecarConfigError
+from modelward.planner.sidecar_config_error import SidecarConfigError
 from tests.unit.planner.test_sidecar_config import parsed, supported
 
 CASES = sorted((Path(__file__).parents[2] / "data" / "plan").iterdir())

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from modelward.api.status import ReidentificationStatus
 from modelward.planner.anonymity import Asked, of_requests, reidentification_config
 from modelward.planner.reidentification import combined, k_anonymous, reidentification_status, steady
-from modelward.planner.sidecar_config import sidecar_config, unsupported
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.unsupported import unsupported
 from modelward.reidentification.sample import MAX_KEPT, Packed, Sample, bit_of
 from modelward.reidentification.told import Combinations, Suppressed
 from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, stored, supported

@@ -27,7 +27,9 @@ from modelward.planner.access import (
 )
 from modelward.planner.network_policy import network_policy
 from modelward.planner.references import References, hierarchies_among
-from modelward.planner.sidecar_config import SidecarConfigError, sidecar_config, unsupported
+from modelward.planner.sidecar_config import sidecar_config
+from modelward.planner.sidecar_config_error import SidecarConfigError
+from modelward.planner.unsupported import unsupported
 from modelward.sidecar.config import Config
 from tests.corpus import good, policy
 
