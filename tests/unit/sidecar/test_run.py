@@ -22,7 +22,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from modelward.cli.main import cli
-from modelward.cli.run import _uncounted
+from modelward.cli.run_sources import uncounted
 from modelward.logchain import verify
 from tests.corpus import good
 from tests.unit.sidecar.harness import KEY, fitted, jwk, token
@@ -268,7 +268,7 @@ def test_a_port_that_is_taken_is_told(files: Path, monkeypatch: pytest.MonkeyPat
 
 def test_nothing_is_counted_for_auditors_here_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     asking = {"metadata": {"name": "p"}, "spec": {"audit": {"publicKeyConfigMapName": "k"}, "fields": []}}
-    assert _uncounted([asking]) == [{"metadata": {"name": "p"}, "spec": {"fields": []}}]
+    assert uncounted([asking]) == [{"metadata": {"name": "p"}, "spec": {"fields": []}}]
     assert "nothing is counted for auditors here" in capsys.readouterr().err
-    assert _uncounted([{"metadata": {}, "spec": {}}]) == [{"metadata": {}, "spec": {}}]
+    assert uncounted([{"metadata": {}, "spec": {}}]) == [{"metadata": {}, "spec": {}}]
     assert capsys.readouterr().err == ""
