@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from modelward.api.base import (
-    Condition,
-    FieldName,
     LabelSelector,
     LongText,
     ObjectName,
@@ -19,82 +17,13 @@ from modelward.api.base import (
     Timestamp,
     cel,
 )
+from modelward.api.policystatus import PolicyStatus
 from modelward.api.requirements import Requirements
-from modelward.api.schema import Role
+from modelward.api.treatment import FieldTreatment
 
 Enforcement = Literal["Enforce", "Warn", "Audit"]
 MAX_POLICIES = 10
 """DataPolicies in a namespace: each costs the API server the whole catalogue at every change of a model."""
-
-
-class FieldTreatment(Part):
-    """How one field is treated on its way to the model and into records (names of ISO/IEC 20889)."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            (
-                "self.treatment != 'Generalise' || has(self.step) != has(self.hierarchy)",
-                "Generalise needs step (the width of an interval) or hierarchy (a ConfigMap), and not both",
-            ),
-            (
-                "self.treatment != 'Bucket' || (has(self.edges) && size(self.edges) > 0)",
-                "Bucket needs edges, rising numbers",
-            ),
-            ("self.treatment != 'Round' || has(self.digits)", "Round needs digits, as many as stay after the point"),
-            ("self.treatment != 'DateShift' || has(self.maxDays)", "DateShift needs maxDays, the largest shift"),
-        )
-    )
-
-    name: FieldName = Field(description="The input or column that is treated. Example: age.")
-    role: Role = Field(
-        default="Feature",
-        description="What it says about a person: Identifier names one, QuasiIdentifier does with others,"
-        " Sensitive must not leak.",
-    )
-    treatment: Literal[
-        "Keep", "Drop", "Pseudonymise", "Tokenise", "Generalise", "Mask", "Bucket", "Round", "DateShift"
-    ] = Field(
-        default="Keep",
-        description="What is done with it on its way to the model and into records; some treatments have a"
-        " setting below.",
-    )
-    step: float | None = Field(
-        default=None,
-        gt=0,
-        description="For Generalise: width of an interval. Example: 5 makes 43 the interval from 40 to 45.",
-    )
-    hierarchy: ObjectName | None = Field(
-        default=None,
-        description="For Generalise: name of a ConfigMap in modelward-system with a hierarchy of values under"
-        " hierarchy.csv: a value and its groups a line, the finest first, separated by `;`.",
-    )
-    level: int = Field(
-        default=1, ge=1, le=16, description="For Generalise: which level of the hierarchy; 1 is the finest."
-    )
-    keep_last: int | None = Field(
-        default=None, ge=0, le=64, description="For Mask: how many characters at the end stay readable. Example: 4."
-    )
-    identifiers: bool = Field(
-        default=False,
-        description="For Mask: of free text, mask only what is recognised as an identifier (cards, IBANs, e-mail"
-        " and IP addresses, national and telephone numbers), or as an age or a postcode by the words beside it, each by"
-        " its kind, as in [e-mail]; the rest stays.",
-    )
-    edges: Annotated[list[float], Field(max_length=128)] = Field(
-        default=[], description="For Bucket: the edges between buckets, rising. Example: [18, 40, 65]."
-    )
-    digits: int | None = Field(
-        default=None,
-        ge=-12,
-        le=12,
-        description="For Round: digits after the point; negative ones round before it. Example: -1 makes 43 into 40.",
-    )
-    max_days: int | None = Field(default=None, ge=1, le=36525, description="For DateShift: the largest shift, in days.")
-    subject: FieldName | None = Field(
-        default=None,
-        description="For DateShift: the field that tells whose date it is. Not given: the first field, or else input,"
-        " with the role Identifier.",
-    )
 
 
 class LegalBasis(Part):
@@ -334,45 +263,6 @@ class ClusterDataPolicySpec(PolicySpec):
     namespace_selector: LabelSelector | None = Field(
         default=None, description="Which namespaces. None: all. This is the boundary that owners cannot move."
     )
-
-
-class ActiveException(Part):
-    """An exception that counts now."""
-
-    rules: Annotated[list[RuleId], Field(max_length=64)] = Field(
-        default=[], description="Ids of the rules that it excuses."
-    )
-    names: Annotated[list[ObjectName], Field(max_length=64)] = Field(
-        default=[], description="Names of the ModelDeployments that it excuses."
-    )
-    namespaces: Annotated[list[ObjectName], Field(max_length=64)] = Field(
-        default=[], description="Namespaces in which it excuses them."
-    )
-    reason: Annotated[str, Field(max_length=1024)] = Field(default="", description="Why the models are excused.")
-    approved_by: Annotated[str, Field(max_length=253)] = Field(default="", description="Who answers for the exception.")
-    expires: Timestamp = Field(description="When the exception ends (RFC 3339).")
-    ends_soon: bool = Field(default=False, description="Whether the exception ends within 7 days.")
-
-
-class PolicyStatus(Part):
-    """What modelward has seen. Written by the controller alone."""
-
-    conditions: Annotated[list[Condition], Field(max_length=32)] = Field(
-        default=[],
-        description="Ready: whether the policy is in force. RulesValid: whether its own rules are."
-        " ExceptionsEnding, ExceptionsIdle, TooManyPolicies: there while true.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-    )
-    observed_generation: int | None = Field(
-        default=None,
-        ge=0,
-        description="Generation of the spec that this status tells of; older than metadata.generation: not yet seen.",
-    )
-    active_exceptions: Annotated[list[ActiveException], Field(max_length=32)] = Field(
-        default=[], description="The exceptions that count now; one that has ended is no longer here."
-    )
-    governed: int | None = Field(default=None, ge=0, description="How many ModelDeployments the policy governs.")
-    violations: int | None = Field(default=None, ge=0, description="How many violations of it there are among them.")
 
 
 class DataPolicy(Resource):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelward.api.datapolicy import PolicyStatus
+from modelward.api.policystatus import PolicyStatus
 from modelward.planner.policy_status import ENDS_SOON, Examined, active_exceptions, news, next_change, policy_status
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
