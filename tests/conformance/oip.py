@@ -3,11 +3,11 @@
     make conformance-oip      or   python -m tests.conformance.oip [--server mlserver] [--examples 60] [--seed 1]
 
 The document is taken as it is published, but for four things: `${NAME}` in its paths becomes `{NAME}`, as OpenAPI
-writes it; the answers that the sidecar itself gives are added to each operation, and the model's own 404 for a version
-that it lacks; so is the token; and the model's name is often the one that is served, or nothing would ever get as far
-as a body. A second run narrows the
-inputs to those that are declared, so that the model answers and its answers are checked. What a server itself does
-otherwise than the document is taken out of it, and told in `_as_served`.
+writes it; the answers that the sidecar itself gives take the place of the errors of each operation, since those of the
+model are told in its words too; the token is added; and the model's name is often the one that is served, or nothing
+would ever get as far as a body. A second run narrows the inputs to those that are declared, so that the model answers
+and its answers are checked. What a server itself does otherwise than the document is taken out of it, and told in
+`_as_served`.
 """
 
 from __future__ import annotations
@@ -71,14 +71,10 @@ def published(server: Server) -> dict[str, Any]:
         "additionalProperties": False,
     }
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/problem"}}}
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/inference_error_response"}}}
     for item in document["paths"].values():
         for method in ("get", "post"):
             for status in {problem.status for problem in TABLE} if method in item else ():
-                answer = item[method]["responses"].setdefault(str(status), {"description": "told by the sidecar"})
-                answer.setdefault("content", {}).update(problem)
-                if status == 404:  # of the model, for a version that it does not have
-                    answer["content"].update(error)
+                item[method]["responses"][str(status)] = {"description": "told by the sidecar", "content": problem}
         for parameter in item.get("parameters", ()):
             if parameter["name"] == "MODEL_NAME":
                 parameter["schema"] = {"anyOf": [{"type": "string", "enum": [MODEL]}, {"type": "string"}]}

@@ -47,7 +47,7 @@ _ROWS = np.array([[1.0, 1.0], [1.0, 0.0]])
 _SIGNATURE = 64
 _READY_SECONDS = 60.0
 _LENGTH = struct.Struct("<I")
-_DIED = frozenset(("worker-died", "timeout", "queue-full"))
+_DIED = frozenset(("worker-died", "worker-killed", "timeout", "queue-full"))
 _KINDS = ("request", "keys", "body", "binary")
 
 

@@ -103,8 +103,10 @@ class Server:
         header, parts, name = self.accept(request, guest)
         try:
             answer, results = self._computed(guest.evaluator, header, parts, name)
-        except RuntimeError as error:  # SEAL's own: a sum that hides nothing, of ciphertexts that were made up
-            raise EncryptedError(f"these ciphertexts cannot be computed with: {error}") from error
+        except RuntimeError as error:  # SEAL's own; what a library says of what it holds is not passed on
+            raise EncryptedError(
+                "these ciphertexts cannot be computed with: they are transparent, or made up"
+            ) from error
         return envelope.sealed(answer, results, bytes.fromhex(header.answer_key))
 
     def _computed(

@@ -19,7 +19,6 @@ import hashlib
 import struct
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -145,7 +144,12 @@ class EncryptedPath:
         if header.statistic is not None:
             told["statistic"] = header.statistic
         form = _Form(self._model, asked.id, told, as_bytes)  # and not `asked`, which holds the body's texts
-        done = partial(_answer, reply, form)
+
+        def done(outcome: bytes | Refusal) -> None:
+            if isinstance(outcome, Refusal) and outcome.problem.slug == "interrupted":
+                self._seen.forget(name, owner)  # no answer came of it, and the client is told to send it again
+            reply(outcome if isinstance(outcome, Refusal) else _response(form, outcome))
+
         return self.workers.call(parts["request"], keys, done)
 
     def _header(self, request: bytes, asked: _Asked) -> envelope.Request:
@@ -181,10 +185,6 @@ def _is_encrypted(head: bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False  # the schema says what is wrong with it
     return not isinstance(parameters, UnsetType) and parameters.encryption is not UNSET
-
-
-def _answer(reply: Reply, form: _Form, outcome: bytes | Refusal) -> None:
-    reply(outcome if isinstance(outcome, Refusal) else _response(form, outcome))
 
 
 def _decoded(head: bytes) -> _Request:

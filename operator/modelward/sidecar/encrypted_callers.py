@@ -97,6 +97,13 @@ class Seen:
         self._until[name] = (self._clock() + 2 * MAX_AGE, owner)
         self._of_owner[owner] += 1
 
+    def forget(self, name: str, owner: str) -> None:
+        """It was not scored after all, and may come again."""
+        if self._until.pop(name, None) is not None:
+            self._of_owner[owner] -= 1
+            if not self._of_owner[owner]:
+                del self._of_owner[owner]
+
 
 class Budget:
     """Rows that one caller may have scored in an hour.

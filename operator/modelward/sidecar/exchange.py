@@ -1,12 +1,15 @@
 """One request and what becomes of it, and the application that a connection serves."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.problems import STATUS_LINES, Refusal, document
 from modelward.sidecar.tracing import Trace
 from modelward.sidecar.verdict import Verdict
+
+if TYPE_CHECKING:
+    from modelward.sidecar.failures import Failure
 
 
 class Response(NamedTuple):
@@ -87,6 +90,7 @@ class Exchange:
         "close",
         "complete",
         "expects",
+        "failure",
         "fields",
         "finding",
         "grpc_status",
@@ -140,6 +144,7 @@ class Exchange:
         self.rows = 0
         self.finding: Verdict | None = None  # what a detector said
         self.values: dict[str, list[Any]] | str | None = None  # of the inputs, where a policy has them recorded
+        self.failure: Failure | None = None  # the model's own error, which the caller is told of and not told
         self.reason = ""
         self.status = 0
         self.grpc_status = -1  # none: it came over HTTP/1.1
@@ -205,7 +210,7 @@ def render(response: Response, *, request_id: str, close: bool, head: bool) -> b
 def refused(refusal: Refusal, request_id: str) -> Response:
     """The answer that tells of `refusal`."""
     return Response(
-        refusal.problem.status,
+        refusal.status,
         b"content-type: application/problem+json\r\ncache-control: no-store\r\n" + refusal.headers,
         document(refusal, request_id),
     )

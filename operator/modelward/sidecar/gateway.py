@@ -14,7 +14,7 @@ import msgspec
 from modelward.audit.told import Collect, Collected
 from modelward.fairness.labels import Labels
 from modelward.incidents import Report
-from modelward.sidecar import binary, counting, feedback, log, rest
+from modelward.sidecar import binary, counting, failures, feedback, log, rest
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.control import Control, Order
@@ -286,7 +286,10 @@ class Gateway:
 
     def _settle(self, exchange: Exchange, work: Work, reply: Reply, outcome: Outcome) -> None:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
-        if isinstance(outcome, Response):
+        if isinstance(outcome, Response) and outcome.status >= REDIRECTS:
+            exchange.failure = failures.Failure.of(outcome.status, outcome.body)
+            outcome = failures.instead_of(outcome, work.flag)
+        elif isinstance(outcome, Response):
             if work.groups is not None:
                 work.answered = outcome
             outcome = _checked(outcome, work)
@@ -360,7 +363,7 @@ def _event(work: Work, data: bytes) -> bytes:
 def _checked(response: Response, work: Work) -> Outcome:
     """The model's answer as the caller may have it."""
     headers, content = response.headers, response.body
-    if work.route.has_body and response.status < REDIRECTS:  # no success goes past the checks, whatever its number
+    if work.route.has_body:  # no success goes past the checks, whatever its number
         body = Body(content, binary.header_value(headers))
         try:
             passed = answer(work, body)

@@ -31,6 +31,12 @@ TABLE = (
         "the request's framing, header or target is not exactly HTTP/1.1; the connection is closed",
     ),
     Problem("malformed-json", 400, "The body is not JSON", "the body cannot be read as JSON"),
+    Problem(
+        "model-refused",
+        400,
+        "The model refused the request",
+        "the model answered with an error of its own, 4xx, which is then the status; nothing else of it is passed on",
+    ),
     Problem("unauthenticated", 401, "Who is asking?", "no token or client certificate, or one that does not verify"),
     Problem(
         "forbidden",
@@ -107,6 +113,12 @@ TABLE = (
     ),
     Problem("internal-error", 500, "The sidecar failed", "a fault in the sidecar itself; nothing was forwarded"),
     Problem(
+        "model-failed",
+        500,
+        "The model failed",
+        "the model answered with an error of its own, 5xx, which is then the status; nothing else of it is passed on",
+    ),
+    Problem(
         "not-implemented",
         501,
         "A transfer coding or upgrade that is not supported",
@@ -116,13 +128,21 @@ TABLE = (
         "bad-upstream",
         502,
         "The model's answer could not be used",
-        "the model is not there, broke off, or answered with something that is not HTTP",
+        "the model is not there, broke off, or answered with something that is not HTTP, a redirect, or an error about "
+        "the connection or credentials",
     ),
     Problem(
         "keys-unavailable",
         503,
         "The issuer's keys cannot be had",
         "the token's issuer, whose keys are fetched by URL, has not answered for too long; see `Retry-After`",
+    ),
+    Problem(
+        "interrupted",
+        503,
+        "Scoring was interrupted",
+        "the process that scored the encrypted request was ended from outside, which is not the request's fault; see "
+        "`Retry-After`",
     ),
     Problem("detector-failed", 503, "Screening could not be done", "a detector failed and `onDetectorError` is Block"),
     Problem(
@@ -143,15 +163,28 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of the p
 
     `detail` is for the caller: what is wrong and what to do; never a value from the body. `reason` is a short constant
     for the metrics and the access log, where it says more than the caller is told. `headers` are rendered lines.
+    `status` and `grpc_code`: others than the problem's own, where the model's error is told of.
     """
 
-    def __init__(self, slug: str, detail: str, *, reason: str = "", headers: bytes = b"", close: bool = False) -> None:
+    def __init__(
+        self,
+        slug: str,
+        detail: str,
+        *,
+        reason: str = "",
+        headers: bytes = b"",
+        close: bool = False,
+        status: int = 0,
+        grpc_code: int | None = None,
+    ) -> None:
         super().__init__(slug)
         self.problem = BY_SLUG[slug]
         self.detail = detail
         self.reason = reason or slug
         self.headers = headers
         self.close = close
+        self.status = status or self.problem.status
+        self.grpc_code = grpc_code
 
 
 def document(refusal: Refusal, request_id: str) -> bytes:
@@ -160,7 +193,7 @@ def document(refusal: Refusal, request_id: str) -> bytes:
         {
             "type": TYPE_PREFIX + refusal.problem.slug,
             "title": refusal.problem.title,
-            "status": refusal.problem.status,
+            "status": refusal.status,
             "detail": refusal.detail,
             "instance": request_id,
         }

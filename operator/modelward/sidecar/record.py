@@ -60,6 +60,9 @@ class Record(msgspec.Struct, omit_defaults=True):
     upstream_us: int = 0
     overhead_us: int = 0
     grpc_status: int = -1  # the status code, of what came over gRPC
+    model_status: int = 0  # of the model's own error; the caller got other words
+    model_bytes: int = 0
+    model_digest: str = ""
 
 
 _NO_SCORES: dict[str, float] = {}
@@ -85,6 +88,7 @@ class Recorder:
         """The record of `exchange`, finished at `now`, seconds since the epoch."""
         caller = exchange.caller
         found = exchange.finding
+        failure = exchange.failure
         return Record(
             self._clock.text(now),
             exchange.id,
@@ -110,6 +114,7 @@ class Recorder:
             upstream_us,
             overhead_us,
             exchange.grpc_status,
+            *(failure or ()),
         )
 
 

@@ -17,12 +17,10 @@ from modelward.sidecar.exchange import Outcome, Response, Stream
 from modelward.sidecar.heads import Heads
 from modelward.sidecar.problems import STATUS_LINES, Refusal
 
-# Not passed on: what concerns this connection alone, what the sidecar sets itself, cookies, and the model's address.
-_KEPT_BACK = frozenset(
-    (b"connection", b"keep-alive", b"location", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection",
-     b"te", b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"server", b"set-cookie",
-     b"x-modelward-request-id", b"x-modelward-verdict")
-)  # fmt: skip
+# What of an answer's header is passed on: what a client needs to read the body. The rest is nobody's declared output.
+_PASSED = frozenset(
+    (b"cache-control", b"content-encoding", b"content-type", b"inference-header-content-length", b"retry-after")
+)
 _MAX_HEADERS = 64
 _EVENTS = b"text/event-stream"
 
@@ -175,8 +173,9 @@ class Upstream:
 class UpstreamConnection(asyncio.Protocol):
     """One connection to the model server."""
 
-    __slots__ = ("_begun", "_body", "_complete", "_events", "_framed", "_headers", "_held", "_parser", "_reusable",
-                 "_size", "_status", "_stream", "_stream_ends", "_transport", "_upstream", "_used", "call")  # fmt: skip
+    __slots__ = ("_begun", "_body", "_complete", "_events", "_fields", "_framed", "_headers", "_held", "_parser",
+                 "_reusable", "_size", "_status", "_stream", "_stream_ends", "_transport", "_upstream", "_used",
+                 "call")  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -189,6 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._begun = False  # some of the answer has come
         self._status = 0
         self._headers: list[bytes] = []
+        self._fields = 0  # of the header, those passed on and the others
         self._body: list[bytes] = []
         self._size = 0
         self._framed = False  # the end of the body is told by its length or by chunks
@@ -283,11 +283,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._framed = True
         elif lower == b"content-type":
             self._events = value.partition(b";")[0].strip().lower() == _EVENTS
-        if lower not in _KEPT_BACK:
+        self._fields += 1
+        self._spend(len(lower) + len(value))
+        if self._fields > _MAX_HEADERS:
+            raise _bad("too-large", "The model server's answer has too many header fields.")
+        if lower in _PASSED:
             self._headers.append(b"%b: %b\r\n" % (lower, value))
-            self._spend(len(lower) + len(value))
-            if len(self._headers) > _MAX_HEADERS:
-                raise _bad("too-large", "The model server's answer has too many header fields.")
 
     def on_headers_complete(self) -> None:
         """The header is whole."""
@@ -316,6 +317,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer is whole."""
         if self._status < 200:  # an interim answer; the final one follows
             self._headers.clear()
+            self._events = False
             self._status = 0
             self._framed = False
         else:

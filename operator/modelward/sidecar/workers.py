@@ -1,10 +1,13 @@
 """Processes that score encrypted requests, beside the event loop: bounded in number, memory, time, and in what waits.
 
-A process that takes too long or dies is replaced, and its job is refused; others do not notice.
+A process that takes too long or dies is replaced, and its job is refused; others do not notice. How it ended tells
+whose fault it was: a process that died of a job's bytes, or of its own limits, had a fault or an error of memory; one
+that somebody stopped, or that the kernel took because the pod as a whole had no memory left, had a signal from outside.
 """
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +26,9 @@ from modelward.sidecar.processes import environment
 _START_SECONDS = 20.0
 _PAUSE_SECONDS = 1.0  # after a process that did not get ready
 _QUEUE_A_WORKER = 8
+_EXIT_SECONDS = 1.0  # in which a process is gone that has closed its pipes
+_AGAIN_SECONDS = 3  # until another one is ready, told to the client
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 Done = Callable[[bytes | Refusal], None]
 
@@ -110,7 +116,7 @@ class Workers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         while self._waiting:
-            self._waiting.popleft().finish(Refusal("overloaded", "The sidecar ends; try again.", reason="draining"))
+            self._waiting.popleft().finish(_draining())
 
     async def _keep(self) -> None:
         """One process after the other."""
@@ -150,14 +156,14 @@ class Workers:
             self._ready += 1
             try:
                 while (job := await self._next(gone)) is not None:
-                    await self._serve(job, *pipes)
+                    await self._serve(job, gone, *pipes)
             finally:
                 self._ready -= 1
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await gone
-        raise _FailedError("it died while it had nothing to do")
+        raise _FailedError(f"it died while it had nothing to do{_by_signal(gone.result())}")
 
     async def _begin(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         settings = msgspec.json.encode(self.settings)
@@ -165,7 +171,9 @@ class Workers:
         if status != worker.READY:
             raise _FailedError(content.decode("utf-8", "replace")[:500])
 
-    async def _serve(self, job: _Job, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, job: _Job, gone: asyncio.Task[int], source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
         seconds = job.deadline - asyncio.get_running_loop().time()
         if seconds <= 0:
             job.finish(_late())
@@ -182,6 +190,15 @@ class Workers:
         except TimeoutError as error:
             job.finish(_late())
             raise _FailedError("a request took too long") from error
+        except asyncio.CancelledError:
+            job.finish(_draining())
+            raise
+        except _FailedError as error:
+            await asyncio.wait((gone,), timeout=_EXIT_SECONDS)
+            code = gone.result() if gone.done() else 0
+            if -code in _FROM_OUTSIDE:
+                job.finish(_interrupted())
+            raise _FailedError(f"{error}{_by_signal(code)}") from error
         finally:  # whatever came between: nobody waits for ever
             job.finish(Refusal("encrypted-unfit", "The encrypted request could not be scored.", reason="worker-died"))
 
@@ -210,6 +227,24 @@ def _outcome(status: bytes, content: bytes) -> bytes | Refusal:
 def unknown_keys() -> Refusal:
     """The client must send its keys along."""
     return Refusal("unknown-keys", "The keys that the request names are not known here (any more): send them along.")
+
+
+def _by_signal(code: int) -> str:
+    """How a process ended, by its exit code, where a signal ended it."""
+    return f" ({signal.Signals(-code).name})" if -code in set(signal.Signals) else ""
+
+
+def _interrupted() -> Refusal:
+    return Refusal(
+        "interrupted",
+        "The process that scored the encrypted request was ended from outside: send the same request again.",
+        reason="worker-killed",
+        headers=b"retry-after: %d\r\n" % _AGAIN_SECONDS,
+    )
+
+
+def _draining() -> Refusal:
+    return Refusal("overloaded", "The sidecar ends; try again.", reason="draining", headers=b"retry-after: 1\r\n")
 
 
 def _late() -> Refusal:

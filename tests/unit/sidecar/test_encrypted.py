@@ -27,7 +27,7 @@ from modelward.encrypted.parameters import Parameters
 from modelward.sidecar import workers
 from modelward.sidecar.encrypted_callers import Budget, KeyStore, Seen
 from modelward.sidecar.problems import Refusal
-from tests.unit.sidecar.harness import NORMAL, WEIGHTS, Running, infer, settings, token
+from tests.unit.sidecar.harness import NORMAL, WEIGHTS, Answer, Running, infer, request, settings, token
 
 pytest.importorskip("Pyfhel")
 COLUMNS = ("a", "b", "c")
@@ -239,10 +239,88 @@ def test_a_process_that_dies_is_replaced_and_plain_requests_do_not_notice(
     assert served.monitor("/readyz").status == 200
     until = time.monotonic() + 20
     while (answer := served.ask(body(encrypted(client), keys.public))).status != 200:
-        assert answer.problem in ("encrypted-unfit", "overloaded")
+        assert answer.problem in ("interrupted", "overloaded")
         assert time.monotonic() < until
         time.sleep(0.2)
     read(client, answer)
+
+
+async def _begun(served: Running) -> bool:
+    path = served.sidecar._gateway.chain.encrypted
+    assert path is not None
+    return bool(path._seen._until) and not path.workers._waiting
+
+
+def begun(served: Running) -> None:
+    """Wait until the process has the request."""
+    until = time.monotonic() + 20
+    while not served.call(_begun(served)):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def asked_while_it_ends(served: Running, sent: object, by: signal.Signals) -> Answer:
+    """What comes of a request whose process ends by a signal while it has it."""
+    process = worker_of(served)
+    os.kill(process, signal.SIGSTOP)
+    with served.client() as connection:
+        connection.send(request(sent))
+        begun(served)
+        os.kill(process, by)
+        os.kill(process, signal.SIGCONT)
+        return connection.read()
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_ended_from_outside_is_503_and_the_same_request_is_answered_later(
+    run, keys: ClientKeys, client: Client, by: signal.Signals
+) -> None:
+    served = ready(run(inUse=IN_USE | {"seconds": 60}, limits=LIMITS))
+    sent = body(encrypted(client), keys.public)
+    answer = asked_while_it_ends(served, sent, by)
+    assert (answer.status, answer.problem, answer.header["retry-after"]) == (503, "interrupted", "3")
+    assert served.log(1)[-1]["reason"] == "worker-killed"
+    with served.client(timeout=60) as connection:
+        connection.send(request(sent))
+        read(client, connection.read())  # it waited for the next process
+    assert served.ask(sent).problem == "encrypted-unfit"  # it was answered
+
+
+@pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_process_that_dies_of_a_request_is_422_and_that_request_does_not_come_again(
+    served: Running, keys: ClientKeys, client: Client, by: signal.Signals
+) -> None:
+    sent = body(encrypted(client), keys.public)
+    answer = asked_while_it_ends(served, sent, by)
+    assert (answer.status, answer.problem) == (422, "encrypted-unfit")
+    assert "retry-after" not in answer.header
+    assert served.log(1)[-1]["reason"] == "worker-died"
+    assert served.ask(sent).problem == "encrypted-unfit"
+    assert served.log(2)[-1]["reason"] == "replayed"
+
+
+def test_a_request_that_is_being_scored_when_the_sidecar_ends_is_503(
+    served: Running, keys: ClientKeys, client: Client
+) -> None:
+    os.kill(worker_of(served), signal.SIGSTOP)
+    path = served.sidecar._gateway.chain.encrypted
+    assert path is not None
+    with served.client() as connection:
+        connection.send(request(body(encrypted(client), keys.public)))
+        begun(served)
+        served.call(path.workers.close())
+        answer = connection.read()
+    assert (answer.status, answer.problem) == (503, "overloaded")
+
+
+def test_a_request_that_was_forgotten_may_come_again_and_leaves_no_trace() -> None:
+    seen = Seen(lambda: 0.0, most=8)
+    seen.add("x", "a")
+    assert refused(seen.refuse_again, "x", "a") == "replayed"
+    seen.forget("x", "a")
+    seen.forget("x", "a")
+    assert refused(seen.refuse_again, "x", "a") == ""
+    assert not seen._of_owner
 
 
 def test_without_pyfhel_the_sidecar_is_not_ready_and_says_why(run, tmp_path, monkeypatch, capfd) -> None:

@@ -286,17 +286,6 @@ def test_an_answer_that_does_not_fit_the_declared_outputs_is_not_told(serve, mod
     assert running.log(5)[-1]["reason"] == "upstream-schema"
 
 
-def test_what_the_model_refuses_is_told(running, model):
-    def behave(_: Any, context: Any) -> Any:
-        context.abort(Code.FAILED_PRECONDITION, "not with 50 % é\n")
-
-    model.behaviour = behave
-    told = call(port_of(running), infer())
-    assert (told.code, told.detail) == (Code.FAILED_PRECONDITION, "not with 50 % é\n")
-    record = running.log(1)[0]
-    assert (record["status"], record["grpc_status"]) == (400, 9)
-
-
 def test_the_model_away_slow_and_back(serve, model):
     running = serve(limits={"upstreamSeconds": 1, "drainSeconds": 5})
     assert call(port_of(running), infer()).code == Code.OK

@@ -116,17 +116,6 @@ def test_an_answer_that_is_too_large_is_502(run):
     assert running.ask(infer()).problem == "bad-upstream"
 
 
-def test_the_models_own_status_and_header_pass_without_what_is_ours(running):
-    running.model.behaviour = raw(
-        b"HTTP/1.1 418 I'm a teapot\r\nx-model: yes\r\nserver: secret/1.0\r\nset-cookie: a=b\r\n"
-        b"location: http://127.0.0.1:8080/v2\r\nx-modelward-verdict: fine\r\nkeep-alive: 5\r\n"
-        b"content-length: 2\r\n\r\nno"
-    )
-    answer = running.ask(infer())
-    assert (answer.status, answer.body, answer.header["x-model"]) == (418, b"no", "yes")
-    assert not {"server", "set-cookie", "location", "x-modelward-verdict", "keep-alive"} & set(answer.header)
-
-
 def test_a_kept_connection_that_the_model_closed_meanwhile_costs_no_request(running):
     with running.client() as client:
         for _ in range(5):

@@ -17,7 +17,6 @@ from modelward.sidecar import caller
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange, Outcome, Response, Stream
 from modelward.sidecar.grpc import framing, status
 from modelward.sidecar.grpc.http2 import Headers, Peer, Sending, once
-from modelward.sidecar.grpc.upstream import Failed
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.reader import new_request_id
 from modelward.sidecar.server import Server
@@ -230,8 +229,6 @@ class Connection(Peer):
         stream.abandon = None
         if isinstance(outcome, Refusal):
             self._refuse(stream, outcome)
-        elif isinstance(outcome, Failed):
-            self._tell(stream, outcome.status, status.headers(outcome.status, outcome.body.decode(errors="replace")))
         elif isinstance(outcome, Response):
             self._respond(stream, outcome)
         else:
@@ -240,12 +237,8 @@ class Connection(Peer):
 
     def _refuse(self, stream: _Stream, refusal: Refusal) -> None:
         stream.exchange.refusal = refusal
-        trailers = [once(*field) for field in status.refused(refusal, stream.exchange.id)]
-        self._tell(stream, status.code_of(refusal), trailers)
-
-    def _tell(self, stream: _Stream, code: int, trailers: Headers) -> None:
-        """Answer with a status alone."""
         exchange = stream.exchange
+        trailers = [once(*field) for field in status.refused(refusal, exchange.id)]
         try:
             self.h2.send_headers(stream.id, [*_OPENING, *_metadata(exchange), *trailers], end_stream=True)
         except ProtocolError:  # the client has reset it, which is about to be told
@@ -253,8 +246,7 @@ class Connection(Peer):
             return
         if not exchange.complete:
             self._reset(stream.id, ErrorCodes.NO_ERROR)  # the rest of it is not wanted
-        told = exchange.refusal.problem.status if exchange.refusal else status.HTTP[code]
-        self._finish(stream, told, code, 0)
+        self._finish(stream, refusal.status, status.code_of(refusal), 0)
 
     def _respond(self, stream: _Stream, response: Response) -> None:
         stream.deadline = self._server.clock() + self._server.limits.write_seconds
@@ -303,6 +295,6 @@ class Connection(Peer):
 
 def _metadata(exchange: Exchange) -> Headers:
     found = [once(b"x-modelward-request-id", exchange.id.encode())]
-    if exchange.finding is not None and exchange.refusal is None:
+    if exchange.finding is not None and (exchange.refusal is None or exchange.failure is not None):
         found.append((b"x-modelward-verdict", exchange.finding.name.encode()))
     return found

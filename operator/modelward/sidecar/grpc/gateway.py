@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from modelward.sidecar import failures
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
 from modelward.sidecar.gateway import Gateway, answer, fault
-from modelward.sidecar.grpc import framing, messages, routes
+from modelward.sidecar.grpc import framing, messages, routes, status
 from modelward.sidecar.grpc.http2 import once
 from modelward.sidecar.grpc.upstream import Call, Failed, Upstream
 from modelward.sidecar.grpc.wire import WireError
@@ -99,7 +100,10 @@ class GrpcGateway(Gateway):
 
     def _settle(self, exchange: Exchange, work: Work, reply: Reply, outcome: Outcome) -> None:
         exchange.upstream_time = time.perf_counter() - exchange.upstream_started
-        if isinstance(outcome, Response) and not isinstance(outcome, Failed) and exchange.target == routes.INFER:
+        if isinstance(outcome, Failed):
+            exchange.failure = failures.Failure.of(outcome.status, outcome.body)
+            outcome = status.instead_of(outcome.status)
+        elif isinstance(outcome, Response) and exchange.target == routes.INFER:
             if work.groups is not None:
                 work.answered = outcome
             outcome = _checked(outcome, work)

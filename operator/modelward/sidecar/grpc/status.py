@@ -7,6 +7,7 @@ reason is the problem's name and whose metadata have the request's id under `ins
 import base64
 import re
 
+from modelward.sidecar import failures
 from modelward.sidecar.grpc import wire
 from modelward.sidecar.problems import Refusal
 
@@ -18,6 +19,7 @@ MAX_CODE = 16
 CODES = {
     "bad-framing": INVALID_ARGUMENT,
     "malformed-json": INVALID_ARGUMENT,
+    "model-refused": INVALID_ARGUMENT,
     "unauthenticated": UNAUTHENTICATED,
     "forbidden": PERMISSION_DENIED,
     "anomalous-input": PERMISSION_DENIED,
@@ -35,16 +37,21 @@ CODES = {
     "rate-limited": RESOURCE_EXHAUSTED,
     "header-too-large": RESOURCE_EXHAUSTED,
     "internal-error": INTERNAL,
+    "model-failed": INTERNAL,
     "not-implemented": UNIMPLEMENTED,
     "bad-upstream": INTERNAL,
     "keys-unavailable": UNAVAILABLE,
+    "interrupted": UNAVAILABLE,  # likewise
     "detector-failed": UNAVAILABLE,
     "overloaded": UNAVAILABLE,
     "upstream-timeout": DEADLINE_EXCEEDED,
     "http-version-not-supported": UNIMPLEMENTED,
 }
-"""By problem. `bad-upstream` is UNAVAILABLE, which clients try again, where the model was not reached (AWAY)."""
+"""By problem. `bad-upstream` is UNAVAILABLE, which clients try again, where the model was not reached (AWAY). Of
+an error of the model's, the code itself stays."""
 AWAY = frozenset(("upstream-connect", "upstream-broken-off"))
+_OF_THE_HOP = (CANCELLED, UNAUTHENTICATED)
+"""Of the model: who asked it is the sidecar, which neither gave credentials nor gave up."""
 
 _NAMES = {"malformed-json": "MALFORMED_MESSAGE"}
 _RETRY_AFTER = re.compile(rb"retry-after: (\d+)\r\n")
@@ -55,7 +62,16 @@ _SAFE = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 def code_of(refusal: Refusal) -> int:
     """The status code of `refusal`."""
+    if refusal.grpc_code is not None:
+        return refusal.grpc_code
     return UNAVAILABLE if refusal.reason in AWAY else CODES[refusal.problem.slug]
+
+
+def instead_of(code: int) -> Refusal:
+    """What the caller is told where the model answered with this code, which is not OK."""
+    if code in _OF_THE_HOP:
+        return failures.of_the_hop()
+    return failures.told(HTTP[code], grpc_code=code)
 
 
 def headers(code: int, message: str) -> list[tuple[bytes, bytes]]:
