@@ -16,7 +16,7 @@ import binascii
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
@@ -246,6 +246,15 @@ def split(chunks: Iterable[bytes]) -> Iterator[bytes]:
         rest = rest[:MAX_LINE_BYTES]
     if rest:
         yield rest
+
+
+def watched(lines: Iterable[bytes], look: Callable[[dict[str, Any]], None]) -> Iterator[bytes]:
+    """Pass lines on, and have `look` see each that is a JSON object: one pass over a log for all who read it."""
+    for line in lines:
+        document = _decoded(line)
+        if document is not None:
+            look(document)
+        yield line
 
 
 def _number(gap: dict[str, Any], name: str) -> int:

@@ -9,11 +9,18 @@ MAX_MESSAGE = 1024
 """So many characters has the message of a condition or an Event at the most."""
 
 
-def listed(items: Iterable[str], most: int, separator: str = ", ") -> str:
-    """List the first `most` items, and say how many more there are."""
-    items = list(items)
-    more = f"{separator}and {len(items) - most} more" if len(items) > most else ""
-    return separator.join(items[:most]) + more
+def names(items: Iterable[str], most: int = 5) -> str:
+    """List the first `most` names, and say how many more there are."""
+    every = list(items)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
+def sentences(items: Iterable[str], most: int = 5) -> str:
+    """List the first `most` sentences, which may have commas, and say how many more there are."""
+    every = list(items)
+    more = f"; and {len(every) - most} more" if len(every) > most else ""
+    return "; ".join(every[:most]) + more
 
 
 def one_line(text: str, limit: int = MAX_MESSAGE) -> str:

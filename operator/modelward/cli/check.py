@@ -13,6 +13,7 @@ from modelward.api.manifest import ManifestError
 from modelward.cli.files import read_all
 from modelward.cli.findings import FORMATS, Screen, as_table, summary
 from modelward.cli.hierarchies import judge_hierarchies
+from modelward.cli.output import write_to
 from modelward.cli.signatures import look_at_signatures
 from modelward.cli.unsupported import judge_support
 from modelward.rules.check import check, unreadable
@@ -73,16 +74,8 @@ def command(
     if output != "table":  # programs read one stream: tell them there as well
         checked = replace(checked, findings=(*map(unreadable, errors), *checked.findings))
     if out is not None:
-        _write(out, as_table(checked, Screen()) if output == "table" else FORMATS[output](checked))
+        write_to(out, as_table(checked, Screen()) if output == "table" else FORMATS[output](checked))
         click.echo(summary(checked), err=True)
     elif output != "table" or checked.findings or not errors:
         click.echo(FORMATS[output](checked), nl=False)
     sys.exit(2 if errors else 1 if checked.count("error", "violation") else 0)
-
-
-def _write(out: Path, text: str) -> None:
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        click.echo(f"modelward: {out}: cannot be written: {error.strerror}. Give --out another path.", err=True)
-        sys.exit(2)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import click
-import msgspec
 
 from modelward.detect.feedback import Benign, Feedback, FeedbackError, from_bytes
-from modelward.logchain import chunks, split, verify
+from modelward.logchain import chunks, split, verify, watched
 
 _SHARE = re.compile(r"\d(\.\d{1,20})?(e-\d{1,3})?")
 
@@ -62,17 +61,9 @@ class _Wanted:
         self._unscored: list[str] = []
 
     def watch(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        for line in lines:
-            self._read(line)
-            yield line
+        return watched(lines, self._read)
 
-    def _read(self, line: bytes) -> None:
-        try:
-            document = msgspec.json.decode(line)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return  # the chain's business
-        if not isinstance(document, dict):
-            return
+    def _read(self, document: dict[str, Any]) -> None:
         told = document.get("start") or document.get("configuration")
         if isinstance(told, dict):
             self._baseline = str(told.get("baseline", ""))

@@ -13,7 +13,7 @@ from modelward.api.manifest import Document, ManifestError, dotted
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import SchemaError, is_ours, parse
 from modelward.cli.files import read_paths
-from modelward.cli.output import to_json, to_yaml
+from modelward.cli.output import to_json, to_yaml, write_to
 from modelward.planner.injection import InjectionError, inject
 from modelward.planner.names import namespace_of
 from modelward.planner.observation import Obstacle
@@ -72,7 +72,7 @@ def command(
         if out is None:
             click.echo(text, nl=False)
         else:
-            out.write_text(text, encoding="utf-8")
+            write_to(out, text)
     except (ManifestError, SchemaError, OSError, UnicodeDecodeError) as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(2)

@@ -8,6 +8,7 @@ from typing import IO, NoReturn
 
 import click
 
+from modelward.cli import options
 from modelward.cli.kubectl import KubectlError, kubectl
 from modelward.cli.lineage_sources import Known, from_cluster, from_files, read_logs
 from modelward.cli.lineage_views import Signers, as_document, as_dot, as_mermaid, as_text, cycles
@@ -21,17 +22,8 @@ from modelward.lineage.question import Answer, QuestionError, of_digest, of_name
 @click.argument("name", required=False)
 @click.option("--digest", help="What came of the data or artefact with this digest: a breach's blast radius.")
 @click.option("-n", "--namespace", help="Of the model; needed where several namespaces have one of this name.")
-@click.option(
-    "-f",
-    "files",
-    metavar="FILE|DIRECTORY",
-    multiple=True,
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="Of these manifests in place of a cluster; may be given again.",
-)
-@click.option(
-    "--log", "logs", metavar="FILE", multiple=True, type=click.File("rb"), help="An access log; may be given again."
-)
+@options.manifests
+@options.access_logs("An access log")
 @click.option(
     "-o",
     "output",

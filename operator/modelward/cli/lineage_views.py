@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from modelward import wording
 from modelward.cli.output import to_json
 from modelward.lineage.graph import Edge, Graph, Kind, Node, Use
 from modelward.lineage.question import Answer
@@ -66,8 +67,7 @@ def _declared(edges: Sequence[Edge], own: set[str]) -> str:
     if not others:
         return ""
     as_well = " as well" if all(own & set(edge.by) for edge in edges if edge.by) else ""
-    more = f" and {len(others) - _DECLARING} more" if len(others) > _DECLARING else ""
-    return f"  declared by {', '.join(others[:_DECLARING])}{more}{as_well}"
+    return f"  declared by {wording.names(others, _DECLARING)}{as_well}"
 
 
 def _treated(graph: Graph) -> Iterator[str]:

@@ -1,10 +1,13 @@
-"""How objects are written: YAML without anchors and in the order given, or JSON. And how sentences are joined."""
+"""How objects are written: YAML without anchors and in the order given, or JSON; and how sentences are joined."""
 
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 
@@ -24,6 +27,15 @@ def to_yaml(data: Any) -> str:
 def to_json(data: Any) -> str:
     """Return data as indented JSON."""
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_to(out: Path, text: str) -> None:
+    """Write a file, or say why not and exit with code 2."""
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        click.echo(f"modelward: {out}: cannot be written: {error.strerror}. Give --out another path.", err=True)
+        sys.exit(2)
 
 
 def with_fix(what: str, fix: str) -> str:

@@ -15,7 +15,7 @@ from modelward.api.manifest import ManifestError
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import references_of
 from modelward.cli.files import read_paths
-from modelward.cli.output import to_json, to_yaml
+from modelward.cli.output import to_json, to_yaml, write_to
 from modelward.planner.access import AccessSettings, ClusterIssuer, trusting
 from modelward.planner.dataset import DatasetError
 from modelward.planner.fit_job import fit_job, fit_network_policy, fit_secret
@@ -64,7 +64,7 @@ def command(files: tuple[Path, ...], output: str, out: Path | None) -> None:
         if out is None:
             click.echo(text, nl=False)
         else:
-            out.write_text(text, encoding="utf-8")
+            write_to(out, text)
     except _NoPlanError as error:
         click.echo(f"modelward: {error}", err=True)
         sys.exit(error.code)

@@ -11,8 +11,9 @@ from typing import IO
 import click
 import msgspec
 
+from modelward.cli import options
 from modelward.cli.kubectl import KubectlError, kubectl
-from modelward.cli.output import to_json
+from modelward.cli.output import to_json, write_to
 from modelward.cli.report_sources import from_cluster, from_files, read_logs
 from modelward.reporting.compose import compose
 from modelward.reporting.page import page
@@ -21,22 +22,8 @@ from modelward.reporting.page import page
 @click.command("report", help="Write the audit page: register, verdicts, lineage, incidents; one file, no network.")
 @click.option("-n", "--namespace", help="Of one namespace; default: of all.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Of all namespaces, as without -n.")
-@click.option(
-    "-f",
-    "files",
-    metavar="FILE|DIRECTORY",
-    multiple=True,
-    type=click.Path(path_type=Path, allow_dash=True),
-    help="Of these manifests in place of a cluster; may be given again.",
-)
-@click.option(
-    "--log",
-    "logs",
-    metavar="FILE",
-    multiple=True,
-    type=click.File("rb"),
-    help="An access log, for incidents and consumers; may be given again.",
-)
+@options.manifests
+@options.access_logs("An access log, for incidents and consumers")
 @click.option(
     "--controller", metavar="NAME", help="Who is responsible for the processing, where no annotation says it."
 )
@@ -68,15 +55,7 @@ def command(
     if out is None:
         click.echo(text, nl=False)
     else:
-        _write(out, text)
+        write_to(out, text)
     for what in sources.errors:
         click.echo(f"modelward: {what}", err=True)
     sys.exit(2 if sources.errors else 0)
-
-
-def _write(out: Path, text: str) -> None:
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        click.echo(f"modelward: {out}: cannot be written: {error.strerror}. Give --out another path.", err=True)
-        sys.exit(2)

@@ -13,6 +13,7 @@ from modelward.planner.drift import covers
 from modelward.planner.names import KubeObject
 from modelward.planner.pod_policy import pod_policies
 from modelward.rules.admission_policy import catalogue_policies
+from modelward.wording import names
 
 _KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 _COMPONENT = {"app.kubernetes.io/part-of": "modelward", "app.kubernetes.io/component": "backstop"}
@@ -47,15 +48,12 @@ class Standing:
         if self.fallen and self.fallen != before:
             place = await self._cluster.get("Namespace", "", self._namespace)
             if place is not None:
-                names = ", ".join(self.fallen[:5]) + (
-                    f" and {len(self.fallen) - 5} more" if len(self.fallen) > 5 else ""
-                )
                 await self._recorder.record(
                     place,
                     "Warning",
                     "BackstopIncomplete",
-                    f"missing, or not as this version brings them: {names}. What they refuse may get in while the "
-                    "webhook is down. Fix: install the chart again (helm upgrade)",
+                    f"missing, or not as this version brings them: {names(self.fallen)}. What they refuse may get in "
+                    "while the webhook is down. Fix: install the chart again (helm upgrade)",
                 )
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:

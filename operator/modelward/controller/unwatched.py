@@ -19,6 +19,7 @@ from modelward.controller.observe import leaving, unwatched_because
 from modelward.controller.repair import Candidate, Repair
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import INJECT_ENABLED, INJECT_LABEL, MODEL_ANNOTATION, MODEL_LABEL, SYSTEM_NAMESPACE
+from modelward.wording import names
 
 SCAN_SECONDS = 20.0
 """Between two looks: a pod is found within this time and that of one look, and well within a minute."""
@@ -216,9 +217,11 @@ class UnwatchedPods:
     async def _tell_model(self, namespace: str, name: str, pods: list[UnwatchedPod]) -> None:
         about = await self._cluster.get("ModelDeployment", namespace, name)
         if about is not None:
-            names = ", ".join(pod.name for pod in pods[:5]) + (f" and {len(pods) - 5} more" if len(pods) > 5 else "")
             await self._recorder.record(
-                about, "Warning", "SidecarMissing", f"runs without its genuine sidecar: {names}; {pods[0].because}"
+                about,
+                "Warning",
+                "SidecarMissing",
+                f"runs without its genuine sidecar: {names(pod.name for pod in pods)}; {pods[0].because}",
             )
 
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from modelward.lineage.build import Consumed
 from modelward.lineage.graph import MAX_TEXT, Use
+from modelward.logchain import watched
 from modelward.windows import ASKING, answered
 
 MAX_KEPT = 20_000
@@ -37,14 +36,7 @@ class Answered:
 
     def watch(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Pass lines on, reading them."""
-        for line in lines:
-            try:
-                document = msgspec.json.decode(line)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                document = None  # the chain's business
-            if isinstance(document, dict):
-                self._read(document)
-            yield line
+        return watched(lines, self._read)
 
     def _read(self, document: dict[str, Any]) -> None:
         start = document.get("start")

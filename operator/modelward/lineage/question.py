@@ -8,6 +8,7 @@ from typing import Literal
 
 from modelward.api.printable import printable
 from modelward.lineage.graph import Graph, Node
+from modelward.wording import names
 
 Direction = Literal["both", "upstream", "downstream"]
 _DIGEST = re.compile(r"(sha256:)?([0-9a-f]{64})")
@@ -104,8 +105,7 @@ def _unknown(graph: Graph, name: str, namespace: str | None, *, model: bool) -> 
     where = f" in namespace {_shown(namespace)}" if namespace else ""
     if not known:
         return f"{what}{where}: no model is known there" if namespace else f"{what}: no model is known"
-    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
-    return f"{what}{where}; models that are known: {', '.join(known[:_NAMED])}{more}"
+    return f"{what}{where}; models that are known: {names(known, _NAMED)}"
 
 
 def _shown(text: str) -> str:

@@ -20,6 +20,7 @@ from modelward.lineage.outcome import Judged, Outcome, Result
 from modelward.lineage.reading import StatementError, shown
 from modelward.lineage.statement import Statement, read_statement
 from modelward.lineage.trust import Trust, signers
+from modelward.wording import names
 
 MAX_FILES = MAX_STATEMENTS = 32
 MAX_SIGNATURES = 64
@@ -210,5 +211,4 @@ def _contradictions(
 
 
 def _few(items: Iterable[str]) -> str:
-    listed = list(dict.fromkeys(items))
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+    return names(dict.fromkeys(items), 3)

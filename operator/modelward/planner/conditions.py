@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from modelward.planner.observation import Observation
 from modelward.planner.reidentification import k_anonymous
 from modelward.planner.rollout import Rollout
 from modelward.rules.judge import Verdict, Violation
-from modelward.wording import listed, one_line, rfc3339
+from modelward.wording import one_line, rfc3339, sentences
 
 Truth = Literal["True", "False", "Unknown"]
 Told = tuple[Truth, str, str]
@@ -96,7 +96,7 @@ def _ready(md: ModelDeployment, observation: Observation) -> Told:
     # A workload that was running before replaces its pods one by one: those not yet replaced are no news.
     replacing = observation.target is not None and not observation.target.current and not observation.target.failure
     if observation.unwatched and not replacing:
-        names = _sentences(observation.unwatched)
+        names = sentences(observation.unwatched)
         return "False", "SidecarMissing", f"runs without its sidecar: {names}; delete the pod to have it injected"
     wrong = problems(md.metadata.annotations)
     if wrong:
@@ -115,7 +115,7 @@ def _ready(md: ModelDeployment, observation: Observation) -> Told:
     ready, wanted = rollout.ready if rollout else 0, _wanted(md, rollout)
     failure = rollout.failure if rollout else ""
     if failure or not _rolled_out(md, observation):
-        why = _sentences((*((failure,) if failure else ()), *observation.waiting))
+        why = sentences((*((failure,) if failure else ()), *observation.waiting))
         return "False", "PodsNotReady", f"{ready} of {wanted} pods ready" + (f": {why}" if why else "")
     return "True", "Serving", f"{ready} of {wanted} pods ready"
 
@@ -147,7 +147,7 @@ def _compliant(verdict: Verdict | None) -> Told:
 
 
 def _lines(violations: Sequence[Violation]) -> str:
-    return _sentences([item.line for item in violations])
+    return sentences([item.line for item in violations])
 
 
 def _encrypted(md: ModelDeployment, observation: Observation) -> Told:
@@ -181,7 +181,7 @@ def _lineage_verified(md: ModelDeployment, observation: Observation) -> Told:
     declared = lineage(md.metadata.annotations)
     wrong = problems(md.metadata.annotations)
     if wrong:
-        return "False", "Cyclic" if cyclic(md.metadata.annotations) else "Malformed", _sentences(wrong)
+        return "False", "Cyclic" if cyclic(md.metadata.annotations) else "Malformed", sentences(wrong)
     signed = observation.signatures.told()
     if signed and not signed[0]:
         return "False", signed[1], signed[2]
@@ -224,18 +224,14 @@ def _security_tested(observation: Observation) -> Told:
 
 def _bypassable(observation: Observation) -> Told:
     if observation.reachable:
-        names = _sentences(observation.reachable)
+        names = sentences(observation.reachable)
         return (
             "True",
             "ModelPortReachable",
             f"the model's port answers past the sidecar on {names}: listen on 127.0.0.1",
         )
     if observation.past:
-        return "True", "ServiceLeadsPast", _sentences(observation.past)
+        return "True", "ServiceLeadsPast", sentences(observation.past)
     if not observation.probed:
         return "Unknown", "NoPod", "no pod runs that could be tried"
     return "False", "Probed", f"the model's port does not answer from outside on {observation.probed} pod(s)"
-
-
-def _sentences(items: Iterable[str]) -> str:
-    return listed(items, 5, "; ")

@@ -15,6 +15,7 @@ from modelward.api.lineage import lineage
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.detect.origin import Known
 from modelward.planner.sightings import Seen, shown
+from modelward.wording import names, sentences
 
 RECENT_SECONDS = 3600.0
 """For so long the condition tells of anomalies, as the API server keeps Events."""
@@ -49,8 +50,8 @@ def max_age_days(policies: Sequence[dict[str, Any]]) -> int | None:
 def monitored(md: ModelDeployment, watch: Watch, now: datetime) -> tuple[Any, str, str]:
     """Return the condition of a model that declares detectors and has nothing in its way."""
     monitoring = md.spec.monitoring
-    names = ", ".join(one.type for one in monitoring.detectors) if monitoring else ""
-    declared = f"{names}; on an anomaly: {monitoring.on_anomaly if monitoring else ''}"
+    kinds = ", ".join(one.type for one in monitoring.detectors) if monitoring else ""
+    declared = f"{kinds}; on an anomaly: {monitoring.on_anomaly if monitoring else ''}"
     stale = _stale(md, watch, now)
     seen = watch.seen
     if seen is None or not seen.asked:
@@ -61,7 +62,7 @@ def monitored(md: ModelDeployment, watch: Watch, now: datetime) -> tuple[Any, st
             return before["status"], before["reason"], before["message"]
         return "True", "DetectorsConfigured", declared
     if len(seen.silent) == seen.asked:
-        return "Unknown", "SidecarsSilent", f"no sidecar tells what it found: {_some(seen.silent)}"
+        return "Unknown", "SidecarsSilent", f"no sidecar tells what it found: {names(seen.silent, _NAMED)}"
     found = [
         ("False", "BaselineStale", stale),
         ("False", "Drifted", _drifted(seen)),
@@ -71,7 +72,7 @@ def monitored(md: ModelDeployment, watch: Watch, now: datetime) -> tuple[Any, st
     ]
     told = [one for one in found if one[2]]
     if seen.silent:
-        told.append(("True", "DetectorsWatching", f"not telling: {_some(seen.silent)}"))
+        told.append(("True", "DetectorsWatching", f"not telling: {names(seen.silent, _NAMED)}"))
     if not told:
         return "True", "DetectorsWatching", declared
     return told[0][0], told[0][1], "; ".join(message for _, _, message in told)
@@ -106,17 +107,17 @@ def _stale(md: ModelDeployment, watch: Watch, now: datetime) -> str:
 
 def _drifted(seen: Seen) -> str:
     worst = [f"{shown(one.feature)} ({shown(one.test)} {one.score:.2g} times its threshold)" for one in seen.drifted]
-    return f"inputs are no longer like the baseline: {_some(worst)}" if worst else ""
+    return f"inputs are no longer like the baseline: {names(worst, _NAMED)}" if worst else ""
 
 
 def _off(seen: Seen) -> str:
     told = [f"{shown(one.detector)} flags {one.observed:.2%} of rows, asked {one.asked:.2%}" for one in seen.off]
-    return _some(told)
+    return sentences(told, _NAMED)
 
 
 def _quarantined(seen: Seen) -> str:
     held = [f"{one.client} until {one.until} ({one.reason})" for one in seen.quarantined]
-    return f"in quarantine: {_some(held)}" if held else ""
+    return f"in quarantine: {names(held, _NAMED)}" if held else ""
 
 
 def _anomalies(seen: Seen, now: datetime) -> str:
@@ -125,9 +126,4 @@ def _anomalies(seen: Seen, now: datetime) -> str:
         return ""
     clients = len({(one.client, one.issuer) for one in recent})
     most = [f"{one.client} {one.count} by {one.detector}" for one in recent]
-    return f"anomalies of {clients} client{'s' if clients > 1 else ''}: {_some(most)}"
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f", and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return ", ".join(items[:_NAMED]) + more
+    return f"anomalies of {clients} client{'s' if clients > 1 else ''}: {names(most, _NAMED)}"

@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
+from modelward import wording
 from modelward.planner.names import KubeObject
 from modelward.planner.policy_status import active_exceptions
 from modelward.rules.judge import Verdict, Violation, policy_name
@@ -173,14 +174,13 @@ def _groups(models: Mapping[str, Judged]) -> list[tuple[Broken, list[str]]]:
 
 
 def _result(one: Broken, names: Sequence[str]) -> dict[str, Any]:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return {
         "policy": one.policy,
         "rule": one.rule,
         "result": one.result,
         "severity": one.severity,
         "scored": one.result != "warn",
-        "message": one_line(f"{one.title}: not so for {', '.join(names[:_NAMED])}{more}", 256),
+        "message": one_line(f"{one.title}: not so for {wording.names(names, _NAMED)}", 256),
         "properties": {"count": str(len(names))},
     }
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from modelward.lineage.graph import Graph
 from modelward.reporting.document import Attention, Certificate, Excusal, Grade, Model
+from modelward.wording import names
 
 MAX_TOLD = 200
 MAX_MODELS = 64
@@ -106,6 +107,5 @@ def _of_certificates(certificates: Iterable[Certificate]) -> Iterator[_Told]:
             yield _Told(grade="high" if ended else "medium", model=one.model, what=f"its certificate {when}")
 
 
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "nothing") + more
+def _listed(items: Sequence[str]) -> str:
+    return names(items) or "nothing"

@@ -8,6 +8,7 @@ from modelward.lineage.build import DECLARED
 from modelward.lineage.graph import Graph, Node, Step, Use
 from modelward.reporting.drawing import KINDS, MAX_DRAWN, drawn
 from modelward.reporting.html import Html, Row, cells, count, el, frame, join, shown, table
+from modelward.wording import names
 
 _MAX_ROWS = 64
 _MAX_DECLARING = 3
@@ -79,9 +80,8 @@ def _told(graph: Graph, source: str, target: str, named: set[str], model: str) -
     # A digest is the same thing whoever names it: the owner of any model may say where another's artefact came from.
     others = [one for one in edge.by if one != model] if model else []
     if others:
-        more = f" and {len(others) - _MAX_DECLARING} more" if len(others) > _MAX_DECLARING else ""
         as_well = " as well" if model in edge.by else ""
-        done.append(f"declared by {', '.join(others[:_MAX_DECLARING])}{more}{as_well}")
+        done.append(f"declared by {names(others, _MAX_DECLARING)}{as_well}")
     yield el("ul", *(el("li", one) for one in done), class_="plain") if len(done) > 1 else done[0]
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
+from modelward.logchain import watched
 from modelward.reporting.document import Incident
 from modelward.reporting.sources import moment, said, written
 
@@ -27,22 +26,14 @@ class Happened:
 
     def watch(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Pass lines on, reading them."""
-        for line in lines:
-            self._read(line)
-            yield line
+        return watched(lines, self._read)
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
         """What happened, by the hour, in the order of time."""
         return tuple(sorted(self._incidents.values(), key=lambda one: (one.last, one.model, one.kind, one.who)))
 
-    def _read(self, line: bytes) -> None:
-        try:
-            document = msgspec.json.decode(line)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return  # the chain's business
-        if not isinstance(document, dict):
-            return
+    def _read(self, document: dict[str, Any]) -> None:
         start = document.get("start")
         if isinstance(start, dict):
             self.model = said(f"{start.get('namespace') or 'unknown'}/{start.get('model') or 'unknown'}")
