@@ -6,7 +6,6 @@ counted here, and the same counted in a Valkey or Redis that is started for it (
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import statistics
@@ -21,6 +20,7 @@ import uvloop
 from modelward.sidecar import config, shared_limits
 from modelward.sidecar.access import Access
 from modelward.sidecar.shared_limits import Counting, Limit
+from tests.bench.page import command_line
 from tests.unit.sidecar.harness import AUDIENCE, ISSUER, KEY, jwk, token
 from tests.unit.sidecar.valkey import Server
 
@@ -63,7 +63,7 @@ async def shared(server: Server) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     limit = {"requests": 1_000_000, "seconds": 1}

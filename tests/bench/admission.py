@@ -11,7 +11,6 @@ docs/benchmarks/admission.md, whatever it says.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import ssl
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tests.bench import creates, reviews
+from tests.bench.page import command_line
 from tests.bench.report import Row, machine, markdown, table
 from tests.integration import admission
 from tests.integration.admission import Authority
@@ -46,7 +46,7 @@ class Options:
 
 
 def options() -> Options:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of creates; medians are over them")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of creates")
     parser.add_argument("--reviews", type=int, default=100_000, help="before memory is read again")

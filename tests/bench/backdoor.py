@@ -7,13 +7,11 @@ The detectors alone, in the process; the model is asked for each probe.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +24,7 @@ from modelward.detect.probing import ProbeError
 from modelward.detect.surroundings import Surroundings
 from tests.bench import attacked
 from tests.bench.attacked import Data, Model, Predict
+from tests.bench.page import command_line, publish
 
 RATE = 0.01
 GOAL = 0.01
@@ -233,10 +232,9 @@ def table(name: str, measured: list[Measured]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, out=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="write the page there")
     args = parser.parse_args()
     began = time.monotonic()
     sets = ("digits", "mnist_5k")
@@ -248,9 +246,7 @@ def main() -> None:
     )
     body = [line for name in sets for line in table(name, [measured[name, seed] for seed in range(args.seeds)])]
     page = head + attacked.told(began) + ".\n\n" + "\n".join(body)
-    print(page)
-    if args.out:
-        args.out.write_text(page)
+    publish(page, args.out)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from typing import Any
 
 import uvloop
 
-from tests.bench.load import cpu_seconds, drive, memory_mib, pace, prepare, serve_model, wait_until_ready
+from tests.bench.load import PLAINTEXT, cpu_seconds, drive, memory_mib, pace, prepare, serve_model, wait_until_ready
+from tests.bench.page import command_line
 
 MODEL, PORT, MONITOR = 18580, 18581, 18582
 RATE, CONNECTIONS, WARM = 1000, 16, 5000
@@ -88,7 +89,7 @@ def soak(minutes: float, kind: str, access_log: str) -> bool:
         arguments, request, _ = prepare(Path(name), MODEL, **section(kind, access_log))
         model = subprocess.Popen([sys.executable, "-m", "tests.bench.dead_sink", "--serve-model"])
         sidecar = subprocess.Popen(
-            [sys.executable, "-c", _PLAINTEXT, *arguments, f"--port={PORT}", f"--monitor-port={MONITOR}"],
+            [sys.executable, "-c", PLAINTEXT, *arguments, f"--port={PORT}", f"--monitor-port={MONITOR}"],
             env=os.environ | {"MODELWARD_NAMESPACE": "bench"},
             stdout=subprocess.DEVNULL if kind in ("live", "off") else writing,
             stderr=errors,
@@ -134,20 +135,8 @@ def soak(minutes: float, kind: str, access_log: str) -> bool:
     return fine
 
 
-_PLAINTEXT = """
-import sys
-from modelward.sidecar import main, setup
-files = setup.SignedFiles.load
-def load(self, generation):
-    taken = files(self, generation)
-    return setup.Setup(taken.settings, taken.baseline, None, None)
-setup.SignedFiles.load = load
-main.main(sys.argv[1:])
-"""
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--sink", choices=["hang", "slow", "refuse", "live", "off"], default="hang")
     parser.add_argument("--access-log", choices=["Stdout", "OTLP"], default="Stdout")

@@ -8,7 +8,6 @@ line each in `--results`, so that a run that was broken off goes on where it was
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -27,6 +26,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from modelward.detect import baseline, fitting
 from tests.bench.adbench import SPLITS, sets, split
+from tests.bench.page import command_line
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("MODELWARD_DATA", ROOT.parent / "shared" / "data"))
@@ -229,7 +229,7 @@ def _alarms(results: list[Result]) -> list[str]:
 
 def main() -> None:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--data", type=Path, default=DATA / "adbench")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "bench-detect" / "results")

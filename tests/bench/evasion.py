@@ -7,7 +7,6 @@ The detectors alone, in the process, as a sidecar drives them that blocks.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import logging
 import sys
@@ -16,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +36,7 @@ from modelward.detect.space import Space
 from modelward.detect.surroundings import Surroundings
 from tests.bench import attacked
 from tests.bench.attacked import Data, Model, Predict
+from tests.bench.page import command_line, publish
 
 RATE = 0.01
 NEAR = 0.75  # of the way to the nearest row of another class: farther is no disguise, but another row
@@ -307,11 +306,10 @@ def table(name: str, kind: str, measured: list[tuple[bool, str, str]]) -> Iterat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, out=True)
     parser.add_argument("--rows", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", nargs="*", default=[name for name, _ in CASES], help="these sets")
-    parser.add_argument("--out", type=Path, help="write the page there")
     args = parser.parse_args()
     began = time.monotonic()
     cases = {case: attacks for case, attacks in CASES.items() if case[0] in args.only}
@@ -328,9 +326,7 @@ def main() -> None:
         for text in table(*case, [(job[3], *found) for job, found in measured if job[:2] == case])
     ]
     page = head + attacked.told(began) + ".\n\n" + "\n".join(body)
-    print(page)
-    if args.out:
-        args.out.write_text(page)
+    publish(page, args.out)
 
 
 if __name__ == "__main__":

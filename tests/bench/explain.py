@@ -29,8 +29,8 @@ import httptools
 import numpy as np
 import uvloop
 
-from tests.bench.load import COLUMNS, Measured, cpu_seconds, pace, prepare, wait_until_ready
-from tests.bench.sidecar import _PLAINTEXT, started
+from tests.bench.load import COLUMNS, PLAINTEXT, Measured, cpu_seconds, pace, prepare, wait_until_ready
+from tests.bench.sidecar import started
 
 MODEL, SIDECAR, MONITOR = 18580, 18543, 18590
 RATE, SECONDS, CONNECTIONS, ROUNDS = 250, 6.0, 16, 5
@@ -111,7 +111,7 @@ def serving() -> Iterator[tuple[bytes, int]]:
             "-c",
             f"import uvloop; from tests.bench.explain import *; uvloop.run(serve_model({MODEL}))",
         ]
-        sidecar = [sys.executable, "-c", _PLAINTEXT, *arguments, f"--port={SIDECAR}", f"--monitor-port={MONITOR}"]
+        sidecar = [sys.executable, "-c", PLAINTEXT, *arguments, f"--port={SIDECAR}", f"--monitor-port={MONITOR}"]
         with started(model), started(sidecar, MODELWARD_NAMESPACE="bench") as process:
             wait_until_ready(MONITOR)
             yield request, process.pid

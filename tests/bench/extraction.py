@@ -9,7 +9,6 @@ whether the sidecar says the same. The further seeds go to them alone, as everyt
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import platform
@@ -20,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -39,6 +37,7 @@ from tests.bench.digits_service import (
     model_server,
 )
 from tests.bench.honest_sessions import SESSIONS, Calm, honest, sessions
+from tests.bench.page import command_line
 
 BUDGETS = (25, 50, 100, 150, 200, 300, 400, 600, 800)
 GOAL = 0.9
@@ -271,11 +270,10 @@ HOW = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, out=True)
     parser.add_argument("--in-process", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="thieves whose name holds this")
-    parser.add_argument("--out", type=Path, help="write the page there")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
     began = time.monotonic()

@@ -12,21 +12,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import grpc
 import numpy as np
 
-from tests.bench.load import COLUMNS, cpu_seconds, memory_mib, prepare, wait_until_ready
-from tests.bench.peers import Peer
+from tests.bench import page, peers
+from tests.bench.load import COLUMNS, PLAINTEXT, cpu_seconds, memory_mib, prepare, wait_until_ready
 from tests.bench.sidecar import CONNECTIONS, started, wait_for_port
 from tests.bench.sidecar import conditions as rest_conditions
 from tests.unit.sidecar.oip_messages import PACKAGE, SERVICE, answer, infer
@@ -34,46 +32,6 @@ from tests.unit.sidecar.oip_messages import PACKAGE, SERVICE, answer, infer
 MODEL, MODEL_REST, COLLECTOR, FIRST = 18610, 18611, 18612, 18620
 RATE, RATE_SECONDS = 500, 8
 METHOD = f"/{PACKAGE}.{SERVICE}/ModelInfer"
-_PLAINTEXT = """
-import sys
-from dataclasses import replace
-from modelward.sidecar import main, setup
-files = setup.SignedFiles.load
-setup.SignedFiles.load = lambda self, generation: replace(files(self, generation), context=None, grpc_context=None)
-main.main(sys.argv[1:])
-"""
-_ENVOY = """
-static_resources:
-  listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          codec_type: HTTP2
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [{{match: {{prefix: "/"}}, route: {{cluster: model}}}}]
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: model
-    type: STATIC
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {{http2_protocol_options: {{}}}}
-    load_assignment:
-      cluster_name: model
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {model}}}}}}}
-"""
 
 
 @dataclass
@@ -168,7 +126,7 @@ def sidecar(folder: Path, name: str, port: int, **sections: Any) -> Any:
     arguments, request, _ = prepare(folder, MODEL_REST, upstream=upstream, **sections)
     token = request.partition(b"Bearer ")[2].partition(b"\r\n")[0].decode()
     listening = [f"--port={port}", f"--grpc-port={port + 1}", f"--monitor-port={port + 2}"]
-    command = [sys.executable, "-c", _PLAINTEXT, *arguments, *listening]
+    command = [sys.executable, "-c", PLAINTEXT, *arguments, *listening]
     with started(command, MODELWARD_NAMESPACE="bench") as process:
         wait_until_ready(port + 2)
         yield Contender(name, port + 1, process.pid, token)
@@ -181,19 +139,18 @@ def run(requests: int, rounds: int) -> list[Contender]:
         model = stack.enter_context(
             started([sys.executable, "-m", "tests.bench.grpc_calls", "--serve-model", str(MODEL)])
         )
-        wait_for_port(Peer("the model", [], MODEL), model)
+        wait_for_port(peers.Peer("the model", [], MODEL), model)
         rest = [sys.executable, "-m", "tests.bench.sidecar", "--serve-model", str(MODEL_REST)]
-        wait_for_port(Peer("the model", [], MODEL_REST), stack.enter_context(started(rest)))
+        wait_for_port(peers.Peer("the model", [], MODEL_REST), stack.enter_context(started(rest)))
         stack.enter_context(
             started([sys.executable, "-m", "tests.bench.dead_sink", "--serve-collector", str(COLLECTOR)])
         )
         contenders = [Contender("the model alone", MODEL, 0)]
-        program = which("envoy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        program = peers.find("envoy")
         if program:
-            (folder / "envoy.yaml").write_text(_ENVOY.format(port=FIRST, model=MODEL))
-            options = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
-            process = stack.enter_context(started([program, "-c", str(folder / "envoy.yaml"), *options]))
-            wait_for_port(Peer("envoy", [], FIRST), process)
+            peer = peers.Peer("envoy", peers.envoy(program, folder, MODEL, FIRST, grpc=True), FIRST)
+            process = stack.enter_context(started(peer.command))
+            wait_for_port(peer, process)
             contenders.append(Contender("envoy, gRPC passed through", FIRST, process.pid))
         url = f"http://127.0.0.1:{COLLECTOR}"
         for index, (name, sections) in enumerate(
@@ -243,9 +200,7 @@ def markdown(contenders: list[Contender], note: str) -> str:
             "",
             note,
             "",
-            "| " + " | ".join(HEAD) + " |",
-            "|---" * len(HEAD) + "|",
-            *("| " + " | ".join(row) + " |" for row in table(contenders)),
+            *page.table(HEAD, table(contenders)),
             "",
             "HTTP/2 is spoken in Python here ([why](../adr/0015-grpc-by-h2-and-the-same-chain.md)), in C++ there:"
             " a call costs more than Envoy's pass-through, and more than a request over HTTP/1.1.",
@@ -256,10 +211,9 @@ def markdown(contenders: list[Contender], note: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = page.command_line(__doc__, out=True)
     parser.add_argument("--requests", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="write the page there")
     parser.add_argument("--serve-model", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve_model:
@@ -267,10 +221,7 @@ def main() -> None:
         return
     contenders = run(args.requests, args.rounds)
     note = rest_conditions(args.requests, args.rounds).replace("1000 requests/s", f"{RATE} requests/s")
-    page = markdown(contenders, note)
-    print(page)
-    if args.out:
-        args.out.write_text(page)
+    page.publish(markdown(contenders, note), args.out)
 
 
 if __name__ == "__main__":

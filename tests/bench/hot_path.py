@@ -11,7 +11,6 @@ that `make bench-sidecar` has on.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import cProfile
 import gc
@@ -35,6 +34,7 @@ from modelward.sidecar.record import AccessLog, FileTarget
 from modelward.sidecar.server import Server
 from modelward.sidecar.upstream import Upstream, UpstreamConnection
 from tests.bench.load import ANSWER, prepare
+from tests.bench.page import command_line
 
 MODEL = 18780
 FAIRNESS = {"protected": [{"field": "x5", "edges": [0]}, {"field": "x6", "edges": [-1, 1]}]}
@@ -133,7 +133,7 @@ async def measure(requests: int, rounds: int, *, traced: bool, fairness: bool, p
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--traced", action="store_true")

@@ -25,6 +25,15 @@ from modelward.detect import fitting
 
 ROWS, COLUMNS = 1000, 30
 ANSWER = b'{"model_name":"m","outputs":[{"name":"predict","shape":[1,1],"datatype":"INT64","data":[1]}]}'
+# A program: `modelward-sidecar` without TLS, for which it has no option.
+PLAINTEXT = """
+import sys
+from dataclasses import replace
+from modelward.sidecar import main, setup
+files = setup.SignedFiles.load
+setup.SignedFiles.load = lambda self, generation: replace(files(self, generation), context=None, grpc_context=None)
+main.main(sys.argv[1:])
+"""
 
 
 class _Model(asyncio.Protocol):

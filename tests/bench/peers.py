@@ -17,9 +17,14 @@ class Peer:
     port: int
 
 
+def find(name: str) -> str | None:
+    """Where a proxy's program is; None: not on this machine."""
+    return shutil.which(name, path=f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/usr/local/bin")
+
+
 def peers(folder: Path, model_port: int, first_port: int, *, tls: bool) -> tuple[list[Peer], list[str]]:
     """Return the proxies that are on this machine, their configurations written, and how to get those that are not."""
-    makers = {"nginx": _nginx, "haproxy": _haproxy, "envoy": _envoy}
+    makers = {"nginx": _nginx, "haproxy": _haproxy, "envoy": envoy}
     install = {
         "nginx": "apt-get install nginx-light",
         "haproxy": "apt-get install haproxy",
@@ -27,7 +32,7 @@ def peers(folder: Path, model_port: int, first_port: int, *, tls: bool) -> tuple
     }
     found, missing = [], []
     for offset, (name, make) in enumerate(makers.items()):
-        program = shutil.which(name, path=f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/usr/local/bin")
+        program = find(name)
         if program is None:
             missing.append(f"{name} is not on this machine: {install[name]}")
         else:
@@ -91,7 +96,18 @@ _TLS = """
 """
 
 
-def _envoy(program: str, folder: Path, model_port: int, port: int, *, tls: bool) -> list[str]:
+_TO_HTTP2 = """
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+"""
+
+
+def envoy(
+    program: str, folder: Path, model_port: int, port: int, *, tls: bool = False, grpc: bool = False
+) -> list[str]:
+    """The command of an Envoy whose configuration is written into `folder`; `grpc`: by HTTP/2 on both sides."""
     path = folder / "envoy.yaml"
     path.write_text(f"""
 static_resources:
@@ -103,7 +119,7 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: in
-          codec_type: HTTP1
+          codec_type: {"HTTP2" if grpc else "HTTP1"}
           route_config:
             virtual_hosts:
             - name: all
@@ -116,6 +132,7 @@ static_resources:
   clusters:
   - name: model
     type: STATIC
+{_TO_HTTP2 if grpc else ""}
     load_assignment:
       cluster_name: model
       endpoints:

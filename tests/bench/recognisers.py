@@ -7,18 +7,18 @@ A span found counts when it overlaps a labelled one of its kind; what is found e
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 
 from modelward.privacy.recognise import find
+from tests.bench.page import command_line
 from tests.conformance.pii import CORPUS, GOALS, HALVES, Figures, measure, sentences
 
 MS_PER_KILOBYTE = 1.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--misses", action="store_true", help="print what was missed and what was found for nothing")
     parser.add_argument("--half", choices=HALVES, help="of these templates alone")
     args = parser.parse_args()

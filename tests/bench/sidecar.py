@@ -30,23 +30,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tests.bench.load import cpu_seconds, drive, memory_mib, pace, prepare, serve_model, wait_until_ready
+from tests.bench import page
+from tests.bench.load import PLAINTEXT, cpu_seconds, drive, memory_mib, pace, prepare, serve_model, wait_until_ready
 from tests.bench.peers import Peer, peers
 
 MODEL, COLLECTOR, SIDECAR, MONITOR, FIRST_PEER = 18480, 18481, 18443, 18490, 18500
 CONNECTIONS = 16
 RATE, RATE_SECONDS = 1000, 8
 SIDECAR_NAME = "modelward, all checks on"
-_PLAINTEXT = """
-import sys
-from modelward.sidecar import main, setup
-files = setup.SignedFiles.load
-def load(self, generation):
-    taken = files(self, generation)
-    return setup.Setup(taken.settings, taken.baseline, None, None)
-setup.SignedFiles.load = load
-main.main(sys.argv[1:])
-"""
 
 
 @dataclass
@@ -151,7 +142,7 @@ def with_collector(folder: Path) -> Iterator[Contender]:
     begun = time.perf_counter()
     with (
         started(collector),
-        started([sys.executable, "-c", _PLAINTEXT, *arguments, *listening], MODELWARD_NAMESPACE="bench") as process,
+        started([sys.executable, "-c", PLAINTEXT, *arguments, *listening], MODELWARD_NAMESPACE="bench") as process,
     ):
         wait_until_ready(monitor)
         ready = time.perf_counter() - begun
@@ -180,7 +171,7 @@ def run(requests: int, rounds: int) -> tuple[list[Contender], list[str]]:
                 wait_for_port(peer, process)
                 contenders.append(Contender(peer.name, peer.port, tls, process.pid))
             port, monitor = SIDECAR + index, MONITOR + index
-            program = ["-m", "modelward.sidecar.main"] if tls else ["-c", _PLAINTEXT]
+            program = ["-m", "modelward.sidecar.main"] if tls else ["-c", PLAINTEXT]
             begun = time.perf_counter()
             process = stack.enter_context(
                 started(
@@ -251,9 +242,7 @@ def markdown(contenders: list[Contender], note: str) -> str:
         "",
         note,
         "",
-        "| " + " | ".join(HEAD) + " |",
-        "|---" * len(HEAD) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows(contenders)),
+        *page.table(HEAD, rows(contenders)),
         "",
         f"Start to ready: {starts}.",
         "",
@@ -264,10 +253,9 @@ def markdown(contenders: list[Contender], note: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = page.command_line(__doc__, out=True)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="write the page there")
     parser.add_argument("--serve-model", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve_model:
@@ -287,8 +275,7 @@ def main() -> None:
     note = conditions(args.requests, args.rounds)
     console.print(note)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(markdown(contenders, note))
+        page.write(markdown(contenders, note), args.out)
 
 
 if __name__ == "__main__":

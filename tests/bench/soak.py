@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.bench.load import cpu_seconds, drive, memory_mib, prepare, serve_model, wait_until_ready
+from tests.bench.page import command_line
 
 MODEL, PORT, MONITOR = 18680, 18681, 18682
 CONNECTIONS, PARTS, WARM_PARTS = 16, 50, 3
@@ -105,7 +106,7 @@ def soak(requests: int, seconds: float) -> Told:
 
 def main() -> None:
     """Run and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--serve-model", action="store_true", help=argparse.SUPPRESS)

@@ -7,7 +7,6 @@ Milliseconds of one process, the least of several runs: what the machine does be
 
 from __future__ import annotations
 
-import argparse
 import json
 import struct
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 from modelward.sidecar import config
 from modelward.sidecar.binary import Body
 from modelward.sidecar.schema import Schema
+from tests.bench.page import command_line
 
 GOAL = 2.0  # milliseconds for a MiB of numbers as bytes
 WIDTH = 16
@@ -58,7 +58,7 @@ def passing(schema: Schema, content: Body) -> Callable[[], None]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--kib", type=int, default=1024, help="size of the tensor as bytes")
     kib = parser.parse_args().kib
     failed = False
