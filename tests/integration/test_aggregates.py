@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from modelward.controller.incidents import Incidents
 from modelward.encrypted import envelope
 from modelward.encrypted.client import ClientKeys
 from modelward.planner.names import KubeObject
+from tests.integration.model_server import column, model_server
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
     PLACE,
     Controller,
@@ -39,38 +38,11 @@ SECONDS, PERIOD = 10, 60
 YOUNG, OLD = 23, 11  # requests to each of the two replicas
 
 
-class Model(BaseHTTPRequestHandler):
-    """Answers 1 to a row whose first number is above a half."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        selected = int(asked["inputs"][0]["data"][0] > 0.5)
-        output = {"name": "y", "datatype": "INT64", "shape": [1], "data": [selected]}
-        self._answer(json.dumps({"model_name": "m", "outputs": [output]}).encode())
-
-    def do_GET(self) -> None:
-        self._answer(b"{}")
-
-    def _answer(self, content: bytes) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the library
-        """Nothing."""
-
-
 @pytest.fixture
 def answering() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    """Of a model that answers 1 to a row whose first number is above a half."""
+    with model_server(lambda inputs: [column("y", "INT64", [int(inputs[0]["data"][0] > 0.5)])]) as port:
+        yield port
 
 
 def counted(name: str, port: int) -> KubeObject:

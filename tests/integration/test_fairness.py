@@ -2,84 +2,54 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from modelward.planner.names import KubeObject
+from tests.integration.model_server import Inputs, asked, column, condition, model_server
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
     PLACE,
     apply,
     cluster,
     controller,
-    model,
     place,
+    policy,
 )
 from tests.integration.test_incidents import ADDRESSES, Replicas, replicas  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.timeout(300)
 
 
-class _Model(BaseHTTPRequestHandler):
-    """Answers 1 where the income is 10 or more."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        (rows,) = [one["data"] for one in asked["inputs"]]
-        labels = [int(income >= 10) for income in rows[1::2]]
-        output = {"name": "grant", "datatype": "INT64", "shape": [len(labels)], "data": labels}
-        content = json.dumps({"outputs": [output]}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Model) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    """Of a model that answers 1 where the income is 10 or more."""
+
+    def grant(inputs: Inputs) -> Inputs:
+        (rows,) = [one["data"] for one in inputs]
+        return [column("grant", "INT64", [int(income >= 10) for income in rows[1::2]])]
+
+    with model_server(grant) as port:
+        yield port
 
 
 def credit(name: str, port: int, **fairness: Any) -> KubeObject:
-    trusted = {"name": "i", "issuer": "https://i", "audiences": ["a"], "jwksConfigMapName": "callers"}
-    manifest = model(
+    return asked(
         name,
-        schema={
-            "inputs": [
-                {"name": "rows", "datatype": "FP64", "shape": [-1, 2], "columns": ["age", "income"]},
-                {"name": "sex", "datatype": "BYTES", "shape": [-1, 1]},
-            ]
-        },
-        access={"issuers": [trusted], "rules": [{"subjects": ["group:all"], "operations": ["Infer", "Feedback"]}]},
+        port,
+        [
+            {"name": "rows", "datatype": "FP64", "shape": [-1, 2], "columns": ["age", "income"]},
+            {"name": "sex", "datatype": "BYTES", "shape": [-1, 1]},
+        ],
+        ("Infer", "Feedback"),
         fairness={"protected": [{"field": "sex", "groups": ["female", "male"]}], **fairness},
     )
-    manifest["spec"]["model"]["port"] = port
-    return manifest
 
 
 def dropping(name: str) -> KubeObject:
     """The model is not to see the sex."""
-    fields = [{"name": "sex", "role": "Sensitive", "treatment": "Drop"}]
-    metadata = {"name": name, "namespace": PLACE}
-    return {
-        "apiVersion": "modelward.io/v1alpha1",
-        "kind": "DataPolicy",
-        "metadata": metadata,
-        "spec": {"fields": fields},
-    }
+    return policy(name, fields=[{"name": "sex", "role": "Sensitive", "treatment": "Drop"}])
 
 
 def applicants(*rows: tuple[float, str]) -> dict[str, Any]:
@@ -92,16 +62,11 @@ def applicants(*rows: tuple[float, str]) -> dict[str, Any]:
     }
 
 
-def told(status: dict[str, Any]) -> tuple[str, str, str]:
-    (condition,) = [one for one in status["conditions"] if one["type"] == "Fair"]
-    return condition["status"], condition["reason"], condition["message"]
-
-
 async def test_groups_that_are_treated_unequally_show_up_once(replicas: Replicas, port: int) -> None:  # noqa: F811
     apply(replicas.server, dropping("unseen"), credit("credit", port))
     await replicas.start("credit")
     status = await replicas.look("credit")
-    assert told(status)[:2] == ("Unknown", "TooFewRows")
+    assert condition(status, "Fair")[:2] == ("Unknown", "TooFewRows")
     assert status["fairness"]["rows"] == 0
 
     # Alike at first, on both replicas together: neither has rows enough by itself.
@@ -109,7 +74,7 @@ async def test_groups_that_are_treated_unequally_show_up_once(replicas: Replicas
     for address in ADDRESSES:
         assert replicas.send("credit", "lee", "infer", applicants(*alike), address)[0] == 200
     status = await replicas.look("credit")
-    assert told(status)[:2] == ("True", "WithinLimit"), told(status)
+    assert condition(status, "Fair")[:2] == ("True", "WithinLimit"), condition(status, "Fair")
     (attribute,) = status["fairness"]["attributes"]
     assert [(one["name"], one["rows"], one.get("selectionRate")) for one in attribute["groups"]] == [
         ("female", 60, 0.5),
@@ -122,8 +87,8 @@ async def test_groups_that_are_treated_unequally_show_up_once(replicas: Replicas
         unequal = [(5.0, "female")] * 60 + [(15.0, "male")] * 60
         assert replicas.send("credit", "lee", "infer", applicants(*unequal), address)[0] == 200
     status = await replicas.look("credit")
-    assert told(status)[:2] == ("False", "DifferenceTooLarge")
-    assert "favourable answers by sex: male 0.667 above female" in told(status)[2]
+    assert condition(status, "Fair")[:2] == ("False", "DifferenceTooLarge")
+    assert "favourable answers by sex: male 0.667 above female" in condition(status, "Fair")[2]
     assert status["fairness"]["attributes"][0]["demographicParityDifference"] == pytest.approx(2 / 3, abs=1e-6)
     metrics = replicas.incidents.metrics()["modelward_model_fairness_difference"][1]
     label = f'{{namespace="{PLACE}",model="credit",field="sex",measure="favourable answers"}}'
@@ -157,7 +122,7 @@ async def test_what_was_true_reaches_the_replica_that_answered(replicas: Replica
     female, male, _ = status["fairness"]["attributes"][0]["groups"]
     assert (female["truePositiveRate"], female["labelled"]) == (0.5, 40)
     assert (male["truePositiveRate"], male["falsePositiveRate"]) == (1.0, 0.0)
-    assert told(status)[:2] == ("True", "WithinLimit"), "0.5 is accepted here"
+    assert condition(status, "Fair")[:2] == ("True", "WithinLimit"), "0.5 is accepted here"
     # Of a replica that is no more, nothing is said but that it was taken.
     gone = {"id": "0123456789ab-00000001", "labels": [1]}
     assert replicas.send("truth", "lee", "feedback", gone)[0] == 202
@@ -168,9 +133,5 @@ async def test_what_cannot_be_watched_is_not_served(replicas: Replicas, port: in
     manifest = credit("blind", port, protected=[{"field": "religion", "groups": ["a", "b"]}])
     apply(replicas.server, manifest)
     assert (await replicas.reconcile("blind"))["Ready"] == ("False", "NotSupported")
-    (ready,) = [
-        one
-        for one in replicas.server.get("modeldeployment", "blind", "-n", PLACE)["status"]["conditions"]
-        if one["type"] == "Ready"
-    ]
-    assert "religion is no column of spec.schema.inputs" in ready["message"]
+    status = replicas.server.get("modeldeployment", "blind", "-n", PLACE)["status"]
+    assert "religion is no column of spec.schema.inputs" in condition(status, "Ready")[2]

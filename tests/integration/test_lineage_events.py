@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from modelward.controller.lineage import Lineage
 from modelward.controller.models import Models
 from modelward.controller.queue import GoneError
 from modelward.planner import access
+from tests.integration.model_server import column, model_server
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
     IMAGE,
     PLACE,
@@ -42,37 +41,13 @@ from tests.unit.controller.lineage_receiver import LineageServer, until
 
 pytestmark = pytest.mark.timeout(300)
 
-ANSWER = {"model_name": "wdbc", "outputs": [{"name": "y", "shape": [1], "datatype": "FP64", "data": [0.5]}]}
 DATASET = "s3://clinic/wdbc.csv@sha256:" + "a" * 64
-
-
-class Model(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.answer(b"")
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.answer(json.dumps(ANSWER).encode())
-
-    def answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def model_port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with model_server(lambda _: [column("y", "FP64", [0.5])]) as port:
+        yield port
 
 
 @pytest.fixture
