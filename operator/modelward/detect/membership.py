@@ -82,8 +82,3 @@ class Membership:
     def release(self, caller: Caller) -> None:
         """Forget what a client has asked."""
         self._clients.drop(caller.key("client"))
-
-    @property
-    def remembered(self) -> int:
-        """How many clients are."""
-        return len(self._clients)

@@ -6,7 +6,6 @@ same namespace has the same one for as long as the version is in use. 128 bits m
 one in 2^65.
 """
 
-import hmac
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -66,9 +65,3 @@ def pseudonyms(keys: Keys, field: str, value: Any) -> tuple[str, ...]:
         TreatmentError: `value` is no value.
     """
     return tuple(Pseudonymiser(keys, field, version)(value) for version in keys.versions)
-
-
-def belongs(pseudonym: str, keys: Keys, field: str, value: Any) -> bool:
-    """Tell whether `pseudonym` is that of `value`, under any live version; in constant time for each."""
-    given = pseudonym.encode("utf-8", "replace")
-    return any([hmac.compare_digest(given, one.encode()) for one in pseudonyms(keys, field, value)])  # noqa: C419 - all are compared

@@ -1,4 +1,4 @@
-"""Sanitising: text without what deceives readers and parsers, numbers within what they may be.
+"""Sanitising: text without what deceives readers and parsers.
 
 Text is brought to Unicode's canonical composition (NFC; NFKC where asked, which also folds full-width letters and
 ligatures), and loses control characters but tab and line breaks, directional embeddings, overrides and isolates
@@ -6,12 +6,8 @@ ligatures), and loses control characters but tab and line breaks, directional em
 Hindi and Hebrew need them.
 """
 
-import math
 import unicodedata
-from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
 
 from modelward.privacy.values import TreatmentError
 
@@ -66,41 +62,3 @@ def _thinned(value: str) -> str:
         if marks <= _MAX_MARKS:
             kept.append(char)
     return "".join(kept)
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """What a number may be. `clip`: what lies beyond, infinities included, is brought to the nearer end."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    clip: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high:
-            raise ValueError("the low end of a range must not be above its high end")
-
-    def number(self, value: Any) -> float:
-        """`value`, within the range.
-
-        Raises:
-            TreatmentError: no number, NaN, an infinity where the range is open, or beyond it and not to be clipped.
-        """
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TreatmentError("needs a number")
-        if value != value:  # noqa: PLR0124 - NaN is the one that is not itself
-            raise TreatmentError("needs a number, and NaN is none")
-        held: float = min(max(value, self.low), self.high) if self.clip else value
-        if not self.low <= held <= self.high or held in (math.inf, -math.inf):
-            raise TreatmentError(f"needs a finite number between {self.low:g} and {self.high:g}")
-        return held
-
-    def array(self, values: np.ndarray) -> np.ndarray:
-        """`number` of each of `values` (floats). Raises TreatmentError as it does."""
-        if np.isnan(values).any():
-            raise TreatmentError("needs a number, and NaN is none")
-        if self.clip:
-            values = np.clip(values, self.low, self.high)
-        if not (np.isfinite(values) & (values >= self.low) & (values <= self.high)).all():
-            raise TreatmentError(f"needs finite numbers between {self.low:g} and {self.high:g}")
-        return np.asarray(values)

@@ -79,18 +79,6 @@ def stages(data: DataSet, question: Question, scanned: Scanned) -> Sequence[Stag
     )
 
 
-def scan(data: DataSet, question: Question) -> Scanned:
-    """Run all of it.
-
-    Raises:
-        DataError: something that is asked of is not there.
-    """
-    scanned = Scanned()
-    for _, stage in stages(data, question, scanned):
-        stage()
-    return scanned
-
-
 def _identifiers(data: DataSet, question: Question, scanned: Scanned) -> None:
     for column in data.columns:
         found = recognised(column)

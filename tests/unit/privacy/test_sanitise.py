@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import math
 import unicodedata
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.privacy.sanitise import Range, text, texts
+from modelward.privacy.sanitise import text, texts
 from modelward.privacy.values import TreatmentError
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -63,35 +61,3 @@ def test_what_is_no_text_is_an_error_without_it(value: object) -> None:
     with pytest.raises(TreatmentError) as told:
         text(value, max_length=10)
     assert repr(value) not in str(told.value)
-
-
-BOUNDS = st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).map(sorted)
-
-
-@given(BOUNDS, st.booleans(), st.lists(st.floats() | st.floats(-1e6, 1e6), min_size=1, max_size=4))
-def test_an_array_is_held_to_what_its_numbers_are(bounds: list[float], clip: bool, values: list[float]) -> None:
-    held = Range(*bounds, clip=clip)
-    try:
-        wanted = [held.number(value) for value in values]
-    except TreatmentError:
-        with pytest.raises(TreatmentError):
-            held.array(np.array(values))
-        return
-    assert held.array(np.array(values)).tolist() == wanted
-    assert all(bounds[0] <= value <= bounds[1] for value in wanted)
-    assert [held.number(value) for value in wanted] == wanted
-
-
-@pytest.mark.parametrize("value", [math.nan, None, True, "5", math.inf])
-def test_what_is_no_number_is_an_error(value: object) -> None:
-    with pytest.raises(TreatmentError):
-        Range(clip=True).number(value)
-
-
-def test_clipping_brings_infinities_in() -> None:
-    held = Range(-1, 1, clip=True)
-    assert [held.number(value) for value in (math.inf, -math.inf, 0.5)] == [1, -1, 0.5]
-    with pytest.raises(TreatmentError, match="between -1 and 1"):
-        Range(-1, 1).number(2)
-    with pytest.raises(ValueError, match="low end"):
-        Range(2, 1)
