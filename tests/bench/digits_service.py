@@ -40,6 +40,7 @@ from modelward.detect.membership import Membership
 from modelward.detect.space import Space
 from tests.bench.load import wait_until_ready
 from tests.bench.sidecar import started
+from tests.ports import free_port
 
 WIDTH, WHITE = 64, 16.0
 ISSUERS = ("clinic", "partner", "lab", "agency")
@@ -244,12 +245,6 @@ def _files(folder: Path, content: bytes, model_port: int, key: ec.EllipticCurveP
         "--model=m",
         "--host=127.0.0.1",
     ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class _Connection(asyncio.Protocol):

@@ -25,8 +25,9 @@ from tests.bench.http_load import counted, load, request
 from tests.bench.report import Row
 from tests.corpus import POLICIES
 from tests.integration import admission
-from tests.integration.admission import Authority, cpu_seconds, free_port, memory_mib
+from tests.integration.admission import Authority, cpu_seconds, memory_mib
 from tests.integration.apiserver import ApiServer
+from tests.ports import free_port
 
 CONNECTIONS = 8
 VIOLATIONS = 15

@@ -9,7 +9,6 @@ import copy
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from modelward.planner.pod_policy import identity_policies
 from modelward.rules.check import baseline_policy
 from tests.corpus import good
 from tests.integration.apiserver import ApiServer
+from tests.ports import free_port
 
 CHART = Path(__file__).parents[2] / "charts" / "modelward"
 SYSTEM = "modelward-system"
@@ -44,13 +44,6 @@ SETTINGS = {
     "data": {"image": IMAGE, "configKey": KEY},
 }
 NAMED = {"modelward.io/inject": "enabled", "modelward.io/model": "wdbc"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:

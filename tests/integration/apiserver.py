@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from modelward.api.base import GROUP
 from modelward.api.crd import KINDS, crd
+from tests.ports import free_port
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
 USERS = {
@@ -35,13 +35,6 @@ USERS = {
     ),
 }
 START_SECONDS = 60
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -91,7 +84,7 @@ class ApiServer:
         return path
 
     def start(self) -> None:
-        self.etcd_port, peer_port, port = _free_port(), _free_port(), _free_port()
+        self.etcd_port, peer_port, port = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{port}"
         key = ec.generate_private_key(ec.SECP256R1())
         signing = self.folder / "service-accounts.key"
@@ -147,7 +140,7 @@ class ApiServer:
     def twin(self) -> Iterator[ApiServer]:
         """Run a second API server on the same store."""
         second = ApiServer(self.bin_dir, self.folder, etcd_port=self.etcd_port)
-        port = _free_port()
+        port = free_port()
         second.url = f"https://127.0.0.1:{port}"
         second.processes = [self.processes[0]]  # the store, which it does not stop
         try:

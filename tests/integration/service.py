@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
-from tests.integration.admission import free_port
+from tests.ports import free_port
 
 
 class Service:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -38,6 +37,7 @@ from modelward.sidecar import config
 from modelward.sidecar.access import Access
 from modelward.sidecar.problems import Refusal
 from tests.integration.apiserver import ApiServer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -659,9 +659,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
 @contextmanager
 def controller_process(place: ApiServer, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The controller as a process of its own, and the port of its metrics."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "KUBECONFIG": str(place.kubeconfig_for(CONTROLLER)),

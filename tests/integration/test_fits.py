@@ -34,7 +34,6 @@ from modelward.detect.baseline import from_bytes
 from modelward.errand import BASELINE, USER_ERROR, Errand, FitRequest, Source
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL
-from tests.integration.admission import free_port
 from tests.integration.apiserver import ApiServer
 from tests.integration.backstop import ALICE, bare_pod, create, in_force, refused
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
@@ -49,6 +48,7 @@ from tests.integration.test_controller import (  # noqa: F401 - fixtures
     place,
     policy,
 )
+from tests.ports import free_port
 from tests.unit.sidecar.identity import IdentityProvider, ok
 from tests.unit.sidecar.pki import Authority
 

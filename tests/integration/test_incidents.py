@@ -32,7 +32,6 @@ from modelward.controller.models import Models
 from modelward.detect import fitting
 from modelward.planner.injection import inject
 from modelward.planner.names import KubeObject
-from tests.integration.admission import free_port
 from tests.integration.apiserver import ApiServer
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
     IMAGE,
@@ -45,6 +44,7 @@ from tests.integration.test_controller import (  # noqa: F401 - fixtures
     place,
     policy,
 )
+from tests.ports import free_port
 from tests.unit.sidecar.pki import Authority
 
 pytestmark = pytest.mark.timeout(300)

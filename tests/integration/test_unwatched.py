@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from modelward.planner.injection import inject
 from modelward.planner.names import KubeObject
 from modelward.planner.plan import Settings
 from tests.integration.apiserver import ApiServer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -306,9 +306,7 @@ async def test_replica_sets_that_backed_off_are_touched_when_the_webhook_is_back
 
 def test_the_process_finds_a_pod_within_a_minute(place: ApiServer, tmp_path: Path) -> None:
     """From the pod's creation, and from the namespace's label, to Event and metric."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ,
         "KUBECONFIG": str(place.kubeconfig_for(CONTROLLER)),

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import httpx
 import pytest
 
 from modelward.controller.health import quoted, rendered, served
 from modelward.controller.main import options
+from tests.ports import free_port
 
 
 def test_the_text_format() -> None:
@@ -28,9 +28,7 @@ def test_a_labels_value_ends_where_it_ends(text: str, told: str) -> None:
 
 
 async def test_the_port() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     async with served(port, lambda: {"up": ("Whether.", {"": 1})}), httpx.AsyncClient() as client:
         for path in ("/healthz", "/readyz", "/metrics"):
             assert (await client.get(f"http://127.0.0.1:{port}{path}")).status_code == 200

@@ -87,7 +87,7 @@ def call(
     bearer: str | None = "",
     metadata: Sequence[tuple[str, str]] = (),
     channel: grpc.Channel | None = None,
-    timeout: float = 20,
+    timeout: float = 60,
     **options: Any,
 ) -> Told:
     """One call; `bearer` empty: a good token, None: none. `asked` may be bytes, sent as they are."""

@@ -6,13 +6,14 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.unit.sidecar.harness import until
 
 _MESSAGES = {
     "/v1/traces": ExportTraceServiceRequest,
@@ -135,11 +136,8 @@ class Collector(ThreadingHTTPServer):
         return {metric.name: metric for scope in scopes for metric in scope.metrics}
 
     def _wait(self, wanted: int, read: Any) -> list[Any]:
-        for _ in range(200):
-            if len(read()) >= wanted:
-                return read()
-            time.sleep(0.05)
-        raise AssertionError(f"{len(read())} arrived, not {wanted}")
+        until(lambda: len(read()) >= wanted)
+        return read()
 
     def close(self) -> None:
         self.released.set()

@@ -71,7 +71,7 @@ class Audited(Running):
         return self.sidecar._resources.auditing
 
     def until(self, holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not holds():
             assert time.monotonic() < deadline
             time.sleep(0.05)

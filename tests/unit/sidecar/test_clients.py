@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from tests.unit.sidecar.harness import Client, infer, request, settings, token
+from tests.unit.sidecar.harness import Client, infer, request, settings, token, until
 
-QUICK = settings()["limits"] | {"headSeconds": 0.6, "bodySeconds": 0.6, "idleSeconds": 1.2, "writeSeconds": 0.6}
+QUICK = settings()["limits"] | {"headSeconds": 1.5, "bodySeconds": 1.5, "idleSeconds": 2, "writeSeconds": 1.5}
 
 
 def test_a_connection_is_kept(running):
@@ -75,7 +75,8 @@ def test_expect_continue_is_answered_once_the_header_has_passed(running):
     header = {"expect": "100-continue", "content-length": str(len(body)), "content-type": "application/json"}
     with running.client() as client:
         client.send(request(header=header))
-        time.sleep(0.2)
+        while b"\r\n\r\n" not in client.buffer:
+            assert client._more()
         client.send(body)
         answer = client.read()
         assert (answer.interim, answer.status) == ([100], 200)
@@ -202,16 +203,12 @@ def test_bodies_of_all_connections_together_are_bounded(run):
     head = request(header={"content-length": "90000", "content-type": "application/json"})
     with running.client() as first, running.client() as second:
         first.send(head + b" " * 80_000)
-        time.sleep(0.2)
+        until(lambda: running.sidecar.server.buffered == 80_000)
         second.send(head + b" " * 80_000)
         answer = second.read()
         assert (answer.status, answer.problem) == (503, "overloaded")
         assert "retry-after" in answer.header
-    for _ in range(50):
-        if running.sidecar.server.buffered == 0:
-            break
-        time.sleep(0.02)
-    assert running.sidecar.server.buffered == 0
+    until(lambda: running.sidecar.server.buffered == 0)
     assert running.ask(infer()).status == 200
 
 
@@ -221,12 +218,11 @@ def test_a_slow_header_is_408(run):
     with running.client() as client:
         for byte in b"GET /v2 HTTP/1.1\r\nhost: x\r\n":
             client.send(bytes([byte]))  # a trickle does not prolong the wait
-            time.sleep(0.05)
-            if time.monotonic() - started > 0.9:
+            time.sleep(0.1)
+            if time.monotonic() - started > 2:
                 break
         assert client.read().problem == "request-timeout"
         assert client.closed()
-    assert time.monotonic() - started < 3
 
 
 def test_a_slow_body_is_408(run):
@@ -253,29 +249,18 @@ def test_a_client_that_does_not_read_is_cut_off(run):
     running.model.behaviour = lambda connection, _: connection.answer(b"x" * (8 << 20))
     with running.client() as client:
         client.send(request(infer()) * 3)
-        for _ in range(100):
-            if not running.sidecar.server.connections:
-                break
-            time.sleep(0.05)
-        assert not running.sidecar.server.connections
+        until(lambda: not running.sidecar.server.connections)
 
 
 def test_a_client_that_leaves_abandons_its_request(running):
     running.model.behaviour = lambda connection, asked: None
     with running.client() as client:
         client.send(request(infer()))
-        for _ in range(100):
-            if running.model.asked:
-                break
-            time.sleep(0.02)
+        until(lambda: running.model.asked)
     (line,) = running.log(1)
     assert line["status"] == 499
     assert running.metric('modelward_requests_total{outcome="abandoned"}') == 1
-    for _ in range(100):
-        if len(running.model.connections) <= 1:
-            break
-        time.sleep(0.02)
-    assert len(running.model.connections) <= 1  # its work was cancelled with it
+    until(lambda: len(running.model.connections) <= 1)  # its work was cancelled with it
 
 
 def test_too_many_connections_are_told_so(run):
@@ -287,7 +272,7 @@ def test_too_many_connections_are_told_so(run):
         with running.client() as third:
             assert third.read().problem == "overloaded"
             assert third.closed()
-    time.sleep(0.1)
+    until(lambda: not running.sidecar.server.connections)
     assert running.ask(infer()).status == 200
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.sidecar.harness import COLUMNS, NORMAL, Running, settings
+from tests.unit.sidecar.harness import COLUMNS, NORMAL, Running, settings, until
 from tests.unit.sidecar.oip import GrpcModel, call, details, grpc, port_of, with_grpc
 from tests.unit.sidecar.oip_messages import infer
 from tests.unit.sidecar.test_probes import EVASION, learnt, pocketed
@@ -56,10 +55,6 @@ def test_the_model_is_asked_again_over_rest(serve, monkeypatch):
     running, model = serve(EVASION)
     running.model.behaviour = pocketed
     learnt(running)
-    for _ in range(100):
-        told = call(port_of(running), infer([1.03, 11.2, -5.0]))
-        if told.code != Code.UNAVAILABLE:
-            break
-        time.sleep(0.05)
-    assert told.code == Code.PERMISSION_DENIED
+    until(lambda: call(port_of(running), infer([1.03, 11.2, -5.0])).code != Code.UNAVAILABLE)
+    assert call(port_of(running), infer([1.03, 11.2, -5.0])).code == Code.PERMISSION_DENIED
     assert len(model.asked) >= 1

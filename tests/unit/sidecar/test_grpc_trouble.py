@@ -18,7 +18,7 @@ from modelward.sidecar.config import Tls
 from modelward.sidecar.setup import Setup
 from modelward.sidecar.tls import server_context
 from tests.unit.sidecar import harness
-from tests.unit.sidecar.harness import Running, settings, token
+from tests.unit.sidecar.harness import Running, settings, token, until
 from tests.unit.sidecar.oip import GrpcModel, call, details, grpc, h2, opened, port_of, with_grpc
 from tests.unit.sidecar.oip_messages import answer, infer
 from tests.unit.sidecar.pki import LOCALHOST, Authority
@@ -73,7 +73,7 @@ class Raw:
     """A client that sends frames as it likes, made by h2 where they are to be good ones."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.h2.initiate_connection()
         self.flush()
@@ -257,7 +257,7 @@ def test_more_calls_at_a_time_than_agreed_end_the_connection(serve, model):
 
 
 def test_slow_and_idle_clients_are_not_waited_for(serve):
-    limits = {"headSeconds": 1, "bodySeconds": 1, "idleSeconds": 1, "drainSeconds": 5}
+    limits = {"headSeconds": 2, "bodySeconds": 2, "idleSeconds": 2, "drainSeconds": 5}
     running = serve(limits=limits)
     with Raw(port_of(running)) as silent, Raw(port_of(running)) as slow:
         slow.ask(1)
@@ -273,7 +273,7 @@ def test_a_client_that_does_not_take_its_answer_holds_up_nobody(serve, model):
     rows = 100_000
     big = answer({"name": "y", "datatype": "FP64", "shape": [rows], "contents": {"fp64_contents": [0.5] * rows}})
     model.behaviour = lambda asked, _: big if asked.id else answer()
-    running = serve(limits={"writeSeconds": 1, "drainSeconds": 5})
+    running = serve(limits={"writeSeconds": 2, "drainSeconds": 5})
     asked = infer()
     asked.id = "big"
     with Raw(port_of(running)) as client:
@@ -321,14 +321,13 @@ def test_a_body_that_goes_over_the_limit_of_all_bodies_is_refused(serve):
         first.h2.send_data(1, bytes(16_000))
         first.h2.send_data(1, bytes(16_000))
         first.flush()
-        time.sleep(0.3)
+        until(lambda: running.sidecar.grpc.server.buffered == 48_000)
         second.ask(1)
         second.h2.send_data(1, bytes(16_000))
         second.flush()
         assert second.status(1) == "14"
-    time.sleep(0.3)
-    assert works(running), "what was held is let go with its connection"
-    assert running.sidecar.grpc.server.buffered == 0
+    until(lambda: running.sidecar.grpc.server.buffered == 0)  # what was held is let go with its connection
+    assert works(running)
 
 
 @pytest.mark.parametrize(
@@ -405,8 +404,9 @@ def test_the_queue_to_the_model_is_bounded(serve, model):
 
 
 def test_calls_under_way_end_well_and_new_ones_go_elsewhere_when_the_sidecar_ends(serve, model):
-    model.behaviour = lambda *_: time.sleep(1.5) or answer()
-    running = serve()
+    go_on = threading.Event()
+    model.behaviour = lambda *_: go_on.wait(60) and answer()
+    running = serve(limits={"drainSeconds": 60})
     with Raw(port_of(running)) as client:
         client.ask(1)
         client.message(1)
@@ -421,8 +421,9 @@ def test_calls_under_way_end_well_and_new_ones_go_elsewhere_when_the_sidecar_end
         client.ask(3)  # it was on its way when the end was told
         client.message(3)
         client.flush()
+        until(lambda: len(model.asked) == 2)
+        go_on.set()
         got = b""
-        client.socket.settimeout(10)
         while data := client.socket.recv(65536):
             got += data
         ending.join()
@@ -479,9 +480,9 @@ def test_tls_and_a_certificate_that_changes_under_load(serve, authority, tmp_pat
         assert call(0, infer(), channel=channel).code == Code.OK
     with opened(port_of(running), credentials(authority)) as channel:
         assert call(0, infer(), channel=channel, timeout=3).code == Code.UNAVAILABLE
+    until(lambda: len(told) > 3)
     stop.set()
     asking.join()
-    assert len(told) > 3
     assert set(told) == {Code.OK}, "the connection that was there is not touched"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -15,7 +14,7 @@ import pytest
 
 from modelward.detect import fitting
 from modelward.sidecar.setup import Setup
-from tests.unit.sidecar.harness import Asked, ModelConnection, Running, infer, request, settings
+from tests.unit.sidecar.harness import Asked, ModelConnection, Running, infer, request, settings, until
 
 SIDE = 6
 EVASION = {"type": "Evasion", "extraCalls": 8, "falsePositiveRate": 0.05}
@@ -43,11 +42,8 @@ def probing(*detectors: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def learnt(running: Running) -> Running:
-    for _ in range(200):
-        if running.monitor("/readyz").status == 200:
-            return running
-        time.sleep(0.05)
-    raise AssertionError(running.monitor("/readyz").body)
+    until(lambda: running.monitor("/readyz").status == 200)
+    return running
 
 
 @pytest.fixture
@@ -136,11 +132,8 @@ def test_a_trigger_is_found(gallery):
 
 def ready(running: Running, text: bytes) -> bool:
     """Whether the pod says this of its readiness, in a while."""
-    for _ in range(100):
-        if text in running.monitor("/readyz").body:
-            return True
-        time.sleep(0.05)
-    return False
+    until(lambda: text in running.monitor("/readyz").body)
+    return True
 
 
 def test_until_it_has_learnt_it_is_not_ready_and_cannot_judge(start, monkeypatch):
@@ -194,8 +187,9 @@ def test_a_caller_who_leaves_ends_the_asking(start):
     running = learnt(start(pocketed, EVASION))
     running.model.behaviour = lambda connection, asked: None
     with running.client() as client:
+        asked = len(running.model.asked)
         client.send(request(infer()))
-        time.sleep(0.2)
+        until(lambda: len(running.model.asked) > asked)
     assert running.log(1)[0]["status"] == 499
     running.model.behaviour = pocketed
     assert running.ask(infer()).status == 200

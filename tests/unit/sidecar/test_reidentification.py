@@ -130,9 +130,9 @@ def test_what_each_field_adds_is_told(serve):
 
 def test_nothing_of_a_value_is_told_or_logged(serve):
     running = serve(reidentification={**COUNTED, "subject": "patient"})
-    assert running.ask(people((31.25, "Timbuktu", "jane-doe"))).status == 200
+    assert running.ask(people((3125.75, "Timbuktu", "jane-doe"))).status == 200
     seen = running.order().body.decode() + running.log_path.read_text()
-    assert not [value for value in ("Timbuktu", "jane-doe", "31.25") if value in seen]
+    assert not [value for value in ("Timbuktu", "jane-doe", "3125.75") if value in seen]
 
 
 def test_what_the_model_did_not_get_is_not_counted(serve):

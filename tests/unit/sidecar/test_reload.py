@@ -26,7 +26,8 @@ from modelward.sidecar import sidecar as module
 from modelward.sidecar.config import ConfigError, Tls
 from modelward.sidecar.setup import SignedFiles
 from modelward.sidecar.tls import server_context
-from tests.unit.sidecar.harness import Client, Model, fitted, infer, jwk, request, settings, token
+from tests.ports import free_port
+from tests.unit.sidecar.harness import Client, Model, fitted, infer, jwk, request, settings, token, until
 from tests.unit.sidecar.pki import LOCALHOST, Authority
 
 
@@ -198,13 +199,13 @@ def test_reloading_under_load_loses_no_request(signed, mounted):
         # The limits change too, so that even the connections to the model are made anew.
         limits = settings()["limits"] | {"upstreamSeconds": 10 + generation}
         mounted.write(changed(signed, generation=generation, limits=limits))
+        before = counts[0]
         assert signed.call(signed.sidecar.reload()) is True
-        time.sleep(0.05)
+        until(lambda before=before: counts[0] >= before + 10 or failures)
     done.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert failures == []
-    assert counts[0] > 50
 
 
 def test_the_files_are_watched(run, mounted, monkeypatch):
@@ -216,10 +217,7 @@ def test_the_files_are_watched(run, mounted, monkeypatch):
     mounted.write(changed(running, access=NOBODY))
     assert mounted.source().fingerprint() != first
     running.sidecar._source = mounted.source()
-    for _ in range(100):
-        if running.metric('modelward_configuration_reloads_total{outcome="taken"}'):
-            break
-        time.sleep(0.05)
+    until(lambda: running.metric('modelward_configuration_reloads_total{outcome="taken"}'))
     with running.client(mounted.authority.client_context()) as client:  # the certificate was taken as well
         client.send(request(infer()))
         assert client.read().status == 403
@@ -256,7 +254,7 @@ class Process:
         key: bytes | None = None,
         program: tuple[str, ...] = (str(Path(sys.executable).with_name("modelward-sidecar")),),
     ) -> None:
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [free_port(), free_port()]
         self.process = subprocess.Popen(
             [
                 *program,
@@ -276,30 +274,25 @@ class Process:
 
     def wait_until_ready(self) -> float:
         started = time.monotonic()
-        for _ in range(400):
+        while self.process.poll() is None and time.monotonic() < started + 60:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[1]}/readyz", timeout=1):
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[1]}/readyz", timeout=10):
                     return time.monotonic() - started
             except OSError:
                 time.sleep(0.05)
+        self.process.kill()
         raise AssertionError(self.process.communicate(timeout=5))
 
     def end(self) -> tuple[str, str]:
         self.process.terminate()
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=60)
         return out, err
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
 def process(run, mounted):
     running = run()  # for its model server
-    mounted.write(changed(running))
+    mounted.write(changed(running, limits={"drainSeconds": 60}))
     started: list[Process] = []
 
     def start(**options) -> tuple[Process, Model]:
@@ -334,7 +327,7 @@ def test_clients_that_do_nothing_do_not_keep_a_job_from_finishing(process, mount
         begun = time.monotonic()
         sidecar.end()
         assert sidecar.process.returncode == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30, "it waited for them, as long as it may"
         assert idle.closed()
         assert silent.closed()
 
@@ -343,27 +336,30 @@ def test_sigterm_drains_what_is_under_way_and_exits_0(process, mounted):
     sidecar, model = process()
     sidecar.wait_until_ready()
 
-    def slowly(connection, _):
-        asyncio.get_running_loop().call_later(1, connection.answer, b"{}")
+    go_on = threading.Event()
 
-    model.behaviour = slowly
+    def held(connection, asked):
+        if go_on.is_set():
+            connection.answer(b"{}")
+        else:
+            asyncio.get_running_loop().call_later(0.02, held, connection, asked)
+
+    model.behaviour = held
     context = mounted.authority.client_context()
     with Client(sidecar.ports[0], context) as busy, Client(sidecar.ports[0], context) as idle:
         busy.send(request(infer()))
-        for _ in range(100):
-            if model.asked:
-                break
-            time.sleep(0.02)
+        until(lambda: model.asked)
         sidecar.process.send_signal(signal.SIGTERM)
         assert idle.closed()
         with pytest.raises(OSError):  # nobody listens any more
             Client(sidecar.ports[0], context)
         with pytest.raises(urllib.error.HTTPError) as unready:
-            urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ports[1]}/readyz", timeout=5)
+            urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ports[1]}/readyz", timeout=60)
         unready.value.close()
+        go_on.set()
         answer = busy.read()
         assert (answer.status, answer.header["connection"]) == (200, "close")
-    out, err = sidecar.process.communicate(timeout=10)
+    out, err = sidecar.process.communicate(timeout=60)
     assert sidecar.process.returncode == 0
     start, line, end = [json.loads(each) for each in out.splitlines()]
     assert (start["start"]["model"], end["end"]) == ("m", {})
@@ -380,17 +376,14 @@ def test_a_second_signal_does_not_wait(process, mounted):
     model.behaviour = lambda connection, asked: None
     with Client(sidecar.ports[0], mounted.authority.client_context()) as busy:
         busy.send(request(infer()))
-        for _ in range(100):
-            if model.asked:
-                break
-            time.sleep(0.02)
+        until(lambda: model.asked)
         started = time.monotonic()
         sidecar.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         sidecar.process.send_signal(signal.SIGTERM)
-        sidecar.process.communicate(timeout=10)
+        sidecar.process.communicate(timeout=60)
     assert sidecar.process.returncode == 0
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(
@@ -403,7 +396,7 @@ def test_a_second_signal_does_not_wait(process, mounted):
 )
 def test_a_configuration_that_is_not_its_own_is_not_served(process, options, message):
     sidecar, _ = process(**options)
-    _, err = sidecar.process.communicate(timeout=20)
+    _, err = sidecar.process.communicate(timeout=60)
     assert sidecar.process.returncode == 2
     assert message in err
     assert "Traceback" not in err

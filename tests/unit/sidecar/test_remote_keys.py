@@ -22,7 +22,7 @@ from modelward.sidecar.config import Access, ConfigError, Issuer, KeyFetching
 from modelward.sidecar.fetch import MAX_BYTES, Fetched, FetchError, fetch
 from modelward.sidecar.keyring import KeyRing
 from modelward.sidecar.remote_keys import RemoteKeys
-from tests.unit.sidecar.harness import AUDIENCE, ISSUER, KEY, infer, jwk, settings, token
+from tests.unit.sidecar.harness import AUDIENCE, ISSUER, KEY, infer, jwk, settings, token, until
 from tests.unit.sidecar.identity import IdentityProvider, ok
 from tests.unit.sidecar.pki import Authority
 
@@ -37,7 +37,7 @@ def idp(tmp_path: Path) -> Iterator[IdentityProvider]:
     provider.close()
 
 
-def get(idp: IdentityProvider, url: str = "", seconds: float = 5, authority: Authority | None = None) -> Fetched:
+def get(idp: IdentityProvider, url: str = "", seconds: float = 60, authority: Authority | None = None) -> Fetched:
     context = ssl.create_default_context(cadata=(authority or idp.authority).pem)
     return asyncio.run(fetch(url or idp.url, context, seconds))
 
@@ -154,12 +154,12 @@ def test_time_and_trust_are_bounded(idp, tmp_path):
     def drip(client):
         for byte in ok(ONE):
             client.sendall(bytes([byte]))
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     idp.answer = drip
     started = time.monotonic()
     assert "no answer" in why(idp, seconds=0.3)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < len(ok(ONE)) * 0.05, "it was given up before it had all come"
     assert "does not verify" in why(idp, authority=Authority("another"))
     assert "does not verify" in why(idp, url=f"https://127.0.0.1:{idp.port}/keys")  # not the certificate's name
     idp.close()
@@ -321,7 +321,7 @@ def test_what_is_kept_outlives_a_change_of_configuration(idp):
         fetching = KeyFetching(allow=[idp.url, idp.url + "/2"], authorities=idp.authority.pem)
         first = ring.keys(remote(idp.url), fetching)
         ring.keep(Access(issuers=[remote(idp.url)], key_fetching=fetching))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while ring.missing:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.02)
         assert ring.keys(remote(idp.url, "renamed"), fetching) is first
@@ -344,20 +344,13 @@ def by_url(idp: IdentityProvider, **changes: Any) -> dict[str, Any]:
     return {"access": settings()["access"] | {"issuers": [issuer], "keyFetching": fetching} | changes}
 
 
-def until(check: Any, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_sidecar_with_an_issuer_by_url(run, idp, monkeypatch):
     monkeypatch.setattr(remote_keys, "MISS_SECONDS", 0.2)
     running = run(**by_url(idp))
     until(lambda: running.monitor("/readyz").status == 200)
     assert running.ask(infer()).status == 200
     assert running.metric('modelward_issuer_key_fetches_total{outcome="fetched"}') == 1
-    assert 0 <= running.metric("modelward_issuer_keys_age_seconds") < 20
+    assert 0 <= running.metric("modelward_issuer_keys_age_seconds") < 120
     # A key that is not there yet: refused at once, fetched because of it, and good the next time.
     idp.answer = ok(TWO)
     time.sleep(0.3)
@@ -395,8 +388,7 @@ def test_an_issuer_that_hangs_delays_no_request(run, idp):
     document["access"]["issuers"][0] |= {"name": "slow", "issuer": "https://slow.example"}
     document["access"]["issuers"].append(other)
     running = run(**document)
-    started = time.monotonic()
-    for _ in range(20):
-        assert running.ask(infer()).status == 200
-    assert running.ask(infer(), bearer=token(iss="https://slow.example")).status == 503
-    assert time.monotonic() - started < 3
+    for bearer, status in [("", 200)] * 20 + [(token(iss="https://slow.example"), 503)]:
+        started = time.monotonic()
+        assert running.ask(infer(), bearer=bearer).status == status
+        assert time.monotonic() - started < 4, "it waited for the issuer, or until that was given up"

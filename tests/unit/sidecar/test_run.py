@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,7 +24,8 @@ from modelward.cli.main import cli
 from modelward.cli.run_sources import uncounted
 from modelward.logchain import verify
 from tests.corpus import good
-from tests.unit.sidecar.harness import KEY, fitted, jwk, token
+from tests.ports import free_port
+from tests.unit.sidecar.harness import KEY, fitted, jwk, token, until
 from tests.unit.sidecar.identity import IdentityProvider, ok
 
 ISSUER = "https://login.clinic.example"
@@ -104,12 +104,6 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["run", *(str(argument) for argument in arguments)])
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def ask(
     url: str, name: str, context: ssl.SSLContext | None = None, *, data: Any = (0.1, 10.2, -5.3)
 ) -> tuple[int, Any]:
@@ -118,28 +112,32 @@ def ask(
     header = {"content-type": "application/json", "authorization": f"Bearer {bearer}"}
     request = urllib.request.Request(f"{url}/v2/models/{name}/infer", json.dumps(body).encode(), header)
     try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
 
 
+def answers(monitor: int) -> bool:
+    """Whether the sidecar with this monitor is ready."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/readyz", timeout=10):
+            return True
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("plaintext", [True, False])
 def test_the_very_same_sidecar_runs_here(files: Path, model: str, plaintext: bool) -> None:
-    port, monitor = _free_port(), _free_port()
+    port, monitor = free_port(), free_port()
     arguments = ["-f", files / "model.yaml", "-f", files / "more.yaml", "--upstream", model]
     arguments += ["--listen", f"127.0.0.1:{port}", "--monitor", f"127.0.0.1:{monitor}"]
     arguments += ["--plaintext"] if plaintext else ["--tls-out", files / "tls"]
     command = [sys.executable, "-m", "modelward.cli.main", "run", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            for _ in range(300):
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/readyz", timeout=1):
-                        break
-                except OSError:
-                    time.sleep(0.1)
+            until(lambda: process.poll() is not None or answers(monitor))
             context = None if plaintext else ssl.create_default_context(cafile=files / "tls" / "ca.crt")
             url = f"http://127.0.0.1:{port}" if plaintext else f"https://localhost:{port}"
             name = manifest()["spec"]["model"].get("name") or manifest()["metadata"]["name"]
@@ -148,7 +146,7 @@ def test_the_very_same_sidecar_runs_here(files: Path, model: str, plaintext: boo
             assert (status, problem["title"]) == (403, "The input was refused by screening")
         finally:
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["status"] for line in lines if "request" in line] == [200, 403]
@@ -166,7 +164,7 @@ def test_keys_by_url_are_fetched_here_as_well(files: Path, model: str) -> None:
     (files / "model.yaml").write_text(yaml.safe_dump(by_url))
     authority = files / "idp-ca.pem"
     authority.write_text(provider.authority.pem)
-    port, monitor = _free_port(), _free_port()
+    port, monitor = free_port(), free_port()
     command = [sys.executable, "-m", "modelward.cli.main", "run", "-f", files / "model.yaml", "-f", files / "more.yaml"]
     command += ["--upstream", model, "--plaintext"]
     command += ["--listen", f"127.0.0.1:{port}", "--monitor", f"127.0.0.1:{monitor}"]
@@ -175,17 +173,12 @@ def test_keys_by_url_are_fetched_here_as_well(files: Path, model: str) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
-            for _ in range(300):
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/readyz", timeout=1):
-                        break
-                except OSError:
-                    time.sleep(0.1)
+            until(lambda: process.poll() is not None or answers(monitor))
             name = by_url["metadata"]["name"]
             assert ask(f"http://127.0.0.1:{port}", name) == (200, {"outputs": [], "id": "7"})
         finally:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=60)
             provider.close()
     assert process.returncode == 0, err
 

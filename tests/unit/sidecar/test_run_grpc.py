@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.unit.sidecar.harness import NORMAL, STRANGE, token
 from tests.unit.sidecar.oip import GrpcModel, call, grpc, opened
 from tests.unit.sidecar.oip_messages import infer
-from tests.unit.sidecar.test_run import ISSUER, _free_port, config_maps, files, manifest, model, run  # noqa: F401 - fixtures too
+from tests.unit.sidecar.test_run import ISSUER, config_maps, files, manifest, model, run  # noqa: F401 - fixtures too
 
 Code = grpc.StatusCode
 
@@ -23,7 +24,7 @@ Code = grpc.StatusCode
 @pytest.mark.parametrize("named", ["by the command", "by the manifest"])
 def test_grpc_is_served_beside_rest(files: Path, model: str, named: str) -> None:  # noqa: F811
     behind = GrpcModel()
-    listen, port = _free_port(), _free_port()
+    listen, port = free_port(), free_port()
     arguments = [
         "-f",
         files,
@@ -34,7 +35,7 @@ def test_grpc_is_served_beside_rest(files: Path, model: str, named: str) -> None
         "--grpc-listen",
         f"127.0.0.1:{port}",
     ]
-    arguments += ["--monitor", f"127.0.0.1:{_free_port()}", "--tls-out", files / "tls"]
+    arguments += ["--monitor", f"127.0.0.1:{free_port()}", "--tls-out", files / "tls"]
     if named == "by the command":
         arguments += ["--grpc-upstream", f"127.0.0.1:{behind.port}"]
     else:
@@ -54,7 +55,7 @@ def test_grpc_is_served_beside_rest(files: Path, model: str, named: str) -> None
                 told.append(_ask(files / "tls" / "ca.crt", port, asked))
         finally:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=60)
             behind.server.stop(None)
     assert process.returncode == 0, err
     assert told == [Code.OK, Code.PERMISSION_DENIED]
@@ -62,7 +63,7 @@ def test_grpc_is_served_beside_rest(files: Path, model: str, named: str) -> None
 
 
 def _ask(authority: Path, port: int, asked: object) -> grpc.StatusCode:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         if authority.exists():
             credentials = grpc.ssl_channel_credentials(authority.read_bytes())

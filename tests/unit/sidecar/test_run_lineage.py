@@ -6,8 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,16 @@ from modelward.cli import lineage_events
 from modelward.cli.lineage_events import Teller
 from modelward.controller.receivers import receiver_at
 from modelward.lineage.subject import subject_of
+from tests.ports import free_port
 from tests.unit.controller.lineage_receiver import LineageServer
 from tests.unit.lineage import manifests
-from tests.unit.sidecar.test_run import _free_port, ask, files, manifest, model  # noqa: F401 - fixtures
+from tests.unit.sidecar.harness import until
+from tests.unit.sidecar.test_run import answers, ask, files, manifest, model  # noqa: F401 - fixtures
 from tests.unit.sidecar.test_windows import record
 
 
 def test_what_is_served_here_is_told_as_in_a_cluster(files: Path, model: str, tmp_path: Path) -> None:  # noqa: F811
-    port, monitor, out = _free_port(), _free_port(), tmp_path / "events.jsonl"
+    port, monitor, out = free_port(), free_port(), tmp_path / "events.jsonl"
     policy = {
         "apiVersion": "modelward.io/v1alpha1",
         "kind": "DataPolicy",
@@ -41,18 +41,13 @@ def test_what_is_served_here_is_told_as_in_a_cluster(files: Path, model: str, tm
     command += ["--listen", f"127.0.0.1:{port}", "--monitor", f"127.0.0.1:{monitor}", "--lineage", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            for _ in range(300):
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/readyz", timeout=1):
-                        break
-                except OSError:
-                    time.sleep(0.1)
+            until(lambda: process.poll() is not None or answers(monitor))
             name = manifest()["spec"]["model"].get("name") or manifest()["metadata"]["name"]
             for _ in range(2):
                 assert ask(f"http://127.0.0.1:{port}", name)[0] == 200
         finally:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     events = [json.loads(line) for line in out.read_text().splitlines()]
     runs = [one for one in events if "run" in one]
@@ -83,9 +78,7 @@ def test_a_receiver_that_comes_late_gets_all_and_trouble_is_told_once(server: Li
     teller = Teller(subject_of(manifests.model(), []), receiver_at(server.url), said.append)
     for minute in range(3):
         teller.add(record(minute * 60))
-    deadline = time.monotonic() + 10
-    while teller.sent < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: teller.sent >= 2)
     teller.close()
     kinds: list[Any] = [one.get("eventType") for one in server.events]
     assert kinds == [None, *["START", "COMPLETE"] * 5]

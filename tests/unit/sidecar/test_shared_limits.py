@@ -20,6 +20,7 @@ from modelward.sidecar.caller import Caller
 from modelward.sidecar.config import ConfigError, SharedLimits
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.shared_limits import Counting, Limit
+from tests.unit.sidecar import harness
 from tests.unit.sidecar.harness import infer, request, settings, token
 from tests.unit.sidecar.valkey import Server
 
@@ -38,13 +39,13 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not check():  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
 
 
 async def back(count: Counting) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await take(count, limit(5, 60)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -76,24 +77,23 @@ def limit(requests: int, seconds: float) -> Limit:
 
 async def test_replicas_count_together(server):
     async with counting(server) as one, counting(server) as two:
-        shared = limit(5, 60)
+        shared = limit(5, 3600)
         answers = [await take(count, shared) for count in (one, two, one, two, one, two, one)]
         assert answers[:5] == [0.0] * 5
-        assert all(59 < wait <= 60 for wait in answers[5:])
+        assert all(3540 < wait <= 3600 for wait in answers[5:])
         assert await take(two, shared, b"bob") == 0.0  # each caller has a budget of their own
         assert await take(two, limit(5, 60)) == 0.0  # and so has each rule
 
 
 async def test_the_count_leaves_nothing_behind_and_names_nobody(server):
     async with counting(server) as count:
-        short = limit(3, 0.3)
+        short = limit(3, 2)
         await take(count, short, b"issuer\0user:alice")
         kept = server.say("KEYS", "modelward:*")
         assert short.prefix in kept
         assert b"alice" not in kept
         assert b"issuer" not in kept
-        await asyncio.sleep(0.5)
-        assert short.prefix not in server.say("KEYS", "modelward:*")
+        await until(lambda: short.prefix not in server.say("KEYS", "modelward:*"))
 
 
 @hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -148,10 +148,10 @@ async def test_a_server_that_goes_is_told_of_and_found_again(tmp_path, capsys):
             shared = limit(5, 60)
             assert await take(count, shared) == 0.0
             server.stop()
-            await asyncio.sleep(0.05)
+            await until(lambda: bool(count.why))
             started = time.monotonic()
             assert [await take(count, shared) for _ in range(100)] == [None] * 100
-            assert time.monotonic() - started < 0.5  # nobody waits for a server that is away
+            assert time.monotonic() - started < 10  # nobody waits for a server that is away, nor loses patience with it
             server.start()
             await back(count)
             server.say("SCRIPT", "FLUSH")  # as after a failover
@@ -167,10 +167,10 @@ async def test_a_server_that_goes_is_told_of_and_found_again(tmp_path, capsys):
 async def test_a_server_that_hangs_delays_nobody_for_long(server, monkeypatch):
     monkeypatch.setattr(shared_limits, "PATIENCE_SECONDS", 0.1)
     async with counting(server) as count:
-        server.say("CLIENT", "PAUSE", "1500")
+        server.say("CLIENT", "PAUSE", "4000")
         started = time.monotonic()
         assert await take(count, limit(5, 60)) is None
-        assert 0.09 < time.monotonic() - started < 1
+        assert 0.09 < time.monotonic() - started < 4
         assert await take(count, limit(5, 60)) is None
         await back(count)
 
@@ -256,10 +256,7 @@ def shared_settings(server: Server, requests: int, **more: Any) -> dict[str, Any
 
 
 def ready(running: Any) -> None:
-    deadline = time.monotonic() + 10
-    while running.metric("modelward_rate_limits_shared") != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    harness.until(lambda: running.metric("modelward_rate_limits_shared") == 1)
 
 
 def test_two_sidecars_share_a_limit(run, server):
@@ -303,9 +300,9 @@ def test_a_sidecar_outlives_the_server(run, tmp_path):
 def test_a_client_that_leaves_while_its_limit_is_asked_for_costs_nothing(run, server):
     running = run(**shared_settings(server, 100))
     ready(running)
-    server.say("CLIENT", "PAUSE", "400")
+    server.say("CLIENT", "PAUSE", "3000")
     with running.client() as client:
         client.send(one_request())
-    time.sleep(0.6)
+    assert running.log(1)[0]["status"] == 499
     assert running.model.asked == []
     assert running.ask(infer()).status == 200

