@@ -10,16 +10,13 @@ A sidecar has no account at the API server, so the controller asks it, over TLS,
 
 Each request carries a token (JWT, RFC 7519; EdDSA, RFC 8037) by the key that signs the sidecar's configuration, whose
 public half the sidecar holds. A token is for one model, one method, one path (`htm` and `htu` as in RFC 9449) and one
-body (`bod`, its SHA-256), for a minute: whoever sees one can at most ask the same thing again. A signed configuration
-is JSON and begins with `{`, what is signed of a token is base64url text: neither can be taken for the other.
+body (`bod`, its SHA-256), for a minute: whoever sees one can at most ask the same thing again.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +24,7 @@ from msgspec import Meta
 from modelward.audit.told import Encrypted
 from modelward.fairness.counts import FairnessReport
 from modelward.reidentification.told import Combinations
+from modelward.signedtoken import PublicKey, TokenError, claims_of, signed
 from modelward.windows import Served
 
 AUDIENCE = "modelward-sidecar"
@@ -40,7 +38,6 @@ LABELS = PREFIX + "labels"
 
 TOKEN_SECONDS = 60
 SKEW_SECONDS = 30  # between the clocks of two nodes
-MAX_TOKEN_BYTES = 2048
 MAX_QUARANTINED = 10_000
 MAX_INCIDENTS = 1000
 MAX_RATES = 64
@@ -102,7 +99,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `baseline` is its digest, `fitted` when it was made, where it says so. `served` tells who got answers,
     `fairness` how groups were treated, `combinations` how identifying rows are, where that is counted, `encrypted` what
-    waits for auditors.
+    waits for auditors. `configuration` is the digest of the signed configuration in force, in hex.
     """
 
     model: Text
@@ -118,6 +115,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fairness: FairnessReport | None = None
     encrypted: Encrypted = Encrypted()
     combinations: Combinations | None = None
+    configuration: Text = ""
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,17 +147,6 @@ class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exp: int
 
 
-class PublicKey(Protocol):
-    """An Ed25519 public key, as `cryptography` has it."""
-
-    def verify(self, signature: bytes, data: bytes, /) -> None:
-        """Raise InvalidSignature when it does not fit."""
-
-
-class TokenError(Exception):
-    """Not a token of the controller's for this request."""
-
-
 def token(sign: Callable[[bytes], bytes], model: str, method: str, path: str, now: float, body: bytes = b"") -> str:
     """Return a token for one request to the sidecars of `model` (namespace/name).
 
@@ -174,29 +161,16 @@ def token(sign: Callable[[bytes], bytes], model: str, method: str, path: str, no
     claims = _Claims(
         ISSUER, AUDIENCE, model, method, path, hashlib.sha256(body).hexdigest(), int(now), int(now) + TOKEN_SECONDS
     )
-    signed = _HEADER + b"." + _encode(msgspec.json.encode(claims))
-    return (signed + b"." + _encode(sign(signed))).decode()
+    return signed(sign, claims)
 
 
 def check(shown: bytes, key: PublicKey, model: str, method: str, path: str, now: float) -> str:
     """Return the digest that the request's body must have, once the token holds in everything else.
 
-    One header is accepted, byte for byte: there is no algorithm to choose, and no key to bring along.
-
     Raises:
         TokenError: it does not hold.
     """
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - who reads reports alone need not have it
-
-    header, _, rest = shown.partition(b".")
-    payload, _, signature = rest.partition(b".")
-    if len(shown) > MAX_TOKEN_BYTES or header != _HEADER:
-        raise TokenError("not a token of the controller's")
-    try:
-        key.verify(_decode(signature), header + b"." + payload)
-        claims = msgspec.json.decode(_decode(payload), type=_Claims)
-    except (InvalidSignature, binascii.Error, ValueError, RecursionError):  # msgspec's errors are ValueErrors
-        raise TokenError("it does not verify") from None
+    claims = claims_of(shown, key, _Claims)
     if (claims.iss, claims.aud, claims.sub, claims.htm, claims.htu) != (ISSUER, AUDIENCE, model, method, path):
         raise TokenError("it is for something else")
     if claims.exp - claims.iat > TOKEN_SECONDS or not claims.iat - SKEW_SECONDS <= now < claims.exp + SKEW_SECONDS:
@@ -207,18 +181,3 @@ def check(shown: bytes, key: PublicKey, model: str, method: str, path: str, now:
 def is_body(body: bytes, digest: str) -> bool:
     """Whether `body` is what a token was made for."""
     return hmac.compare_digest(hashlib.sha256(body).hexdigest(), digest)
-
-
-def _encode(content: bytes) -> bytes:
-    return base64.urlsafe_b64encode(content).rstrip(b"=")
-
-
-def _decode(text: bytes) -> bytes:
-    content = base64.b64decode(text.translate(_PLAIN) + b"=" * (-len(text) % 4), validate=True)
-    if _encode(content) != text:  # one text for each content
-        raise ValueError("not base64url")
-    return content
-
-
-_PLAIN = bytes.maketrans(b"-_", b"+/")
-_HEADER = _encode(b'{"alg":"EdDSA","typ":"JWT"}')

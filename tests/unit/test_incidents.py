@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelward import incidents
-from modelward.incidents import TokenError, check, is_body, token
+from modelward.incidents import check, is_body, token
+from modelward.signedtoken import HEADER, MAX_BYTES, TokenError
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 NOW = 1_800_000_000.0
@@ -86,9 +87,9 @@ def test_a_changed_token_does_not_hold(at: int, change: int) -> None:
 @given(st.binary(max_size=300))
 def test_whatever_is_shown_is_judged(shown: bytes) -> None:
     assert not holds(shown)
-    assert not holds(incidents._HEADER + b"." + shown)
+    assert not holds(HEADER + b"." + shown)
 
 
-@pytest.mark.parametrize("size", [incidents.MAX_TOKEN_BYTES + 1, 1 << 20])
+@pytest.mark.parametrize("size", [MAX_BYTES + 1, 1 << 20])
 def test_a_long_one_is_not_looked_at(size: int) -> None:
     assert not holds(b"a" * size)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from modelward import incidents
 from modelward.errand import BASELINE, DIGEST_HEADER
+from modelward.signedtoken import PublicKey, TokenError
 
 _SECONDS = 600.0  # the controller looks every few seconds; while it is away another takes over
 _SOCKET_SECONDS = 10.0
@@ -33,7 +34,7 @@ class Handover:
         port: to listen on; 0: any.
     """
 
-    def __init__(self, content: bytes, digest: str, model: str, key: incidents.PublicKey, tls: Path, port: int) -> None:
+    def __init__(self, content: bytes, digest: str, model: str, key: PublicKey, tls: Path, port: int) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
@@ -73,7 +74,7 @@ class _Server(ThreadingHTTPServer):
     content: bytes
     digest: str
     model: str
-    key: incidents.PublicKey
+    key: PublicKey
 
     def __init__(self, context: ssl.SSLContext, port: int) -> None:
         self._context = context
@@ -108,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         shown = self.headers.get("authorization", "").removeprefix("Bearer ")
         try:
             incidents.check(shown.encode(), self.server.key, self.server.model, method, self.path, time.time())
-        except incidents.TokenError:
+        except TokenError:
             self._answer(401)
             return False
         if self.path != BASELINE:

@@ -16,6 +16,7 @@ class Caller:
 
     `name` is what the record calls them, `subjects` everything a rule may match them by, `purpose` the token's claim,
     `begins` and `expires` are seconds since the epoch. `matches` remembers which rule fitted, see `access.Access`.
+    `tests`: it is the security test, see `sidecar.tester`.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Caller:
     begins: float = 0.0
     expires: float = float("inf")
     matches: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    tests: bool = False
     key: str = field(init=False)
 
     def __post_init__(self) -> None:

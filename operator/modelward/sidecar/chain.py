@@ -100,18 +100,19 @@ class Chain:
 class Work:
     """What one exchange carries along: its chain and route, and a ticket while its rate limit is being asked.
 
-    A request to explain is one to infer whose answer is explained (`explains`): it goes by the same checks.
+    A request to explain is one to infer whose answer is explained (`explains`): it goes by the same checks. `counts`:
+    something of it is counted, of the groups and people that it is about.
     """
 
     __slots__ = (
-        "answered", "chain", "combined", "counted", "explains", "flag", "groups", "probed", "route", "subjects",
-        "tensors",
-        "ticket", "watch",
+        "answered", "chain", "combined", "counted", "counts", "explains", "flag", "groups", "probed", "route",
+        "subjects", "tensors", "ticket", "watch",
     )  # fmt: skip
 
-    def __init__(self, chain: Chain, route: Route, ticket: Ticket | None) -> None:
+    def __init__(self, chain: Chain, route: Route, ticket: Ticket | None, *, counts: bool) -> None:
         self.ticket = ticket
         self.chain = chain
+        self.counts = counts
         self.explains = chain.explaining is not None and route.operation == "Explain"
         self.route = route._replace(operation="Infer") if self.explains else route
         self.subjects: Sequence[Subject] = ()  # the rows to be explained, as the model gets them

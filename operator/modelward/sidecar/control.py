@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from modelward import incidents
 from modelward.audit.told import Collect, Collected
 from modelward.fairness.labels import Labels
-from modelward.incidents import Done, Release, Report, Spread, TokenError
+from modelward.incidents import Done, Release, Report, Spread
 from modelward.sidecar.exchange import Exchange, Response
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.quarantine import Quarantines
+from modelward.signedtoken import TokenError
 
 _PREFIX = incidents.PREFIX.encode()
 _METHODS = {

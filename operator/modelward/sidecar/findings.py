@@ -43,12 +43,14 @@ class Findings:
         return b"x-modelward-verdict: " + acting.name.encode() + b"\r\n"
 
     def _take(self, exchange: Exchange, verdict: Verdict) -> None:
-        self._count.add(verdict.detector, verdict.action)
         caller = exchange.caller
+        if caller is None or not caller.tests:  # nobody is to be alarmed by a test; the access log tells of it
+            self._count.add(verdict.detector, verdict.action)
         if caller is None:
             return
-        network = network_of(exchange.address)
-        self.incidents.add(Key(caller.name, caller.issuer, network, verdict.detector, verdict.action), exchange.id)
+        if not caller.tests:
+            network = network_of(exchange.address)
+            self.incidents.add(Key(caller.name, caller.issuer, network, verdict.detector, verdict.action), exchange.id)
         held = self.quarantines.count(caller, verdict.detector) if verdict.anomaly else None
         if held is not None:
             self._note("quarantined", client=held.client, issuer=held.issuer, until=held.until, reason=held.reason)

@@ -15,7 +15,9 @@ from modelward.audit.told import Collect, Collected
 from modelward.fairness.labels import Labels
 from modelward.incidents import Report
 from modelward.sidecar import binary, counting, failures, feedback, log, rest
+from modelward.sidecar.access import Access
 from modelward.sidecar.binary import Body
+from modelward.sidecar.caller import Caller
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.control import Control, Order
 from modelward.sidecar.events import EventScreen
@@ -27,6 +29,7 @@ from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
 from modelward.sidecar.routes import Route
 from modelward.sidecar.schema import Checked
 from modelward.sidecar.telemetry import Finished, Tracing
+from modelward.sidecar.tester import Testers
 from modelward.sidecar.ticket import Held
 from modelward.sidecar.tracing import trace_of
 from modelward.sidecar.verdict import Verdict
@@ -42,8 +45,10 @@ class Gateway:
         self.tracing: Tracing | None = None  # where spans go, if anywhere
         self.watcher: Callable[[Record], None] | None = None  # whom each record is shown to as well
         self.findings = Findings(instruments.anomalies, access_log.note)
+        self.configuration = ""  # digest of the signed one in force
         self.take(chain)
         self.control: Control | None = None  # where the controller asks, if there is one
+        self.testers: Testers | None = None  # knows the security test, likewise
 
     def take(self, chain: Chain) -> None:
         """Judge by `chain` from the next request on."""
@@ -63,6 +68,7 @@ class Gateway:
         """What the controller is told."""
         detection, fairness, auditing = self.chain.detection, self.chain.fairness, self.chain.auditing
         told = self.findings.report(self.chain.settings, detection.fitted, detection.rates(), detection.drift())
+        told = msgspec.structs.replace(told, configuration=self.configuration)
         if fairness is not None:
             self._instruments.feedback.add("lost", amount=fairness.elsewhere.expire())
             told = msgspec.structs.replace(told, fairness=fairness.report())
@@ -100,7 +106,7 @@ class Gateway:
     def _admit(self, exchange: Exchange, chain: Chain) -> None:
         header = exchange.header
         access = chain.access
-        exchange.caller = caller = access.authenticate(header.get(b"authorization"), exchange.certificate)
+        exchange.caller = caller = self._who(exchange, access)
         self.findings.quarantines.refuse(caller)
         route = self.route(chain, exchange)
         exchange.operation = route.operation
@@ -109,9 +115,19 @@ class Gateway:
         ticket = access.authorise(caller, route.operation, exchange.purpose)
         if route.has_body:
             self.check_media(header, route)
-        exchange.state = work = Work(chain, route, ticket)
+        exchange.state = work = Work(chain, route, ticket, counts=chain.counts and not caller.tests)
         if work.explains and b"/versions/" in exchange.target:  # whose answer is explained is the one that is asked
             raise Refusal("not-found", "The model's default version is explained: leave out `/versions/` and its name.")
+
+    def _who(self, exchange: Exchange, access: Access) -> Caller:
+        """Who asks; the security test is nobody whom an issuer vouches for."""
+        try:
+            return access.authenticate(exchange.header.get(b"authorization"), exchange.certificate)
+        except Refusal:
+            tester = self.testers.caller(exchange) if self.testers is not None else None
+            if tester is None:
+                raise
+            return tester
 
     def respond(self, exchange: Exchange, reply: Reply) -> Callable[[], None] | None:
         """Check the body, screen it, and ask the model, once the rate limit is known to hold."""
@@ -198,7 +214,8 @@ class Gateway:
                 outcome = refusal
             settle(outcome)
 
-        waiting = probes.while_asked(chain.upstream, work.probed, self._instruments.asked, conclude)
+        tests = exchange.caller is not None and exchange.caller.tests
+        waiting = probes.while_asked(chain.upstream, work.probed, self._instruments.asked, conclude, counts=not tests)
         try:
             abandon = self.forward(work, payload, waiting.settle)
         except Refusal:
@@ -256,14 +273,14 @@ class Gateway:
         if chain.schema.declared is not None:
             exchange.fields = tuple([tensor.spec.name for tensor in checked.tensors])
             exchange.rows = checked.rows
-        if chain.counts:
+        if work.counts:
             counting.begin(work, checked.tensors)
         if chain.treatments is not None:
             chain.treatments.apply(checked.tensors)
             exchange.treated = chain.treated
             if chain.answers is not None:
                 work.tensors = checked.tensors
-        if chain.counts:
+        if work.counts:
             counting.treated(work, checked.tensors)
         verdicts = chain.detection.judge(exchange, checked.tensors)
         if chain.settings.record_values and chain.schema.declared is not None:
@@ -324,7 +341,7 @@ class Gateway:
                 trace = trace_of(exchange.header, own=True)
                 assert trace is not None  # noqa: S101 - it is our own
             self.tracing.append(Finished(trace, record, int(now * 1e9)))
-        if isinstance(work, Work) and work.chain.counts:
+        if isinstance(work, Work) and work.counts:
             counting.count(exchange, work, self.body_of_answer)
 
     @staticmethod

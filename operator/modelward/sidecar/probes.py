@@ -130,11 +130,11 @@ class Probes:
 
     # --- judging
 
-    async def judge(self, upstream: Upstream, rows: Array, count: Count) -> list[Verdict]:
-        """What the encoded `rows` (n, d) of a request are found to be."""
+    async def judge(self, upstream: Upstream, rows: Array, count: Count, *, counts: bool = True) -> list[Verdict]:
+        """What the encoded `rows` (n, d) of a request are found to be; `counts`: towards how often that is."""
         try:
             async with asyncio.timeout(SECONDS):
-                return await self._judge(upstream, rows, count)
+                return await self._judge(upstream, rows, count, counts=counts)
         except (AnswerError, ProbeError, Refusal, TimeoutError) as error:
             log.event("warning", "detectors could not judge a request", why=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - the policy says what a failing detector means
@@ -142,16 +142,23 @@ class Probes:
         return self.failed()
 
     def while_asked(
-        self, upstream: Upstream, rows: Array, count: Count, then: Callable[[Outcome, list[Verdict]], None]
+        self,
+        upstream: Upstream,
+        rows: Array,
+        count: Count,
+        then: Callable[[Outcome, list[Verdict]], None],
+        *,
+        counts: bool = True,
     ) -> "Waiting":
         """Begin to judge `rows` while the model is asked for the caller; `then` gets its answer and the verdicts."""
-        return Waiting(asyncio.get_running_loop().create_task(self.judge(upstream, rows, count)), then)
+        judging = self.judge(upstream, rows, count, counts=counts)
+        return Waiting(asyncio.get_running_loop().create_task(judging), then)
 
     def failed(self) -> list[Verdict]:
         """What it means that a request cannot be judged."""
         return [failed(name, self._on_error) for name in self.names]
 
-    async def _judge(self, upstream: Upstream, rows: Array, count: Count) -> list[Verdict]:
+    async def _judge(self, upstream: Upstream, rows: Array, count: Count, *, counts: bool) -> list[Verdict]:
         verdicts = [failed(name, self._on_error) for name in self.names if name not in self._detectors]
         if not self._detectors:
             return verdicts
@@ -165,7 +172,8 @@ class Probes:
             scores = self._detectors[name].scores(rows, given, part(outputs, start, start + len(probes)))
             start += len(probes)
             strange = ~(scores <= 1.0)
-            self.rates[name].add(len(rows), int(strange.sum()))
+            if counts:
+                self.rates[name].add(len(rows), int(strange.sum()))
             if strange.any():
                 verdicts.append(self._verdict(name, float(np.nan_to_num(scores, nan=np.inf).max())))
         return verdicts

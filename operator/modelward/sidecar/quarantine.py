@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from modelward.incidents import MAX_QUARANTINED, Quarantined
+from modelward.securitytest import SUBJECT
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.config import Quarantine
 from modelward.sidecar.incidents import rfc3339
@@ -113,11 +114,11 @@ class Quarantines:
         return new
 
     def told(self) -> tuple[Quarantined, ...]:
-        """All that are held now."""
+        """All that are held now, but for a security test: it is held here alone, and nobody is to be told of it."""
         now = self._clock()
         for who in [who for who, held in self._held.items() if held.until <= now]:
             del self._held[who]
-        return tuple(_told(who, held) for who, held in self._held.items())
+        return tuple(_told(who, held) for who, held in self._held.items() if not who[1].startswith(SUBJECT))
 
     def __len__(self) -> int:
         return len(self.told())

@@ -20,7 +20,7 @@ class Setup:
     date shifts are made with, where the configuration asks for any. `limits_password` is the one for
     `settings.access.shared_limits`. `controller`: the raw public key of who signed the configuration and may ask what
     was found; None: nobody may. `audit_keys`: files of those for whom counters are encrypted, in the order of
-    `settings.audit.auditors`.
+    `settings.audit.auditors`. `digest` is the signed configuration's, in hex; empty: there is none.
     """
 
     settings: config.Config
@@ -34,6 +34,7 @@ class Setup:
     weights: bytes | None = None
     explained_weights: bytes | None = None
     audit_keys: tuple[bytes, ...] = ()
+    digest: str = ""
 
 
 class Source(Protocol):
@@ -78,6 +79,7 @@ class SignedFiles:
             weights=found.weights,
             explained_weights=found.explained_weights,
             audit_keys=signed.read_audit_keys(self._config_dir, settings),
+            digest=found.digest,
         )
 
     def _keys(self, settings: config.Config) -> Keys | None:

@@ -23,6 +23,7 @@ from modelward.sidecar.reporting import Reporting
 from modelward.sidecar.resources import Resources
 from modelward.sidecar.server import Server
 from modelward.sidecar.setup import Setup, Source
+from modelward.sidecar.tester import Testers
 
 if TYPE_CHECKING:
     from modelward.sidecar.grpc.side import GrpcSide
@@ -79,11 +80,13 @@ class Sidecar:
         chain = self._resources.chain(setup)
         self._gateway = Gateway(chain, self.instruments, self._access_log)
         self._gateway.watcher = self._watcher
+        self._gateway.configuration = setup.digest
         self._readiness = Readiness(self._gateway, self._resources)
         self._access_log.tally = self._gateway.findings.windows.count
         bound = setup.settings.binding
         if setup.controller is not None:
             findings, model = self._gateway.findings, f"{bound.namespace}/{bound.name}"
+            self._gateway.testers = Testers(setup.controller, model)
             self._gateway.control = Control(
                 setup.controller,
                 model,
@@ -224,6 +227,7 @@ class Sidecar:
         previous = self._gateway.chain
         chain.access.inherit(previous.access)
         self._gateway.take(chain)
+        self._gateway.configuration = setup.digest
         self._gateway.tracing = self._reporting.tracing
         self.server.limits = setup.settings.limits
         self.server.heads.forget()  # they fitted the limits before

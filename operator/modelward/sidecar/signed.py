@@ -80,12 +80,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 class Signed(NamedTuple):
-    """A configuration and the files that it names: the baseline, and weights of encrypted requests and explanations."""
+    """A configuration and the files that it names: the baseline, and weights of encrypted requests and explanations.
+
+    `digest` is the configuration's own, of its bytes.
+    """
 
     settings: Config
     baseline: bytes | None
     weights: bytes | None
     explained_weights: bytes | None
+    digest: str
 
 
 def read_signed(
@@ -108,7 +112,7 @@ def read_signed(
         check_digest(baseline, content)
     weights = _weights(directory, config.in_use.weights if config.in_use else None)
     explained = _weights(directory, config.explanations.weights if config.explanations else None)
-    return Signed(config, content, weights, explained)
+    return Signed(config, content, weights, explained, hashlib.sha256(document).hexdigest())
 
 
 def _weights(directory: Path, named: WeightsFile | None) -> bytes | None:

@@ -51,12 +51,16 @@ class Watch:
         self.needs_rows = bool(self._of_rows)
         self.needs_answers = bool(self._of_answers)
 
-    def before(self, facts: Facts, rows: Array) -> list[Verdict]:
-        """What the encoded rows (n, d) of a request are found to be."""
+    def before(self, facts: Facts, rows: Array, *, tests: bool = False) -> list[Verdict]:
+        """What the encoded rows (n, d) of a request are found to be. Those of a security test (`tests`) drift nowhere.
+
+        Drift is of what callers send; all others remember each client by itself.
+        """
         return [
             verdict
             for name, watcher in self._of_rows.items()
-            if (verdict := self._judged(name, partial(watcher.before, facts, rows), anomalous_input))
+            if not (tests and isinstance(watcher, DriftWatcher))
+            and (verdict := self._judged(name, partial(watcher.before, facts, rows), anomalous_input))
         ]
 
     def after(self, facts: Facts, body: Body, rows: int) -> list[Verdict]:

@@ -1,0 +1,121 @@
+"""A security test in the cluster: how its Job is told what to attack, and how a sidecar knows it by its token.
+
+The controller asks the Job's pod, over TLS, with a token as `modelward.incidents` makes them:
+
+    GET    /.modelward/security-test   -> 404, it has not been told; 202, it is at it; 200, the report
+    POST   /.modelward/security-test   Errand -> 202, it begins
+    DELETE /.modelward/security-test   -> 204, the report is kept now: the Job may end
+
+The errand holds the token by which the sidecar lets the test in, so it lies in no object of the cluster. That token is
+for one run against one model, from one address (that of the Job's pod), for half an hour.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from modelward.incidents import ISSUER, SKEW_SECONDS
+from modelward.signedtoken import PublicKey, TokenError, claims_of, signed
+
+PATH = "/.modelward/security-test"
+AUDIENCE = "modelward-security-test"
+SUBJECT = "modelward:security-test"
+"""What access rules call the tester, and how its name begins. No token of an issuer and no certificate gives a subject
+that begins so: see `sidecar.caller`."""
+PURPOSE = "security-test"
+SECONDS = 1800
+"""A test takes no longer."""
+MAX_ERRAND_BYTES = 2 << 20
+
+_Sha = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What is tested, and why now.
+
+    Attributes:
+        model: namespace/name.
+        uid: of the ModelDeployment: another one of its name is another model.
+        suite: name of the suite of attacks.
+        subject: digest of what is tested, see `planner.tested`.
+        tools: digest of what tests and protects it: a new one is a reason to test again.
+        run: what tells this run from others of the same: since when it is due, and which attempt it is.
+    """
+
+    model: str
+    uid: str
+    suite: Annotated[str, Meta(min_length=1, max_length=63)]
+    subject: _Sha
+    tools: _Sha
+    run: Annotated[str, Meta(max_length=128)]
+
+    def to_bytes(self) -> bytes:
+        """Return it as JSON; the same request gives the same bytes."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    @property
+    def digest(self) -> str:
+        """What tells it from other requests: 64 hex digits."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A request with all that its Job needs.
+
+    Attributes:
+        request: what to test.
+        url: of the model, by the name in its certificate.
+        authorities: PEM bundle that vouches for that certificate.
+        token: by which the sidecar lets the test in; empty: nobody may ask this model, and the test may not either.
+        manifest: the ModelDeployment, which says what the model takes.
+        chain: certificate of a client, PEM, where the sidecar asks for one.
+        key: its private key.
+    """
+
+    request: Request
+    url: str
+    authorities: str
+    token: str
+    manifest: dict[str, Any]
+    chain: str = ""
+    key: str = ""
+
+
+class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    iss: str
+    aud: str
+    sub: str
+    jti: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    adr: str
+    iat: int
+    exp: int
+
+
+def token(sign: Callable[[bytes], bytes], request: Request, address: str, now: float) -> str:
+    """Return the token by which the sidecars of a model let its test in.
+
+    Args:
+        sign: an Ed25519 private key's `sign`.
+        request: the test.
+        address: of the Job's pod; from any other one the token is good for nothing.
+        now: seconds since the epoch.
+    """
+    began = int(now)
+    return signed(sign, _Claims(ISSUER, AUDIENCE, request.model, request.digest[:16], address, began, began + SECONDS))
+
+
+def check(shown: bytes, key: PublicKey, model: str, address: str, now: float) -> tuple[str, float]:
+    """Return the run that a token is for, and until when (seconds since the epoch) it is good.
+
+    Raises:
+        TokenError: it does not hold for this model and this address, or not now.
+    """
+    claims = claims_of(shown, key, _Claims)
+    if (claims.iss, claims.aud, claims.sub, claims.adr) != (ISSUER, AUDIENCE, model, address):
+        raise TokenError("it is for something else")
+    if claims.exp - claims.iat > SECONDS or not claims.iat - SKEW_SECONDS <= now < claims.exp:
+        raise TokenError("it is not of now")
+    return claims.jti, float(claims.exp)
