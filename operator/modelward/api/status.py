@@ -22,14 +22,39 @@ class ViolationStatus(Part):
     message: Annotated[str, Field(max_length=1024)] = Field(description="What was found there and how to mend it.")
 
 
+AttackId = Annotated[str, Field(min_length=1, max_length=63)]
+Sha256 = Annotated[str, Field(max_length=64)]
+
+
 class SecurityTestStatus(Part):
-    """The last security test."""
+    """The last security test. Its whole report is in the ConfigMap <name>.security-test."""
 
     suite: Annotated[str, Field(max_length=63)] = Field(description="Name of the suite of attacks that was run.")
     finished_at: Timestamp = Field(description="When the test ended (RFC 3339).")
     outcome: Literal["Passed", "Failed", "Errored"] = Field(
         description="How it ended: Errored means that it could not be run to its end."
     )
+    run: Sha256 = Field(default="", description="What tells this run from others.")
+    subject: Sha256 = Field(
+        default="",
+        description="Digest of what its owner decides of what was tested: image, schema, encryption, access, monitoring."
+        " The test says nothing of a model with another one.",
+    )
+    tools: Sha256 = Field(
+        default="",
+        description="Digest of what protects and attacks it: modelward's images, and what policies ask. With another one"
+        " it is tested again, and this result stands meanwhile.",
+    )
+    image: Annotated[str, Field(max_length=512)] = Field(default="", description="The model's image that was tested.")
+    attempts: int = Field(default=0, ge=0, description="How many runs in a row were Errored; after five it waits.")
+    requests: int = Field(default=0, ge=0, description="How many requests the attacks have sent.")
+    withstood: int = Field(default=0, ge=0, description="How many attacks the model has withstood.")
+    inconclusive: int = Field(default=0, ge=0, description="How many attacks were started and came to no conclusion.")
+    skipped: int = Field(default=0, ge=0, description="How many attacks were not tried, as with nothing to go by.")
+    succeeded: Annotated[list[AttackId], Field(max_length=32)] = Field(
+        default=[], description="The attacks that succeeded, by their ids. Example: [extraction.by-boundary]."
+    )
+    message: LongText = Field(default="", description="How to mend the first of them, or why the test was Errored.")
 
 
 class TargetStatus(Part):

@@ -14,19 +14,28 @@ import msgspec
 
 from modelward import allowlist
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.errand import DATA_DIR, PORT, USER_ERROR, Errand, FitRequest
+from modelward.errand import DATA_DIR, USER_ERROR, Errand, FitRequest
 from modelward.planner.access import Destinations
 from modelward.planner.dataset import Dataset
-from modelward.planner.names import KubeObject, metadata, namespace_of
+from modelward.planner.names import KubeObject, metadata
 from modelward.planner.network_policy import name_resolution
+from modelward.planner.own_job import (
+    Kind,
+    common_arguments,
+    isolation,
+    job_container,
+    job_host_name,
+    job_labels,
+    job_pod,
+    runs,
+)
 from modelward.planner.secret import ServingCertificate
-from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL, SYSTEM_NAMESPACE, USER
 
 CONTAINER_NAME = "fit"
 COMMAND = ("python3", "-m", "modelward.cli.fit_job")
 ERRAND_FILE = "errand.json"
 DIGEST_ANNOTATION = "modelward.io/fit-request"
-_FIT = "fit"
+_FIT: Kind = "fit"
 _ERRAND_DIR = "/etc/modelward/fit"
 _DEADLINE_SECONDS = 900
 _TTL_SECONDS = 600  # then what failed is tried again, by a new Job of the same name
@@ -50,8 +59,8 @@ def job_name(model: str, request: FitRequest) -> str:
 
 
 def host_name(namespace: str, model: str) -> str:
-    """Return the name in the certificate of a Job's pod; no Service can have it."""
-    return f"{model}.{namespace}.fit.modelward.internal"
+    """Return the name in the certificate of a Job's pod."""
+    return job_host_name(_FIT, namespace, model)
 
 
 def not_allowed(dataset: Dataset, datasets: Destinations) -> str:
@@ -90,21 +99,12 @@ def baseline_secret(md: ModelDeployment, request: FitRequest, key: str, baseline
 
 def fit_network_policy(md: ModelDeployment, request: FitRequest, datasets: Destinations) -> KubeObject:
     """Return the NetworkPolicy of the Job's pod: the controller may call it, and it may call where its data is."""
-    controller = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": SYSTEM_NAMESPACE}},
-        "podSelector": {"matchLabels": {"app.kubernetes.io/component": "controller"}},
-    }
     egress = [name_resolution(), *(way.rule() for way in datasets.egress)] if request.source.url else []
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata(md, fit_name(md.metadata.name)),
-        "spec": {
-            "podSelector": {"matchLabels": _labels(md)},
-            "policyTypes": ["Egress", "Ingress"],
-            "ingress": [{"from": [controller], "ports": [{"protocol": "TCP", "port": PORT}]}],
-            "egress": egress,
-        },
+        "spec": isolation(job_labels(_FIT, md), egress),
     }
 
 
@@ -134,78 +134,27 @@ def fit_job(md: ModelDeployment, request: FitRequest, dataset: Dataset, image: s
                     }
                 ]
             },
-            # Not the labels of a model's pods: those answer callers, and carry a sidecar.
-            "template": {"metadata": {"labels": _labels(md)}, "spec": _pod(md, dataset, image, config_key)},
+            "template": {
+                "metadata": {"labels": job_labels(_FIT, md)},
+                "spec": _pod(md, dataset, image, config_key),
+            },
         },
     }
 
 
 def is_fit(pod: Mapping[str, Any], image: str) -> bool:
     """Tell whether a pod that says it fits a baseline does that and nothing else: no sidecar stands in front of it."""
-    spec = pod["spec"]
-    labels = pod["metadata"].get("labels") or {}
-    containers = spec.get("containers") or [{}]
-    return (
-        labels.get(JOB_LABEL) == _FIT
-        and not spec.get("initContainers")
-        and not spec.get("ephemeralContainers")
-        and not spec.get("hostNetwork")
-        and len(containers) == 1
-        and containers[0].get("image") == image
-        and containers[0].get("command") == list(COMMAND)
-    )
-
-
-def _labels(md: ModelDeployment) -> dict[str, str]:
-    return {JOB_LABEL: _FIT, JOB_FOR_LABEL: md.metadata.name}
+    return runs(pod, _FIT, image, COMMAND)
 
 
 def _pod(md: ModelDeployment, dataset: Dataset, image: str, config_key: str) -> dict[str, Any]:
-    mounts: list[dict[str, Any]] = [
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
-        {"name": "errand", "mountPath": _ERRAND_DIR, "readOnly": True},
-    ]
+    mounts: list[dict[str, Any]] = [{"name": "errand", "mountPath": _ERRAND_DIR, "readOnly": True}]
     volumes: list[dict[str, Any]] = [
-        {"name": "tmp", "emptyDir": {"sizeLimit": _SCRATCH}},
         {"name": "errand", "secret": {"secretName": fit_name(md.metadata.name), "defaultMode": 0o440}},
     ]
     if dataset.claim:
         mounts.append({"name": "data", "mountPath": DATA_DIR, "readOnly": True})
         claim = {"claimName": dataset.claim, "readOnly": True}
         volumes.append({"name": "data", "persistentVolumeClaim": claim})
-    container = {
-        "name": CONTAINER_NAME,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": list(COMMAND),
-        "args": [
-            f"--errand={_ERRAND_DIR}/{ERRAND_FILE}",
-            f"--tls={_ERRAND_DIR}",
-            f"--config-key={config_key}",
-            f"--model={namespace_of(md)}/{md.metadata.name}",
-            f"--port={PORT}",
-        ],
-        "ports": [{"name": "https", "containerPort": PORT, "protocol": "TCP"}],
-        "resources": _RESOURCES,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": mounts,
-    }
-    return {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 5,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": volumes,
-    }
+    args = [f"--errand={_ERRAND_DIR}/{ERRAND_FILE}", *common_arguments(md, _ERRAND_DIR, config_key)]
+    return job_pod(job_container(CONTAINER_NAME, image, COMMAND, args, _RESOURCES, mounts), volumes, _SCRATCH)

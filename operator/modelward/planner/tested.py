@@ -1,0 +1,164 @@
+"""What a security test is a test of, and whether the last one holds for what there is now.
+
+Two digests tell. That of the *subject* is of what the model's owner decides: another one is another model, of which no
+test says anything, so a gate closes until it is tested. That of the *tools* is of what protects and attacks it
+(modelward's images, what policies ask): another one is a reason to test again, and the last result stands meanwhile.
+Else an upgrade, or a policy of the cluster, would take every gated model away from its callers at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.references import baseline_reference
+from modelward.planner.names import KubeObject
+from modelward.planner.references import References
+
+DEFAULT_SUITE = "baseline"
+"""Of a model whose owner names none, and whose policy asks for a test all the same."""
+_OF_MODEL = {"image", "command", "args", "env", "port", "name", "protocol", "grpc_port", "volume_claims"}
+_OF_TARGET = {"api_version", "kind", "name", "port", "model_name", "protocol"}
+_OF_CONTAINER = ("image", "command", "args", "env")
+_OF_POLICY = ("fields", "undeclaredFields", "kAnonymity", "quarantine", "onDetectorError", "classification")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a model, by its owner and its policies.
+
+    Attributes:
+        suite: name of the suite of attacks.
+        gates: whether one of them keeps it from being Ready until it has passed.
+        schedule: when the test is repeated, as the owner wrote it; empty: it is not.
+        max_age_days: how old a test may be at the most; None: as old as it likes.
+    """
+
+    suite: str
+    gates: bool
+    schedule: str = ""
+    max_age_days: int | None = None
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What is known of a model's security test.
+
+    Attributes:
+        asked: what is asked of it; None: nothing.
+        subject: digest of what there is to be tested now.
+        last: the last test, as `status.lastSecurityTest` has it; None: there was none.
+        now: what is done about the next one, or keeps it from being done; empty: nothing.
+    """
+
+    asked: Asked | None = None
+    subject: str = ""
+    last: Mapping[str, Any] | None = None
+    now: str = ""
+
+    @property
+    def of_this(self) -> Mapping[str, Any] | None:
+        """The last test, where it was one of what there is now."""
+        last = self.last
+        if last is None or self.asked is None:
+            return None
+        return last if (last.get("subject"), last["suite"]) == (self.subject, self.asked.suite) else None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the model is kept from being Ready. How old a test may be is TST-004's to judge."""
+        if self.asked is None or not self.asked.gates:
+            return False
+        return self.of_this is None or self.of_this["outcome"] != "Passed"
+
+    def told(self, now: datetime) -> tuple[Literal["True", "False", "Unknown"], str, str]:
+        """Return the condition SecurityTested: status, reason, message."""
+        asked, last = self.asked, self.of_this
+        if asked is None:
+            return "Unknown", "NotRequested", "no security test is asked for"
+        more = f"; {self.now}" if self.now else ""
+        if self.last is None:
+            return "Unknown", "NotRun", f"no security test has run yet{more}"
+        if last is None:
+            return "False", "TestMissing", f"what was tested {self.last['finishedAt']} is not what there is now{more}"
+        at = f"suite {last['suite']}, {last['finishedAt']}"
+        if last["outcome"] == "Failed":
+            named = ", ".join(last.get("succeeded", ())) or "see the report"
+            fix = f". Fix: {last['message']}" if last.get("message") else ""
+            return "False", "AttackSucceeded", f"{at}: attacks that succeeded: {named}{fix}{more}"
+        if last["outcome"] == "Errored":
+            return "False", "TestErrored", f"{at}: {last.get('message') or 'it could not be run to its end'}{more}"
+        age = now - datetime.fromisoformat(last["finishedAt"])
+        if asked.max_age_days is not None and age > timedelta(days=asked.max_age_days):
+            return "False", "TestTooOld", f"{at}: older than the {asked.max_age_days} days that policies allow{more}"
+        return "True", "Passed", f"{at}: {last.get('withstood', 0)} attacks withstood{more}"
+
+
+def asked_of(md: ModelDeployment, policies: Sequence[KubeObject]) -> Asked | None:
+    """Return what owner and policies ask; None: neither asks for a security test."""
+    own = md.spec.security_test
+    required = [one["spec"]["require"]["securityTest"] for one in policies if _requires(one)]
+    if own is None and not required:
+        return None
+    return Asked(
+        suite=own.suite if own else DEFAULT_SUITE,
+        gates=bool(own and own.gate) or any(one.get("gate", False) for one in required),
+        schedule=(own.schedule or "") if own else "",
+        max_age_days=min((one.get("maxAgeDays", 7) for one in required), default=None),
+    )
+
+
+def subject_digest(md: ModelDeployment, references: References, pods: Sequence[Mapping[str, Any]]) -> str:
+    """Return the digest of what a model's owner decides of what is tested.
+
+    Not of how many pods there are, what they may use, or where records go; those change nothing that an attack meets.
+
+    Args:
+        md: the ModelDeployment.
+        references: what it names: its baseline.
+        pods: the specs of the pod templates that it runs by, where it runs already.
+    """
+    spec = md.spec
+    monitoring = spec.monitoring
+    named = baseline_reference(monitoring.baseline) if monitoring and monitoring.baseline else None
+    content = references.content(named.kind, named.name, named.key) if named else None
+    parts = {
+        "model": _dumped(spec.model, include=_OF_MODEL),
+        "target": _dumped(spec.target_ref, include=_OF_TARGET),
+        "containers": [] if spec.model else [_container(one) for pod in pods for one in pod.get("containers", ())],
+        "schema": _dumped(spec.schema_),
+        "encryption": _dumped(spec.encryption),
+        "access": _dumped(spec.access),
+        "monitoring": _dumped(monitoring, exclude={"telemetry"}),
+        "explanations": _dumped(spec.explanations),
+        "baseline": hashlib.sha256(content).hexdigest() if content else "",
+    }
+    return _digest(parts)
+
+
+def tools_digest(policies: Sequence[KubeObject], sidecar_image: str, jobs_image: str) -> str:
+    """Return the digest of what protects and attacks the model besides: images, and what policies do to requests."""
+    asked = [{key: one["spec"][key] for key in _OF_POLICY if key in one["spec"]} for one in policies]
+    return _digest([sidecar_image, jobs_image, sorted(json.dumps(one, sort_keys=True) for one in asked)])
+
+
+def _requires(policy: KubeObject) -> bool:
+    return "securityTest" in policy["spec"].get("require", {})
+
+
+def _container(container: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: container[key] for key in _OF_CONTAINER if container.get(key)}
+
+
+def _dumped(part: Any, **which: Any) -> Any:
+    # What is as it is by default is left out: a version that knows one field more must not make another model of it.
+    return part.model_dump(mode="json", exclude_defaults=True, **which) if part is not None else None
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
