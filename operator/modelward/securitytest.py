@@ -6,13 +6,14 @@ The controller asks the Job's pod, over TLS, with a token as `modelward.incident
     POST   /.modelward/security-test   Errand -> 202, it begins
     DELETE /.modelward/security-test   -> 204, the report is kept now: the Job may end
 
-The errand holds the token by which the sidecar lets the test in, so it lies in no object of the cluster. That token is
-for one run against one model, from one address (that of the Job's pod), for half an hour.
+The errand holds the tokens by which the sidecar lets the test in, so they lie in no object of the cluster. Each is for
+one run against one model, from one address (that of the Job's pod), for half an hour. There are several, for several
+callers: one that an attack has brought into quarantine can try no other. And there is a stranger's, whom no rule names.
 """
 
 import hashlib
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -28,6 +29,10 @@ that begins so: see `sidecar.caller`."""
 PURPOSE = "security-test"
 SECONDS = 1800
 """A test takes no longer."""
+CALLERS = 6
+"""So many callers come to one test."""
+STRANGER = 0
+"""The number of the one whom no rule lets in."""
 MAX_ERRAND_BYTES = 2 << 20
 
 _Sha = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -69,8 +74,10 @@ class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
         request: what to test.
         url: of the model, by the name in its certificate.
         authorities: PEM bundle that vouches for that certificate.
-        token: by which the sidecar lets the test in; empty: nobody may ask this model, and the test may not either.
+        tokens: by which the sidecar lets the test in; none: nobody may ask this model, and the test may not either.
+        stranger: a token that verifies, of somebody whom no rule lets in.
         manifest: the ModelDeployment, which says what the model takes.
+        model_port: of the model itself, past the sidecar; 0: it is not known.
         chain: certificate of a client, PEM, where the sidecar asks for one.
         key: its private key.
     """
@@ -78,8 +85,10 @@ class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     request: Request
     url: str
     authorities: str
-    token: str
+    tokens: tuple[str, ...]
+    stranger: str
     manifest: dict[str, Any]
+    model_port: int = 0
     chain: str = ""
     key: str = ""
 
@@ -89,26 +98,38 @@ class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aud: str
     sub: str
     jti: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
+    num: Annotated[int, Meta(ge=0, le=CALLERS)]
     adr: str
     iat: int
     exp: int
 
 
-def token(sign: Callable[[bytes], bytes], request: Request, address: str, now: float) -> str:
-    """Return the token by which the sidecars of a model let its test in.
+def token(sign: Callable[[bytes], bytes], request: Request, number: int, address: str, now: float) -> str:
+    """Return the token by which the sidecars of a model let one of its test's callers in.
 
     Args:
         sign: an Ed25519 private key's `sign`.
         request: the test.
+        number: of the caller, from 1; `STRANGER` may do nothing.
         address: of the Job's pod; from any other one the token is good for nothing.
         now: seconds since the epoch.
     """
     began = int(now)
-    return signed(sign, _Claims(ISSUER, AUDIENCE, request.model, request.digest[:16], address, began, began + SECONDS))
+    return signed(
+        sign, _Claims(ISSUER, AUDIENCE, request.model, request.digest[:16], number, address, began, began + SECONDS)
+    )
 
 
-def check(shown: bytes, key: PublicKey, model: str, address: str, now: float) -> tuple[str, float]:
-    """Return the run that a token is for, and until when (seconds since the epoch) it is good.
+class Shown(NamedTuple):
+    """Whom a token names: the run, the number of its caller, and until when (seconds since the epoch) it is good."""
+
+    run: str
+    number: int
+    expires: float
+
+
+def check(shown: bytes, key: PublicKey, model: str, address: str, now: float) -> Shown:
+    """Return whom a token names.
 
     Raises:
         TokenError: it does not hold for this model and this address, or not now.
@@ -118,4 +139,4 @@ def check(shown: bytes, key: PublicKey, model: str, address: str, now: float) ->
         raise TokenError("it is for something else")
     if claims.exp - claims.iat > SECONDS or not claims.iat - SKEW_SECONDS <= now < claims.exp:
         raise TokenError("it is not of now")
-    return claims.jti, float(claims.exp)
+    return Shown(claims.jti, claims.num, float(claims.exp))

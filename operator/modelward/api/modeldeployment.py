@@ -21,16 +21,25 @@ from modelward.api.workload import ModelContainer, TargetRef
 
 
 class SecurityTest(Part):
-    """The attack suite that the model must withstand."""
+    """The attack suite that the model must withstand.
+
+    It is attacked as soon as its pods are ready, and again when its image, schema, encryption, access or monitoring
+    change.
+    """
 
     suite: Annotated[str, Field(min_length=1, max_length=63)] = Field(
         default="baseline", description="Name of the suite of attacks that the model must withstand."
     )
     schedule: Annotated[str, Field(max_length=128)] | None = Field(
         default=None,
-        description="When to repeat it, as in a CronJob. Not given: it is not repeated. Example: 0 3 * * 0.",
+        description="When to repeat it, as in a CronJob, in UTC; each model up to five minutes later. Not given: when"
+        " what is tested or modelward changes, and before policies call the last one too old. Example: 0 3 * * 0.",
     )
-    gate: bool = Field(default=True, description="Whether the model is Ready only when the last test was passed.")
+    gate: bool = Field(
+        default=True,
+        description="Whether the model is Ready, and takes callers, only when the last test was one of what there is"
+        " now, and was passed.",
+    )
 
 
 class ModelDeploymentSpec(Part):

@@ -37,13 +37,13 @@ class SecurityTestStatus(Part):
     run: Sha256 = Field(default="", description="What tells this run from others.")
     subject: Sha256 = Field(
         default="",
-        description="Digest of what its owner decides of what was tested: image, schema, encryption, access, monitoring."
-        " The test says nothing of a model with another one.",
+        description="Digest of what its owner decides of what was tested: image, schema, encryption, access and"
+        " monitoring. The test says nothing of a model with another one.",
     )
     tools: Sha256 = Field(
         default="",
-        description="Digest of what protects and attacks it: modelward's images, and what policies ask. With another one"
-        " it is tested again, and this result stands meanwhile.",
+        description="Digest of what protects and attacks it: modelward's images, and what policies ask. With another"
+        " one it is tested again, and this result stands meanwhile.",
     )
     image: Annotated[str, Field(max_length=512)] = Field(default="", description="The model's image that was tested.")
     attempts: int = Field(default=0, ge=0, description="How many runs in a row were Errored; after five it waits.")

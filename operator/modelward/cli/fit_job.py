@@ -29,6 +29,7 @@ from modelward.api.references import HIERARCHY_KEY
 from modelward.cli.handover import Handover, HandoverError
 from modelward.cli.output import to_json
 from modelward.errand import (
+    BASELINE,
     DATA_DIR,
     MAX_DATA_BYTES,
     MESSAGE_CHARS,
@@ -204,7 +205,8 @@ def run(options: argparse.Namespace, ready: Callable[[int], None] = lambda _: No
         baseline = fit(errand.request, data, Path(folder))
     key = Ed25519PublicKey.from_public_bytes(base64.b64decode(options.config_key))
     try:
-        with Handover(baseline, errand.request.digest, options.model, key, options.tls, options.port) as handover:
+        with Handover(BASELINE, options.model, key, options.tls, options.port) as handover:
+            handover.offer(baseline, errand.request.digest)
             ready(handover.port)
             handover.wait()
     except (HandoverError, OSError) as error:

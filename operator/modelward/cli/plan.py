@@ -26,18 +26,26 @@ from modelward.planner.plan import Material, Settings, plan
 from modelward.planner.references import References
 from modelward.planner.rollout import sharing
 from modelward.planner.secret import ServingCertificate
+from modelward.planner.security_test import (
+    security_test_job,
+    security_test_network_policy,
+    security_test_secret,
+)
 from modelward.planner.sidecar_config_error import SidecarConfigError
 from modelward.planner.status import withheld
 from modelward.planner.target import Target, identity, target
 from modelward.planner.target_marks import marked
+from modelward.planner.tested import LastTest, asked_of
 from modelward.planner.unsupported import unsupported
 from modelward.privacy.hierarchy import HierarchyError
 from modelward.rules.check import Checked, check
 from modelward.rules.judge import policy_name
+from modelward.securitytest import Request
 
 _ISSUED = "<issued in the cluster, never known outside>"
 _OF_THE_CLUSTER = "<read from the API server>"
 _SIGNED = "<signed by the controller>"
+_A_POD = "<the address of a ready pod>"
 
 
 class _NoPlanError(Exception):
@@ -104,18 +112,31 @@ def _planned(md: ModelDeployment, checked: Checked, objects: list[dict[str, Any]
     if fitting:
         references = replace(references, fitted=_ISSUED.encode())
     found = _target(md, objects, settings)
+    test = LastTest(asked_of(md, policies))  # which has not run: a gate keeps callers away until it has passed
     planned = plan(
         md,
         policies,
         references,
         material,
         settings,
-        withheld=withheld(md, Observation()),
+        withheld=withheld(md, Observation(test=test)),
         port=found.port if found else None,
         replicas=sharing(found.item) if found else None,
     )
     workload = [marked(found.item, found.labels)] if found else []
-    return [*map(_shown, [*fitting, *planned.objects]), *workload]
+    testing = _testing(md, test, settings) if test.asked else []
+    return [*map(_shown, [*fitting, *planned.objects, *testing]), *workload]
+
+
+def _testing(md: ModelDeployment, test: LastTest, settings: Settings) -> list[dict[str, Any]]:
+    """The Job of the first security test, and what goes with it, as soon as a pod is ready."""
+    who, suite = f"{namespace_of(md)}/{md.metadata.name}", test.asked.suite if test.asked else ""
+    request = Request(who, _OF_THE_CLUSTER, suite, _OF_THE_CLUSTER, _OF_THE_CLUSTER, "first")
+    return [
+        security_test_network_policy(md),
+        security_test_secret(md, ServingCertificate(b"", b"", b"")),
+        security_test_job(md, request, _A_POD, settings.jobs_image, settings.config_key),
+    ]
 
 
 def _fitting(

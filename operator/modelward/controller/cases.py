@@ -15,6 +15,7 @@ from modelward.api.validate import canonical
 from modelward.controller.cluster import Cluster
 from modelward.controller.installation import Installed
 from modelward.controller.ledger import Ledger
+from modelward.controller.security_tests import SecurityTests
 from modelward.controller.targets import Found, Targets
 from modelward.planner.audit import key_places
 from modelward.planner.deployment import pod_spec
@@ -26,6 +27,7 @@ from modelward.planner.report import judged
 from modelward.planner.sidecar import SYSTEM_NAMESPACE
 from modelward.planner.signatures import Signatures, signatures, trust_names
 from modelward.planner.target import pods_of
+from modelward.planner.tested import LastTest
 from modelward.planner.unsupported import unsupported
 from modelward.rules.judge import Review, Verdict, judge, judge_readiness, policy_name
 
@@ -57,6 +59,7 @@ class Case:
     found: Found
     readiness: Verdict
     signatures: Signatures
+    test: LastTest
 
     @property
     def obstacle(self) -> Obstacle | None:
@@ -79,13 +82,6 @@ class Case:
         stopping = (one for one in self.policies if one["spec"].get("onViolation") == "Stop")
         return any(policy_name(policy) in broken for policy in stopping)
 
-    @property
-    def security_tests(self) -> list[bool]:
-        """For each who asks for a security test, owner or policy, whether it gates."""
-        asked = [one["spec"]["require"]["securityTest"].get("gate", False) for one in self.policies if _tests(one)]
-        own = self.md.spec.security_test
-        return asked + ([own.gate] if own else [])
-
 
 class Cases:
     """Reads what bears on one ModelDeployment at a time, anew each time."""
@@ -97,12 +93,14 @@ class Cases:
         clock: Callable[[], datetime],
         ledger: Ledger,
         targets: Targets,
+        tests: SecurityTests,
     ) -> None:
         self._cluster = cluster
         self._installed = installed
         self._clock = clock
         self._ledger = ledger
         self._targets = targets
+        self._tests = tests
 
     async def judgement(self, md: ModelDeployment) -> Judgement:
         """Judge by policies read now: those that the API server judged by may be older than the object."""
@@ -137,11 +135,13 @@ class Cases:
         image = md.spec.model.image if md.spec.model else ""
         # In a thread: others must not wait while what a model's owner has written is tried with every key.
         signed = await asyncio.to_thread(signatures, md.metadata.annotations, governing, references, review.now, image)
-        seen = observations(raw, _pods(md, found), review.now, signed.observed())
+        pods = _pods(md, found)
+        test = await self._tests.look(md, raw, governing, references, pods)
+        seen = observations(raw, pods, review.now, signed.observed(), test.of_this)
         readiness = judge_readiness(review, governing, seen)
         said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now, seen)
         self._ledger.put(review.namespace, md.metadata.name, said)
-        return Case(md, raw, verdict, governing, references, found, readiness, signed)
+        return Case(md, raw, verdict, governing, references, found, readiness, signed, test)
 
     async def _references(self, md: ModelDeployment, policies: Sequence[KubeObject]) -> References:
         wanted = {(reference.kind, reference.name) for reference in references_of(md)}
@@ -176,7 +176,3 @@ def _pods(md: ModelDeployment, found: Found) -> list[KubeObject]:
         return [pod_spec(md, md.spec.model)]
     templates = pods_of(found.item) if found.item else ()
     return [template["spec"] for template in templates if isinstance(template.get("spec"), dict)]
-
-
-def _tests(policy: KubeObject) -> bool:
-    return "securityTest" in policy["spec"].get("require", {})

@@ -96,7 +96,7 @@ def issue(authority: Authority, host_names: Sequence[str], now: datetime, validi
 
 
 def issue_client(authority: Authority, name: str, now: datetime, validity: timedelta) -> Pair:
-    """Return the controller's own certificate as a client: nobody else is given one that is good for that."""
+    """Return a certificate as a client, of the controller's own or of its security test: nobody else is given one."""
     return _leaf(authority, [name], now, validity, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 

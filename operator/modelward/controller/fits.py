@@ -41,13 +41,13 @@ from modelward.planner.fit_job import (
 from modelward.planner.fit_request import dataset_of, fit_request
 from modelward.planner.names import KubeObject, controls, metadata, namespace_of, ours
 from modelward.planner.observation import Obstacle
+from modelward.planner.own_job import OF_JOB_LABEL, job_failure
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar import JOB_FOR_LABEL
 from modelward.privacy.hierarchy import HierarchyError
 
 _REMEMBERED = 4096
-_OF_JOB = "batch.kubernetes.io/job-name"
 
 
 class Fits:
@@ -134,10 +134,10 @@ class Fits:
         if not ours(job, {"metadata": metadata(md, name)}):
             return Obstacle("NameTaken", f"Job {name} was not made for this ModelDeployment: delete it")
         # Who else writes a pod may give it these labels and this owner; not JOB_LABEL, which admission keeps.
-        pods = await self._cluster.find("Pod", namespace_of(md), {_OF_JOB: name, JOB_FOR_LABEL: md.metadata.name})
+        pods = await self._cluster.find("Pod", namespace_of(md), {OF_JOB_LABEL: name, JOB_FOR_LABEL: md.metadata.name})
         image = job["spec"]["template"]["spec"]["containers"][0]["image"]
         pods = [pod for pod in pods if controls(job["metadata"]["uid"], pod) and is_fit(pod, image)]
-        told = _failure(job, pods)
+        told = job_failure(job, pods, CONTAINER_NAME)
         if told:
             return Obstacle("BaselineFitFailed", f"Job {name}: {told}")
         running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
@@ -181,28 +181,6 @@ class Fits:
             if len(self._sound) > _REMEMBERED:
                 self._sound.popitem(last=False)
         return fault
-
-
-def _failure(job: KubeObject, pods: Sequence[KubeObject]) -> str:
-    """Why a Job failed, in its container's own words where it left any; empty while it has not."""
-    failed = next(
-        (
-            one
-            for one in job.get("status", {}).get("conditions", ())
-            if one["type"] == "Failed" and one["status"] == "True"
-        ),
-        None,
-    )
-    if failed is None:
-        return ""
-    words = [
-        state["message"]
-        for pod in sorted(pods, key=lambda one: str(one["metadata"].get("creationTimestamp", "")))
-        for container in pod.get("status", {}).get("containerStatuses", ())
-        if container["name"] == CONTAINER_NAME
-        and (state := container.get("state", {}).get("terminated", {})).get("message")
-    ]
-    return str(words[-1] if words else failed.get("message", failed.get("reason", "it failed")))
 
 
 def _detectors(md: ModelDeployment) -> Sequence[Any]:

@@ -29,6 +29,7 @@ from modelward.controller.health import quoted
 from modelward.controller.installation import Installed
 from modelward.controller.lineage import Lineage
 from modelward.controller.observe import leaving, unwatched_because
+from modelward.controller.security_tests import Loaded
 from modelward.fairness.labels import Labels
 from modelward.incidents import Release, Report, Spread
 from modelward.planner.fairness_reports import counted, to_let_go, to_pass_on
@@ -141,6 +142,13 @@ class Incidents:
             **self._aggregates.metrics(),
         }
 
+    async def loaded(self, raw: KubeObject) -> list[Loaded]:
+        """Return some of a model's ready pods, and which configuration each of them goes by; see `SecurityTests`."""
+        asked = list((await self._pods(raw)).values())[:_AT_ONCE]
+        told = await self._ask_all(asked, "GET", incidents.INCIDENTS)
+        pairs = zip(asked, told, strict=True)
+        return [Loaded(whom.address, report.configuration) for whom, report in pairs if isinstance(report, Report)]
+
     async def _pods(self, raw: KubeObject) -> dict[str, Asked]:
         """Whom to ask: ready pods with their genuine sidecar, by name."""
         metadata, status = raw["metadata"], raw.get("status") or {}
@@ -150,15 +158,15 @@ class Incidents:
         pods = await self._cluster.find("Pod", namespace, selector=status["selector"])
         settings, now = self._installed().settings, self._clock()
         asked = [pod for pod in pods if _ready(pod) and not leaving(pod, now) and not unwatched_because(pod, settings)]
-        authorities = await self._authorities(raw) if asked else b""
+        authorities = await self.authorities(raw) if asked else b""
         host = host_names(namespace, name)[0]
         return {
             pod["metadata"]["name"]: Asked(pod["status"]["podIP"], f"{namespace}/{name}", host, authorities)
             for pod in asked[:MAX_PODS]
         }
 
-    async def _authorities(self, raw: KubeObject) -> bytes:
-        """Who vouches for a model's serving certificate: modelward's own, or where its owner gave one, theirs."""
+    async def authorities(self, raw: KubeObject) -> bytes:
+        """Return who vouches for a model's certificate: modelward's own, or where its owner gave one, theirs."""
         in_transit = (raw["spec"].get("encryption") or {}).get("inTransit") or {}
         if not in_transit.get("secretName"):
             return self._installed().authority.bundle

@@ -18,11 +18,13 @@ from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.emitters import Emitters
 from modelward.controller.events import Recorder
 from modelward.controller.fits import Fits
+from modelward.controller.incidents import Incidents
 from modelward.controller.installation import Installed
 from modelward.controller.ledger import Ledger
 from modelward.controller.lineage import Lineage
 from modelward.controller.observe import observe
 from modelward.controller.queue import GoneError
+from modelward.controller.security_tests import SecurityTests
 from modelward.controller.serving import serving_certificate
 from modelward.controller.targets import Targets
 from modelward.detect.origin import known_of
@@ -75,6 +77,7 @@ class Models:
         fits: Fits | None = None,
         seen: Callable[[str, str], Seen | None] = lambda *_: None,
         lineage: Lineage | None = None,
+        tests: SecurityTests | None = None,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
@@ -83,7 +86,8 @@ class Models:
         self._unwatched = unwatched  # names of a model's pods that run without their sidecar
         self._ledger = ledger or Ledger()
         self._targets = Targets(cluster)
-        self._cases = Cases(cluster, installed, clock, self._ledger, self._targets)
+        self._tests = tests or SecurityTests(cluster, installed, Incidents(cluster, recorder, installed, clock), clock)
+        self._cases = Cases(cluster, installed, clock, self._ledger, self._targets, self._tests)
         self._look_at = seen  # what the sidecars told last
         self._lineage = lineage or Lineage(cluster, Emitters(installed))
         self._fits = fits or Fits(cluster, installed, clock)
@@ -103,6 +107,7 @@ class Models:
             # The garbage collector removes what was made for it; what was somebody else's is given back.
             await self._targets.release(namespace, name)
             if raw is None:
+                self._tests.gone(namespace, name)
                 raise GoneError
             return None
         try:
@@ -115,7 +120,7 @@ class Models:
         observation = replace(await self._bring_about(md, raw), served=self._lineage.of(namespace, name))
         await self._tell(raw, status(md, raw, observation, self._clock()))
         awaits = observation.obstacle is not None and observation.obstacle.reason in _AWAITED
-        return _LOOK_AGAIN_SECONDS if awaits else None
+        return _LOOK_AGAIN_SECONDS if awaits or observation.test.now else None
 
     async def _give_back(self, md: ModelDeployment, raw: KubeObject) -> None:
         """Give back the workload that was protected before another was named."""
@@ -132,11 +137,11 @@ class Models:
             readiness=case.readiness,
             signatures=case.signatures,
             obstacle=case.obstacle,
-            security_test_asked=bool(case.security_tests),
-            security_test_gates=any(case.security_tests),
+            test=case.test,
             anonymity=of_requests(md, case.policies),
         )
         installed = self._installed()
+        configuration = ""
         try:
             serving = await serving_certificate(
                 self._cluster, md, case.references, installed, self._clock(), case.found.hosts
@@ -170,6 +175,7 @@ class Models:
                     replicas=case.found.replicas,
                 )
                 await carry_out(self._cluster, wanted, namespace_of(md))
+                configuration = wanted.configuration
                 if target:  # its pods come to need what was made just now
                     await self._targets.protect(target)
                 await self._lineage.deployed(raw, case.policies)
@@ -190,7 +196,23 @@ class Models:
         observation = replace(observation, watch=self._watch(case))
         kept = observation.obstacle is None or serving.there
         source, ends = (serving.source, serving.ends) if kept else ("", "")
-        return await self._seen(case, replace(observation, certificate=source, certificate_ends=ends))
+        observation = await self._seen(case, replace(observation, certificate=source, certificate_ends=ends))
+        return await self._tested(case, observation, configuration)
+
+    async def _tested(self, case: Case, observation: Observation, configuration: str) -> Observation:
+        """Begin a security test where one is due, of pods that are there as they should be."""
+        rollout = observation.rollout
+        if observation.obstacle is not None or rollout is None or not rollout.done or not rollout.ready:
+            return observation
+        try:
+            test = await self._tests.begin(case.md, case.raw, case.policies, observation.test, configuration)
+        except NameTakenError as error:
+            test = replace(observation.test, now=f"a test is due, and cannot be made: {error}")
+        except ApiError as error:
+            if error.status not in _REFUSALS:
+                raise
+            test = replace(observation.test, now=f"a test is due, and cannot be made: {error}")
+        return replace(observation, test=test)
 
     async def _kept_away(self, case: Case, observation: Observation) -> Observation:
         """Keep callers away from what runs behind an obstacle and treats fields otherwise than policies ask by now.

@@ -12,6 +12,7 @@ from modelward.planner.fit_job import is_fit
 from modelward.planner.genuine import faults
 from modelward.planner.names import KubeObject
 from modelward.planner.plan import Settings
+from modelward.planner.security_test import is_test
 from modelward.planner.sidecar import JOB_LABEL
 
 PROBE_SECONDS = 0.5
@@ -64,8 +65,9 @@ async def _answers(address: str, port: int) -> bool:
 
 def unwatched_because(pod: KubeObject, settings: Settings) -> str:
     """Say why a pod is not watched by its genuine sidecar; empty when it is."""
-    if JOB_LABEL in (pod["metadata"].get("labels") or {}) and is_fit(pod, settings.jobs_image):
-        return ""  # nobody calls it but the controller: see `planner.fit_job`
+    own = JOB_LABEL in (pod["metadata"].get("labels") or {})
+    if own and (is_fit(pod, settings.jobs_image) or is_test(pod, settings.jobs_image)):
+        return ""  # nobody calls it but the controller: see `planner.own_job`
     found = faults(pod, settings.sidecar_image, settings.config_key, settings.former_images)
     return found[0].partition(". Fix: ")[0] if found else ""
 

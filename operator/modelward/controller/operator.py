@@ -20,6 +20,7 @@ from modelward.controller.models import Models
 from modelward.controller.policies import Policies
 from modelward.controller.queue import GoneError, WorkQueue
 from modelward.controller.reports import Reports
+from modelward.controller.security_tests import SecurityTests
 from modelward.controller.standing import Standing
 from modelward.controller.unwatched import SCAN_SECONDS, UnwatchedPods
 from modelward.planner.report import Judged
@@ -95,6 +96,7 @@ class Operator:
         self._emitters = Emitters(self.installed)
         self._lineage = Lineage(cluster, self._emitters)
         self._incidents = Incidents(cluster, recorder, self.installed, lineage=self._lineage)
+        self._tests = SecurityTests(cluster, self.installed, self._incidents)
         self._models = Models(
             cluster,
             recorder,
@@ -103,6 +105,7 @@ class Operator:
             ledger=self._ledger,
             seen=self._incidents.of,
             lineage=self._lineage,
+            tests=self._tests,
         )
         self._policies = Policies(cluster, recorder, self._ledger.governed)
         self._reports = Reports(cluster)
@@ -144,6 +147,7 @@ class Operator:
             "modelward_certificate_expiry_seconds": ("When a certificate ends, in Unix time.", expiry),
             **self._incidents.metrics(),
             **self._lineage.metrics(),
+            **self._tests.metrics(),
             **self._policies.metrics(),
             **self._reports.metrics(),
             **self._standing.metrics(),

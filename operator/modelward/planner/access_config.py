@@ -13,7 +13,9 @@ from modelward.api.references import JWKS_KEY
 from modelward.planner.access import AccessSettings, ClusterIssuer, counts_together, fetched
 from modelward.planner.names import KubeObject, namespace_of
 from modelward.planner.references import References
+from modelward.planner.security_test import rule_of_tester
 from modelward.planner.sidecar_config_error import AddressNotAllowedError, SidecarConfigError
+from modelward.planner.tested import asked_of
 
 
 def access_config(
@@ -37,6 +39,7 @@ def access_config(
     """
     access = md.spec.access
     asked = [(one["spec"].get("require") or {}).get("access") or {} for one in policies]
+    tester = rule_of_tester(md) if asked_of(md, policies) else None
     config = {
         "issuers": [
             _issuer(issuer, f"spec.access.issuers[{index}]", references, settings)
@@ -46,7 +49,8 @@ def access_config(
             rule.model_dump(mode="json", by_alias=True, exclude_none=True)
             for rule in (access.rules if access else ())
             if rule.subjects and rule.operations  # a rule that names nobody, or nothing, allows nothing
-        ],
+        ]
+        + ([tester] if tester else []),
         "purposeHeader": any(one.get("purposeHeader", False) for one in asked),
     }
     if any(fetched(md)):  # the sidecar holds the list itself, whatever else changes about its configuration

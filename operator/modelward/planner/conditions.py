@@ -71,9 +71,9 @@ def conditions_of(
     conditions.set("Monitored", *_monitored(md, observation, conditions, now))
     conditions.set("Fair", *_fair(md, observation, conditions))
     conditions.set("KAnonymous", *_k_anonymous(observation, conditions, now))
-    conditions.set("SecurityTested", *_security_tested(observation))
+    conditions.set("SecurityTested", *observation.test.told(now))
     conditions.set("Bypassable", *_bypassable(observation))
-    ready = _ready(md, observation)
+    ready = _ready(md, observation, now)
     conditions.set("Ready", *ready)
     rollout = observation.rollout
     if observation.obstacle and observation.obstacle.reason == "BaselineFitting":
@@ -87,7 +87,7 @@ def conditions_of(
     return list(conditions.found.values())
 
 
-def _ready(md: ModelDeployment, observation: Observation) -> Told:
+def _ready(md: ModelDeployment, observation: Observation, now: datetime) -> Told:
     if observation.obstacle:
         return "False", observation.obstacle.reason, observation.obstacle.message
     if observation.reachable or observation.past:
@@ -103,8 +103,8 @@ def _ready(md: ModelDeployment, observation: Observation) -> Told:
         return "False", "LineageNotVerified", wrong[0]
     if observation.readiness.violations:
         return "False", "RequirementNotMet", _lines(observation.readiness.violations)
-    if observation.security_test_gates:
-        return "False", "SecurityTestMissing", "no security test has passed yet"
+    if rollout and rollout.rests and observation.test.gated:
+        return _gated(observation, now)
     if rollout and rollout.rests:
         why = "its next pods are protected" if rollout.rests == "Scheduled" else "no pod of it is to run now"
         return "True" if rollout.rests == "Scheduled" else "False", rollout.rests, why
@@ -117,7 +117,14 @@ def _ready(md: ModelDeployment, observation: Observation) -> Told:
     if failure or not _rolled_out(md, observation):
         why = sentences((*((failure,) if failure else ()), *observation.waiting))
         return "False", "PodsNotReady", f"{ready} of {wanted} pods ready" + (f": {why}" if why else "")
+    if observation.test.gated:  # which takes pods: what keeps those from running is told first
+        return _gated(observation, now)
     return "True", "Serving", f"{ready} of {wanted} pods ready"
+
+
+def _gated(observation: Observation, now: datetime) -> Told:
+    _, tested, why = observation.test.told(now)
+    return "False", "SecurityTestFailed" if tested == "AttackSucceeded" else "SecurityTestMissing", why
 
 
 def _wanted(md: ModelDeployment, rollout: Rollout | None) -> int:
@@ -214,12 +221,6 @@ def _k_anonymous(observation: Observation, conditions: Conditions, now: datetime
     seen = observation.watch.seen
     before = conditions.previous.get("KAnonymous")
     return k_anonymous(observation.anonymity, seen.combined if seen else None, now, before)
-
-
-def _security_tested(observation: Observation) -> Told:
-    if not observation.security_test_asked:
-        return "Unknown", "NotRequested", "no security test is asked for"
-    return "Unknown", "NotRun", "a security test is asked for, and none has run yet"
 
 
 def _bypassable(observation: Observation) -> Told:

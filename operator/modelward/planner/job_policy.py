@@ -56,8 +56,8 @@ def _running_pods() -> Policy:
             ),
             Check(
                 "!has(request.subResource) || request.subResource != 'ephemeralcontainers'",
-                "an ephemeral container could read the data that a baseline is fitted on. Fix: see the Job's own "
-                "message with `kubectl describe`",
+                "an ephemeral container could read the data that a baseline is fitted on, or the tokens of a security "
+                "test. Fix: see the Job's own message with `kubectl describe`",
             ),
         ],
     )

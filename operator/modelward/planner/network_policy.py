@@ -7,6 +7,7 @@ from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.planner.names import KubeObject, metadata, selector
+from modelward.planner.own_job import controllers_pods, job_labels
 from modelward.planner.sidecar import GRPC_PORT, HTTPS_PORT, METRICS_PORT
 from modelward.planner.upstream import grpc_port_of
 
@@ -15,7 +16,11 @@ _NODE_LOCAL_DNS = "169.254.20.10/32"  # the address that Kubernetes' own node-lo
 
 
 def network_policy(
-    md: ModelDeployment, monitoring_namespaces: Sequence[str], access: Sequence[KubeObject] = ()
+    md: ModelDeployment,
+    monitoring_namespaces: Sequence[str],
+    access: Sequence[KubeObject] = (),
+    *,
+    withheld: bool = False,
 ) -> KubeObject:
     """Return the NetworkPolicy of a model's pods.
 
@@ -27,9 +32,12 @@ def network_policy(
         md: the ModelDeployment.
         monitoring_namespaces: from where metrics may be read.
         access: ways out that the sidecar needs for access control, see `access.egress_rules`.
+        withheld: whether callers are kept away for now: then the controller and the model's security test get in alone.
     """
     callers = [HTTPS_PORT, *([GRPC_PORT] if grpc_port_of(md) else [])]
     ingress: list[dict[str, Any]] = [{"ports": [{"protocol": "TCP", "port": port} for port in callers]}]
+    if withheld:
+        ingress[0]["from"] = [controllers_pods(), {"podSelector": {"matchLabels": job_labels("security-test", md)}}]
     if monitoring_namespaces:
         chosen = {"key": _NAMESPACE_NAME, "operator": "In", "values": sorted(monitoring_namespaces)}
         monitoring = {"namespaceSelector": {"matchExpressions": [chosen]}}

@@ -10,6 +10,7 @@ from modelward.planner.consumers import Record
 from modelward.planner.monitored import Watch
 from modelward.planner.rollout import Rollout, deployment_rollout
 from modelward.planner.signatures import Signatures
+from modelward.planner.tested import LastTest
 from modelward.rules.judge import Verdict
 
 
@@ -56,8 +57,7 @@ class Observation:
         unwatched: pods that run without their sidecar.
         probed: pods whose model port was tried from outside.
         reachable: pods whose model port answered.
-        security_test_gates: whether owner or policy keep it from being Ready before its security test.
-        security_test_asked: whether owner or policy ask for a security test at all.
+        test: what is asked and known of its security test.
         watch: what is known of its monitoring.
         signatures: whether its lineage is signed as policies ask.
         anonymity: what policies ask of its requests; None: nothing.
@@ -78,8 +78,7 @@ class Observation:
     unwatched: tuple[str, ...] = ()
     probed: int = 0
     reachable: tuple[str, ...] = ()
-    security_test_gates: bool = False
-    security_test_asked: bool = False
+    test: LastTest = field(default_factory=LastTest)
     watch: Watch = field(default_factory=Watch)
     signatures: Signatures = field(default_factory=Signatures)
     anonymity: Asked | None = None

@@ -111,3 +111,24 @@ def runs(pod: Mapping[str, Any], kind: Kind, image: str, command: Sequence[str])
         and containers[0].get("image") == image
         and containers[0].get("command") == list(command)
     )
+
+
+def job_failure(job: KubeObject, pods: Sequence[KubeObject], container: str) -> str:
+    """Say why a Job failed, in its container's own words where it left any; nothing while it has not."""
+    failed = next(
+        (
+            one
+            for one in job.get("status", {}).get("conditions", ())
+            if one["type"] == "Failed" and one["status"] == "True"
+        ),
+        None,
+    )
+    if failed is None:
+        return ""
+    words = [
+        state["message"]
+        for pod in sorted(pods, key=lambda one: str(one["metadata"].get("creationTimestamp", "")))
+        for each in pod.get("status", {}).get("containerStatuses", ())
+        if each["name"] == container and (state := each.get("state", {}).get("terminated", {})).get("message")
+    ]
+    return str(words[-1] if words else failed.get("message", failed.get("reason", "it failed")))

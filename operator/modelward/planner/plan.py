@@ -68,6 +68,12 @@ class Plan:
     objects: tuple[KubeObject, ...]
     absent: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def configuration(self) -> str:
+        """The digest of the sidecar's configuration, by which a sidecar tells which one it goes by."""
+        maps = (item for item in self.objects if item["kind"] == "ConfigMap")
+        return hashlib.sha256(next(maps)["data"]["config.json"].encode()).hexdigest()
+
 
 def plan(
     md: ModelDeployment,
@@ -99,7 +105,8 @@ def plan(
         md, policies, references, port, replicas=replicas, access=settings.access, keys=material.keys
     )
     # The way in is closed and the pods' volumes are there before the first pod is.
-    closed = network_policy(md, settings.monitoring_namespaces, egress_rules(md, settings.access))
+    ways_out = egress_rules(md, settings.access)
+    closed = network_policy(md, settings.monitoring_namespaces, ways_out, withheld=withheld)
     files = {
         BASELINE_KEY: _baseline(md, references, "ConfigMap"),
         WEIGHTS_KEY: weights_of(md, references),

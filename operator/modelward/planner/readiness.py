@@ -15,6 +15,7 @@ def observations(
     pods: Sequence[Mapping[str, Any]],
     now: datetime,
     signatures: Sequence[Mapping[str, str]] = (),
+    test: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what was seen, by the names of `catalogue.Observation`.
 
@@ -23,19 +24,19 @@ def observations(
         pods: the specs of the pod templates that it runs by; none: they are not known, and not judged.
         now: the time, for the age of the security test.
         signatures: for each policy that asks for signed lineage, what it lacks: see `Signatures.observed`.
+        test: the last security test, where it was one of what there is now: see `Tested.of_this`.
     """
     seen: dict[str, Any] = {
         "lineage": {"problems": problems(raw["metadata"].get("annotations") or {})},
         "signature": [dict(one) for one in signatures],
-        "securityTest": _security_test(raw, now),
+        "securityTest": _security_test(test, now),
     }
     if pods:
         seen["pods"] = [dict(pod) for pod in pods]
     return seen
 
 
-def _security_test(raw: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    last = (raw.get("status") or {}).get("lastSecurityTest")
+def _security_test(last: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:
     if not last:
         return {"outcome": "None", "ageDays": 0}
     age = now - datetime.fromisoformat(last["finishedAt"])

@@ -6,8 +6,10 @@ What is asked is which time was the last one. Whoever was away finds one time du
 from __future__ import annotations
 
 import calendar
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 _MOST_DAYS = 366 * 8 + 2  # between two 29ths of February around a year that is none of a leap
@@ -32,7 +34,7 @@ class _Kind(NamedTuple):
     what: str
     least: int
     most: int
-    names: dict[str, int] = {}
+    names: Mapping[str, int] = MappingProxyType({})
 
 
 _FIELDS = (
@@ -121,7 +123,7 @@ def _values(text: str, kind: _Kind) -> set[int]:
         span, slash, step = part.partition("/")
         every = _number(step, kind, part) if slash else 1
         if every < 1:
-            raise ScheduleError(f"{part!r}: a step of a {kind.what} is 1 or more")
+            raise ScheduleError(f"{part!r}: a step is 1 or more")
         if span in ("*", "?"):
             first, last = kind.least, kind.most
         else:
@@ -129,7 +131,7 @@ def _values(text: str, kind: _Kind) -> set[int]:
             first = _number(begins, kind, part)
             last = _number(ends, kind, part) if dash else kind.most if slash else first
         if not kind.least <= first <= last <= kind.most:
-            raise ScheduleError(f"{part!r}: a {kind.what} is from {kind.least} to {kind.most}")
+            raise ScheduleError(f"{part!r}: the {kind.what} is from {kind.least} to {kind.most}")
         found.update(range(first, last + 1, every))
     return found
 

@@ -30,11 +30,11 @@ from modelward.planner.own_job import (
 from modelward.planner.schedule import ScheduleError, read_schedule
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.sidecar import HTTPS_PORT, JOB_LABEL
-from modelward.planner.status import one_line, rfc3339
-from modelward.planner.tested import Asked, Tested
-from modelward.planner.upstream import model_name_of, protocol_of
+from modelward.planner.tested import AskedTest, LastTest
 from modelward.securitytest import SECONDS, SUBJECT, Request
+from modelward.wording import one_line, rfc3339
 
+SUITES = ("baseline",)
 KIND: Kind = "security-test"
 CONTAINER_NAME = "attack"
 COMMAND = ("python3", "-m", "modelward.cli.security_test_job")
@@ -77,23 +77,24 @@ def host_name(namespace: str, model: str) -> str:
 
 def url_of(md: ModelDeployment) -> str:
     """Return the address that is attacked: the model's, by the name in its certificate, at the sidecar's own port."""
-    host = host_names(namespace_of(md), md.metadata.name)[0]
-    path = f"/v1/models/{model_name_of(md)}:predict" if protocol_of(md) == "v1" else f"/v2/models/{model_name_of(md)}"
-    return f"https://{host}:{HTTPS_PORT}{path}"
+    return f"https://{host_names(namespace_of(md), md.metadata.name)[0]}:{HTTPS_PORT}"
 
 
-def unsupported_schedule(md: ModelDeployment) -> str:
-    """Say what is wrong with spec.securityTest.schedule; nothing where it is one, or not given."""
+def security_test_unsupported(md: ModelDeployment) -> list[str]:
+    """Return fields of spec.securityTest that cannot be honoured, with the reason and the fix."""
     own = md.spec.security_test
+    wrong = []
+    if own and own.suite not in SUITES:
+        wrong.append(f"spec.securityTest.suite (there is no suite {own.suite!r}: {', '.join(SUITES)})")
     try:
         if own and own.schedule is not None:
             read_schedule(own.schedule)
     except ScheduleError as error:
-        return str(error)
-    return ""
+        wrong.append(f"spec.securityTest.schedule ({error})")
+    return wrong
 
 
-def tester_rule(md: ModelDeployment) -> dict[str, Any] | None:
+def rule_of_tester(md: ModelDeployment) -> dict[str, Any] | None:
     """Return the access rule of the test: as much as the most that any caller may, and no more.
 
     The least of the rate limits would show the model as safer than it is to those who may ask more.
@@ -118,7 +119,7 @@ def tester_rule(md: ModelDeployment) -> dict[str, Any] | None:
     return rule
 
 
-def due(tested: Tested, tools: str, uid: str, now: datetime) -> Due | None:
+def due(tested: LastTest, tools: str, uid: str, now: datetime) -> Due | None:
     """Return whether a test is due now, as one run, however many were missed.
 
     Args:
@@ -150,7 +151,7 @@ def due(tested: Tested, tools: str, uid: str, now: datetime) -> Due | None:
     return None
 
 
-def _slot(asked: Asked, uid: str, now: datetime) -> datetime | None:
+def _slot(asked: AskedTest, uid: str, now: datetime) -> datetime | None:
     if not asked.schedule:
         return None
     try:

@@ -26,7 +26,7 @@ _MAX_VIOLATIONS = 64
 def withheld(md: ModelDeployment, observation: Observation) -> bool:
     """Tell whether callers are kept away: what must be shown before a model is Ready is not."""
     unmet = bool(observation.readiness.violations)
-    return unmet or bool(problems(md.metadata.annotations)) or observation.security_test_gates
+    return unmet or bool(problems(md.metadata.annotations)) or observation.test.gated
 
 
 def invalid_status(raw: dict[str, Any], message: str, now: datetime) -> dict[str, Any]:
@@ -78,6 +78,9 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     identifying = reidentification_status(combined) if combined else _before(raw, "reidentification")
     if identifying and observation.anonymity:
         out["reidentification"] = identifying
+    tested = observation.test.last or _before(raw, "lastSecurityTest")
+    if tested:  # what was found stays, whoever asks for tests or no longer does
+        out["lastSecurityTest"] = dict(tested)
     told_of_lineage = _lineage_status(observation, _before(raw, "lineage"))
     if told_of_lineage:
         out["lineage"] = told_of_lineage

@@ -31,7 +31,25 @@ def status_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[New
     """
     old = {item["type"]: item for item in before.get("conditions", ())}
     told = (_of(item) for item in after["conditions"] if _changed(old.get(item["type"], {}), item))
-    return [news for news in told if news is not None]
+    tested = _tested(before.get("lastSecurityTest") or {}, after.get("lastSecurityTest") or {})
+    return [news for news in (*told, tested) if news is not None]
+
+
+def _tested(before: Mapping[str, Any], after: Mapping[str, Any]) -> News | None:
+    """What came of a security test: an Event for each run, or none."""
+    run = after.get("run", "")
+    if not run or run == before.get("run"):
+        return None
+    suite, why = after["suite"], after.get("message", "")
+    if after["outcome"] == "Passed":
+        return News(
+            "Normal", "SecurityTestPassed", f"suite {suite}: {after.get('withstood', 0)} attacks withstood", run
+        )
+    if after["outcome"] == "Errored":
+        return News("Warning", "SecurityTestErrored", f"suite {suite}: {why or 'it could not be run to its end'}", run)
+    named = ", ".join(after.get("succeeded", ()))
+    fix = f". Fix: {why}" if why else ""
+    return News("Warning", "SecurityTestFailed", f"suite {suite}: attacks that succeeded: {named}{fix}", run)
 
 
 def _changed(before: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:

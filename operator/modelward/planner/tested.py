@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ _OF_POLICY = ("fields", "undeclaredFields", "kAnonymity", "quarantine", "onDetec
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTest:
     """What is asked of a model, by its owner and its policies.
 
     Attributes:
@@ -46,7 +46,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Tested:
+class LastTest:
     """What is known of a model's security test.
 
     Attributes:
@@ -56,7 +56,7 @@ class Tested:
         now: what is done about the next one, or keeps it from being done; empty: nothing.
     """
 
-    asked: Asked | None = None
+    asked: AskedTest | None = None
     subject: str = ""
     last: Mapping[str, Any] | None = None
     now: str = ""
@@ -99,13 +99,13 @@ class Tested:
         return "True", "Passed", f"{at}: {last.get('withstood', 0)} attacks withstood{more}"
 
 
-def asked_of(md: ModelDeployment, policies: Sequence[KubeObject]) -> Asked | None:
+def asked_of(md: ModelDeployment, policies: Sequence[KubeObject]) -> AskedTest | None:
     """Return what owner and policies ask; None: neither asks for a security test."""
     own = md.spec.security_test
     required = [one["spec"]["require"]["securityTest"] for one in policies if _requires(one)]
     if own is None and not required:
         return None
-    return Asked(
+    return AskedTest(
         suite=own.suite if own else DEFAULT_SUITE,
         gates=bool(own and own.gate) or any(one.get("gate", False) for one in required),
         schedule=(own.schedule or "") if own else "",

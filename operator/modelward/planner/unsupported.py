@@ -14,6 +14,7 @@ from modelward.planner.explanations import explanations_unsupported
 from modelward.planner.fairness import fairness_unsupported
 from modelward.planner.in_use import in_use_unsupported
 from modelward.planner.names import KubeObject
+from modelward.planner.security_test import security_test_unsupported
 from modelward.planner.sidecar_config import tensor_config
 from modelward.planner.treatment import impossible
 from modelward.planner.upstream import protocol_of
@@ -40,6 +41,7 @@ def _of_model(md: ModelDeployment) -> Iterator[str]:
     yield from _of_schema(md)
     yield from _of_monitoring(md)
     yield from fairness_unsupported(md)
+    yield from security_test_unsupported(md)
 
 
 def _of_schema(md: ModelDeployment) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from modelward import securitytest
-from modelward.securitytest import PURPOSE, SUBJECT
+from modelward.securitytest import PURPOSE, STRANGER, SUBJECT
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.exchange import Exchange
 from modelward.signedtoken import HEADER, TokenError
@@ -45,12 +45,14 @@ class Testers:
             caller = self._last[2]
             return caller if self._clock() < caller.expires else None
         try:
-            run, expires = securitytest.check(
+            named = securitytest.check(
                 shown[len(b"Bearer ") :], self._key, self._model, plain(exchange.address), self._clock()
             )
         except TokenError:
             return None
-        caller = Caller(f"{SUBJECT}/{run}", ISSUER, frozenset((SUBJECT,)), purpose=PURPOSE, expires=expires, tests=True)
+        subjects = frozenset[str]() if named.number == STRANGER else frozenset((SUBJECT,))
+        name = f"{SUBJECT}/{named.run}/{named.number}"
+        caller = Caller(name, ISSUER, subjects, purpose=PURPOSE, expires=named.expires, tests=True)
         self._last = (shown, exchange.address, caller)
         return caller
 

@@ -12,6 +12,7 @@ from modelward.lineage.outcome import Outcome, Result
 from modelward.planner.observation import Observation, Obstacle
 from modelward.planner.signatures import Asked, Signatures
 from modelward.planner.status import invalid_status, status
+from modelward.planner.tested import AskedTest, LastTest
 from modelward.rules.judge import Verdict, Violation
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -98,7 +99,8 @@ def test_a_model_that_serves() -> None:
         ({"obstacle": Obstacle("ReferenceMissing", "no keys")}, "ReferenceMissing"),
         ({"reachable": ("wdbc-1",)}, "Bypassable"),
         ({"unwatched": ("wdbc-1",)}, "SidecarMissing"),
-        ({"security_test_asked": True, "security_test_gates": True}, "SecurityTestMissing"),
+        ({"test": LastTest(AskedTest("baseline", gates=True))}, "SecurityTestMissing"),
+        ({"test": LastTest(AskedTest("baseline", gates=True)), "deployment": deployment(ready=1)}, "PodsNotReady"),
         ({"deployment": None}, "PodsNotReady"),
         ({"deployment": deployment(ready=1)}, "PodsNotReady"),
         ({"deployment": deployment(updatedReplicas=1)}, "PodsNotReady"),

@@ -23,7 +23,8 @@ def request_for(model: str = "clinic/m", run: str = "1") -> Request:
 
 
 def shown(sign: Any = CONTROLLER.sign, address: str = "127.0.0.1", ago: float = 0.0, **changes: str) -> str:
-    return securitytest.token(sign, request_for(**changes), address, time.time() - ago)
+    number = int(changes.pop("number", "1"))
+    return securitytest.token(sign, request_for(**changes), number, address, time.time() - ago)
 
 
 def access(*rules: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +61,12 @@ def test_it_is_let_in_by_the_controllers_token_and_no_other_way(tested: Running)
         assert (answer.status, answer.problem) == (401, "unauthenticated")
     named = tested.ask(infer(), bearer=token(sub=SUBJECT, groups=[SUBJECT]))
     assert (named.status, named.problem) == (403, "forbidden")
+
+
+def test_its_stranger_is_known_and_may_do_nothing(tested: Running) -> None:
+    answer = tested.ask(infer(), bearer=shown(number="0"))
+    assert (answer.status, answer.problem) == (403, "forbidden")
+    assert tested.log(1)[0]["subject"].endswith("/0")
 
 
 def test_its_token_is_none_of_the_controllers(tested: Running) -> None:
