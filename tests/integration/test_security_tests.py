@@ -102,13 +102,16 @@ class Testing:
     # --- as the sidecars are asked
 
     async def loaded(self, raw: KubeObject) -> list[Loaded]:
-        document = self.controller.made(raw["metadata"]["name"])["ConfigMap"]["data"]["config.json"]
+        document = self.configuration(raw["metadata"]["name"])
         return [Loaded("127.0.0.1", "" if self.stale else hashlib.sha256(document.encode()).hexdigest())]
 
     async def authorities(self, _: KubeObject) -> bytes:
         return self.controller.have().authority.bundle
 
     # ---
+
+    def configuration(self, name: str) -> str:
+        return str(self.server.get("configmap", f"{name}-sidecar", "-n", PLACE)["data"]["config.json"])
 
     async def reconcile(self, name: str) -> Told:
         made = self.controller
@@ -290,7 +293,7 @@ async def test_the_jobs_token_is_for_its_run_its_model_and_its_address(testing: 
     assert len(errand.tokens) == securitytest.CALLERS
     assert errand.url == f"https://letsin.{PLACE}.svc:8443"
     assert errand.manifest["spec"]["model"]["image"] == "wdbc@sha256:" + "b" * 64
-    config = json.loads(testing.controller.made("letsin")["ConfigMap"]["data"]["config.json"])
+    config = json.loads(testing.configuration("letsin"))
     assert config["access"]["rules"][-1]["subjects"] == [securitytest.SUBJECT]
     everything = json.dumps(testing.server.get("secret,configmap,job,pod,modeldeployment", "-n", PLACE))
     assert all(token not in everything for token in (errand.stranger, *errand.tokens)), "it lies in no object"
@@ -448,7 +451,9 @@ async def test_a_schedule_that_is_none_makes_nothing_and_says_why(testing: Testi
 async def test_the_objects_are_marked_as_jobs_of_modelwards_own(testing: Testing) -> None:
     await testing.begun("marked")
     (job,) = testing.jobs("marked")
-    assert job["spec"]["template"]["metadata"]["labels"] == {JOB_LABEL: "security-test", JOB_FOR_LABEL: "marked"}
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert (labels[JOB_LABEL], labels[JOB_FOR_LABEL]) == ("security-test", "marked")
+    assert "modelward.io/model" not in labels
     assert (
         msgspec.json.decode(
             job["metadata"]["annotations"]["modelward.io/security-test-request"], type=securitytest.Request
