@@ -12,6 +12,7 @@ from typing import Any
 from modelward.lineage.graph import Graph
 from modelward.reporting.document import Category, Measure, Recipient, Register
 from modelward.reporting.sources import Object, Sources, said
+from modelward.wording import names
 
 PREFIX = "register.modelward.io/"
 ANNOTATIONS = ("controller", "contact", "legal-basis", "data-subjects", "retention", "transfers")
@@ -161,11 +162,25 @@ def _measures(model: Object, policies: Sequence[Object], graph: Graph, id_: str)
     )
     k = max((one["spec"]["kAnonymity"]["k"] for one in policies if one["spec"].get("kAnonymity")), default=0)
     yield Measure(name="k-anonymity", told=f"k = {k} asked" if k else None)
-    test = status.get("lastSecurityTest") or {}
-    yield Measure(
-        name="Testing of security",
-        told=f"{test.get('suite')}: {test.get('outcome')} at {test.get('finishedAt')}" if test else None,
-    )
+    yield Measure(name="Testing of security", told=_tested(status.get("lastSecurityTest") or {}))
+
+
+def _tested(test: Mapping[str, Any]) -> str | None:
+    if not test:
+        return None
+    succeeded = [said(one) for one in test.get("succeeded") or ()]
+    counts = [
+        f"{test[name]} {what}"
+        for name, what in (
+            ("withstood", "attacks withstood"),
+            ("inconclusive", "inconclusive"),
+            ("skipped", "not tried"),
+        )
+        if test.get(name)
+    ]
+    parts = ([f"succeeded: {names(succeeded)}"] if succeeded else []) + counts
+    told = f"suite {test.get('suite')}: {test.get('outcome')} at {test.get('finishedAt')}"
+    return said(told + (f"; {', '.join(parts)}" if parts else ""))
 
 
 def _in_transit(encryption: Mapping[str, Any], status: Mapping[str, Any]) -> str | None:

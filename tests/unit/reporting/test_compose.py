@@ -48,6 +48,18 @@ def test_the_register_says_what_is_declared(report: Report) -> None:
     assert measures["Encryption in use"] is None
 
 
+def test_the_register_says_how_the_last_security_test_ended() -> None:
+    test = {"suite": "baseline", "outcome": "Failed", "finishedAt": at(-1), "withstood": 9, "skipped": 2}
+    test["succeeded"] = ["extraction.synthetic", "bypass.no-token"]
+    given = sources()
+    given.models[0]["status"]["lastSecurityTest"] = test
+    told = {one.name: one.told for one in model(compose(given), "wdbc").register.measures}
+    assert told["Testing of security"] == (
+        f"suite baseline: Failed at {at(-1)}; succeeded: extraction.synthetic, bypass.no-token, 9 attacks withstood,"
+        " 2 not tried"
+    )
+
+
 def test_what_nobody_says_is_null_and_never_guessed() -> None:
     report = compose(sources(controller=None, contact=None, namespaces={}))
     told = msgspec.to_builtins(model(report, "hurried").register)
