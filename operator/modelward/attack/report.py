@@ -47,8 +47,8 @@ class AttackReport(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         requests: how many it has sent.
         evidence: what was seen: statuses, counts and shares, never a value of the data.
         fix: what in the model's manifest or its policies would withstand it; empty where nothing is to be mended.
-        frameworks: what it is called elsewhere: `ATLAS-AML.T0024.002` (MITRE ATLAS), `OWASP-ML05` (OWASP Machine
-            Learning Security Top Ten, 2023), `CWE-444`.
+        frameworks: what it is called elsewhere: `ATLAS-T0024.002` (MITRE ATLAS, AML.T0024.002), `OWASP-ML05` (OWASP
+            Machine Learning Security Top Ten, 2023), `CWE-444`.
     """
 
     id: _Id

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 from xml.etree import ElementTree as ET  # only written, never parsed
 
 from modelward.cli.output import with_fix
 from modelward.rules.check import UNREADABLE, Checked, Finding, who
+
+
+class Case(NamedTuple):
+    """A test case: what it is, where, and how it ended.
+
+    Attributes:
+        name: what was tested.
+        classname: groups cases: a file, or a family of tests.
+        file: where it is to be mended; empty: nowhere that is known.
+        line: in it; 0: nowhere.
+        ended: `passed`, or the element that says otherwise.
+        kind: of a failure: the rule.
+        message: a line on it.
+        text: all of it.
+        out: what else there is to tell.
+    """
+
+    name: str
+    classname: str
+    file: str = ""
+    line: int = 0
+    ended: Literal["passed", "failure", "error", "skipped"] = "passed"
+    kind: str = ""
+    message: str = ""
+    text: str = ""
+    out: str = ""
 
 
 def as_junit(checked: Checked) -> str:
@@ -18,30 +46,50 @@ def as_junit(checked: Checked) -> str:
     }
     for finding in checked.findings:
         cases.setdefault((finding.object, finding.source), []).append(finding)
-    suite = ET.Element("testsuite", name="modelward check", tests=str(len(cases)))
-    for (name, source), findings in cases.items():
-        _add_case(suite, name, source, findings)
-    for count, child in (("failures", "failure"), ("errors", "error")):
-        suite.set(count, str(len(suite.findall(f"testcase/{child}"))))
-    suite.set("skipped", "0")
+    return suite("modelward check", [_case(name, source, findings) for (name, source), findings in cases.items()])
+
+
+def suite(name: str, cases: Iterable[Case]) -> str:
+    """Write one test suite."""
+    element = ET.Element("testsuite", name=name)
+    for case in cases:
+        _add(element, case)
+    element.set("tests", str(len(element)))
+    for count, child in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(count, str(len(element.findall(f"testcase/{child}"))))
     suites = ET.Element("testsuites")
-    suites.append(suite)
+    suites.append(element)
     ET.indent(suites)
     xml: str = ET.tostring(suites, encoding="unicode", xml_declaration=True)
     return xml + "\n"
 
 
-def _add_case(suite: ET.Element, name: str, source: str, findings: list[Finding]) -> None:
-    case = ET.SubElement(suite, "testcase", name=name, classname=source, file=source)
+def _add(parent: ET.Element, case: Case) -> None:
+    element = ET.SubElement(parent, "testcase", name=case.name, classname=case.classname)
+    if case.file:
+        element.set("file", case.file)
+    if case.line:
+        element.set("line", str(case.line))
+    if case.ended == "skipped":
+        ET.SubElement(element, "skipped", message=case.message)
+    elif case.ended != "passed":
+        ET.SubElement(element, case.ended, message=case.message, type=case.kind).text = case.text
+    if case.out:
+        ET.SubElement(element, "system-out").text = case.out
+
+
+def _case(name: str, source: str, findings: list[Finding]) -> Case:
     failing = [finding for finding in findings if finding.level in ("error", "violation")]
-    if failing:
-        case.set("line", str(max(failing[0].line, 1)))
-        tag = "error" if any(finding.rule == UNREADABLE for finding in failing) else "failure"
-        message = failing[0].message if len(failing) == 1 else f"{len(failing)} findings, {failing[0].rule} the first"
-        ET.SubElement(case, tag, message=message, type=failing[0].rule).text = _text(failing)
-    rest = [finding for finding in findings if finding not in failing]
-    if rest:
-        ET.SubElement(case, "system-out").text = _text(rest)
+    case = Case(name, source, source, out=_text([finding for finding in findings if finding not in failing]))
+    if not failing:
+        return case
+    return case._replace(
+        line=max(failing[0].line, 1),
+        ended="error" if any(finding.rule == UNREADABLE for finding in failing) else "failure",
+        kind=failing[0].rule,
+        message=failing[0].message if len(failing) == 1 else f"{len(failing)} findings, {failing[0].rule} the first",
+        text=_text(failing),
+    )
 
 
 def _text(findings: list[Finding]) -> str:

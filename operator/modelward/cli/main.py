@@ -10,6 +10,7 @@ import click
 from modelward import __version__
 
 VERBS: dict[str, str] = {
+    "attack": "Attack your own model over its endpoint, and tell what it withstands: the security test.",
     "audit": "Open counters that sidecars encrypt to an auditor's key and nobody else can read.",
     "backstop": "Print the ValidatingAdmissionPolicies that hold with every modelward pod dead.",
     "check": "Judge manifests offline: which rules they break, where, why and how to mend it.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,8 +36,8 @@ _LEVELS: dict[Level, str] = {
     "excused": "error",
     "note": "note",
 }
-_DEFAULT_LEVELS = {"high": "error", "medium": "warning", "low": "note"}
-_SCORES = {"high": "8.0", "medium": "5.5", "low": "3.0"}
+_DEFAULT_LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
+_SCORES = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "3.0"}
 """Severities on the scale of 0 to 10 that code scanning sorts by (CVSS's bands)."""
 _OWN = {
     SCHEMA: ("The resource fits its schema", "The API server refuses an object that does not.", "error"),
@@ -69,41 +70,58 @@ def as_sarif(checked: Checked) -> str:
     """Write findings as a SARIF log with one run."""
     rules = [_rule(rule) for rule in catalogue()]
     rules += [_described(id_, title, reason, level) for id_, (title, reason, level) in _OWN.items()]
+    return log(checked.findings, rules, "check", successful=all(one.rule != UNREADABLE for one in checked.findings))
+
+
+def log(findings: Sequence[Finding], rules: list[dict[str, Any]], verb: str, *, successful: bool) -> str:
+    """Write a SARIF log with one run.
+
+    Args:
+        findings: its results.
+        rules: the tool's, as SARIF has them; those of findings that are not among them are added.
+        verb: of modelward that ran.
+        successful: whether it came to its end.
+    """
+    rules = list(rules)
     known = {rule["id"]: index for index, rule in enumerate(rules)}
-    for finding in checked.findings:  # a policy owner's own rules are known by id and fix alone
+    for finding in findings:  # a policy owner's own rules are known by id and fix alone
         if finding.rule not in known:
             known[finding.rule] = len(rules)
             rules.append(_described(finding.rule, finding.rule, finding.fix or finding.message, "warning"))
     repeated: Counter[str] = Counter()
     run = {
         "tool": {"driver": {"name": "modelward", "semanticVersion": __version__, "rules": rules}},
-        "automationDetails": {"id": "modelward/check/"},
-        "invocations": [
-            {"executionSuccessful": all(finding.rule != UNREADABLE for finding in checked.findings)},
-        ],
+        "automationDetails": {"id": f"modelward/{verb}/"},
+        "invocations": [{"executionSuccessful": successful}],
         "columnKind": "unicodeCodePoints",
-        "results": [_result(finding, known[finding.rule], repeated) for finding in checked.findings],
+        "results": [_result(finding, known[finding.rule], repeated) for finding in findings],
     }
     return to_json({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
-    frameworks = "".join(f"\n- {place}" for place in rule.frameworks)
+    return described(rule.id, rule.title, rule.reason, rule.fix, rule.severity, rule.frameworks)
+
+
+def described(
+    id_: str, title: str, reason: str, fix: str, severity: str, frameworks: Sequence[str], precision: str = "very-high"
+) -> dict[str, Any]:
+    """A rule as SARIF has it; `severity` is low, medium, high or critical."""
+    served = "".join(f"\n- {place}" for place in frameworks)
     return {
-        "id": rule.id,
-        "shortDescription": {"text": rule.title},
-        "fullDescription": {"text": rule.reason},
+        "id": id_,
+        "shortDescription": {"text": title},
+        "fullDescription": {"text": reason},
         "help": {
-            "text": f"{rule.reason}\n\nFix: {rule.fix}",
-            "markdown": f"{rule.reason}\n\n**Fix:** {rule.fix}"
-            + (f"\n\n**Serves**\n{frameworks}" if frameworks else ""),
+            "text": f"{reason}\n\nFix: {fix}",
+            "markdown": f"{reason}\n\n**Fix:** {fix}" + (f"\n\n**Serves**\n{served}" if served else ""),
         },
-        "defaultConfiguration": {"level": _DEFAULT_LEVELS[rule.severity]},
+        "defaultConfiguration": {"level": _DEFAULT_LEVELS[severity]},
         "properties": {
-            "tags": ["security", *rule.frameworks],
-            "precision": "very-high",
-            "problem.severity": _DEFAULT_LEVELS[rule.severity],
-            "security-severity": _SCORES[rule.severity],
+            "tags": ["security", *frameworks],
+            "precision": precision,
+            "problem.severity": _DEFAULT_LEVELS[severity],
+            "security-severity": _SCORES[severity],
         },
     }
 
@@ -150,7 +168,9 @@ def _fingerprint(finding: Finding, repeated: Counter[str]) -> str:
 
 
 def _uri(source: str) -> str:
-    """The file as a URI reference: relative to the working folder where it is below it, as code scanning wants."""
+    """The source as a URI reference: a file below the working folder is relative to it, as code scanning wants."""
+    if "://" in source:
+        return quote(source, safe=":/[]")
     path = Path(source)
     if path.is_absolute():
         if not path.is_relative_to(Path.cwd()):

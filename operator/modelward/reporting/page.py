@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 
 from modelward.lineage.graph import Edge, Graph, Node, Step, Use
 from modelward.reporting.document import Attention, Lineage, Report
@@ -15,6 +11,7 @@ from modelward.reporting.happenings import MAX_LISTED, certificates, exceptions,
 from modelward.reporting.html import Html, el, join, section, table, time
 from modelward.reporting.lineage_view import lineage
 from modelward.reporting.overview import verdicts
+from modelward.reporting.shell import whole
 
 MANY = 200
 """Models beyond which lineage is told in words alone, and what is not on the screen is not laid out."""
@@ -34,23 +31,11 @@ SECTIONS = {
 def page(report: Report) -> str:
     """Return the page."""
     graph = _graph(report.lineage)
-    style, script = _part("look.css"), _part("behaviour.js")
-    within = f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
-    allowed = f"default-src 'none'; {within}; base-uri 'none'; form-action 'none'"
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=allowed),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="referrer", content="no-referrer"),
-        el("title", f"Audit report, {report.scope.name}, {report.generated[:10]}"),
-        el("style", Html(style)),
-    )
     links = [el("li", el("a", name, href=f"#{key}")) for key, name in SECTIONS.items()]
     keys = {model.full_name: f"m{number}" for number, model in enumerate(report.models)}
     draw = len(report.models) <= MANY
-    body = el(
-        "body",
+    return whole(
+        f"Audit report, {report.scope.name}, {report.generated[:10]}",
         el("a", "Skip to the report", href="#report", class_="skip"),
         _header(report),
         el("nav", el("ul", *links), aria_label="Sections"),
@@ -74,19 +59,8 @@ def page(report: Report) -> str:
                 f" {report.generated}. What nobody declared is called not declared: nothing here is guessed.",
             ),
         ),
-        el("script", Html(script)),
         class_=None if draw else "many",
     )
-    return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
-
-
-@cache
-def _part(name: str) -> str:
-    return (resources.files("modelward.reporting") / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _header(report: Report) -> Html:

@@ -20,7 +20,7 @@ _ATTACKS = st.builds(
     requests=st.integers(0, 10_000),
     evidence=st.text(max_size=512),
     fix=st.text(max_size=512),
-    frameworks=st.lists(st.sampled_from(["OWASP-ML05", "ATLAS-AML.T0024"]), max_size=4).map(tuple),
+    frameworks=st.lists(st.sampled_from(["OWASP-ML05", "ATLAS-T0024"]), max_size=4).map(tuple),
 )
 
 

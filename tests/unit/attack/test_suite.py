@@ -1,0 +1,241 @@
+"""The whole of the suite against a service without a network, and each protection taken away from it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelward.attack import catalogue
+from modelward.attack.catalogue import BASELINE
+from modelward.attack.exchange import Finding, Reply, Request, SpentError, Steps
+from modelward.attack.report import SecurityTestReport
+from modelward.attack.suite import EndedError, run_suite
+from modelward.attack.target import Callers, Rows, Target
+from tests.unit.attack.service import Clock, Service, driver, linear, ordinary, problem, target
+
+KINDS = ordinary()
+
+
+OTHERS = ordinary(seed=2)
+KNOWN = {tuple(row) for row in np.vstack([KINDS, OTHERS]).tolist()}
+
+
+def strange(row: np.ndarray) -> bool:
+    """Whether an attack has made it: the detector that all detectors would like to be."""
+    return tuple(row.tolist()) not in KNOWN
+
+
+def run(service: Service, *ids: str, to: Target | None = None, **budget: Any) -> SecurityTestReport:
+    attacks = [one for one in BASELINE if not ids or one.id in ids]
+    return run_suite("baseline", attacks, to or target(), driver(service, **budget), "https://model.example:8443")
+
+
+def outcomes(report: SecurityTestReport) -> dict[str, str]:
+    return {attack.id: attack.outcome for attack in report.attacks}
+
+
+def test_a_protected_model_withstands_all() -> None:
+    """The stand-in refuses by schema, caller and what is strange; nothing of the suite gets anywhere."""
+    report = run(Service(watched=strange, any_purpose=False), to=target(purpose="diagnosis"))
+    ended = outcomes(report)
+    assert {id_ for id_, outcome in ended.items() if outcome == "Skipped"} == {"input.identifiers"}
+    assert {id_: outcome for id_, outcome in ended.items() if outcome not in ("Withstood", "Skipped")} == {}
+    assert report.outcome == "Passed"
+    assert report.requests <= 2000
+
+
+WEAK: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("bypass.no-token", {"anonymous": True}),
+    ("bypass.garbage-token", {"any_token": True}),
+    ("bypass.alg-none", {"unsigned": True}),
+    ("bypass.forged-token", {"unsigned": True}),
+    ("bypass.changed-claims", {"unsigned": True}),
+    ("bypass.stranger", {"any_caller": True}),
+    ("bypass.purpose", {"any_purpose": True}),
+    ("bypass.spoofed-identity", {"trusts": "x-forwarded-user"}),
+    ("bypass.path", {"loose_paths": True}),
+    ("bypass.override", {"overrides": True}),
+    ("bypass.undeclared-model", {"any_model": True}),
+    ("bypass.admin", {"admin": True}),
+    ("bypass.smuggling", {"ambiguous": True}),
+    ("bypass.smuggling", {"second_answer": True}),
+    ("bypass.plain-http", {"plain": True}),
+    ("bypass.old-tls", {"old_tls": True}),
+    ("bypass.model-port", {"model_open": True}),
+    ("input.undeclared", {"lax": True}),
+    ("input.not-a-number", {"lax": True}),
+    ("input.out-of-range", {"lax": True}),
+    ("input.shape", {"lax": True}),
+    ("input.unreadable", {"echoes": True}),
+    ("input.unreadable", {"traces": True}),
+    ("input.deep", {"breaks": True}),
+    ("input.oversized", {"lax": True}),
+    ("rate.limit", {"per_window": None}),
+    ("extraction.synthetic", {}),
+    ("extraction.augmented", {}),
+)
+
+
+@pytest.mark.parametrize(("id_", "weakness"), WEAK, ids=[f"{id_}-{next(iter(weak), '')}" for id_, weak in WEAK])
+def test_each_attack_succeeds_where_its_protection_is_missing(id_: str, weakness: dict[str, Any]) -> None:
+    report = run(Service(**weakness), id_, to=target(purpose="diagnosis"))
+    (attack,) = report.attacks
+    assert attack.outcome == "Succeeded", attack.evidence
+    assert attack.fix
+    assert report.outcome == ("Failed" if attack.severity != "low" else "Passed")
+
+
+def test_a_model_whose_border_hugs_the_rows_is_turned() -> None:
+    narrow = Service(model=lambda row: float(np.abs(row - [7.0, 3.0, 6.0, 4.0]).max() < 1.6))
+    (attack,) = run(narrow, "evasion.boundary").attacks
+    assert attack.outcome == "Succeeded", attack.evidence
+    assert attack.measure is not None
+    assert attack.measure > 0.2
+
+
+def test_a_model_that_remembers_its_rows_tells_them() -> None:
+    seen = {tuple(row) for row in KINDS.tolist()}
+
+    def overfit(row: np.ndarray) -> float:
+        return float(np.clip(linear(row), 0.01, 0.99)) if tuple(row.tolist()) in seen else 0.3 + 0.4 * linear(row)
+
+    (attack,) = run(Service(model=overfit), "membership.confidence").attacks
+    assert attack.outcome == "Succeeded", attack.evidence
+    assert attack.measure is not None
+    assert attack.measure > 0.9
+    assert outcomes(run(Service(), "membership.confidence")) == {"membership.confidence": "Withstood"}
+
+
+def test_labels_alone_tell_members_where_the_truth_is_known() -> None:
+    truth = np.array([str(int(linear(row) >= 0.5)) for row in KINDS])
+    others = ordinary(seed=2)
+    wrong = np.array([str(int(linear(row) < 0.5)) for row in others])
+    asked = target(data=Rows(KINDS, truth), holdout=Rows(others, wrong))
+    assert outcomes(run(Service(scores=False), "membership.confidence", to=asked)) == {
+        "membership.confidence": "Succeeded"
+    }
+    assert outcomes(run(Service(scores=False), "membership.confidence")) == {"membership.confidence": "Skipped"}
+
+
+def test_a_backdoor_is_found() -> None:
+    mark = float(np.quantile(KINDS[:, 2], 0.98))
+    (attack,) = run(Service(model=lambda row: 1.0 if row[2] == mark else linear(row)), "backdoor.trigger").attacks
+    assert attack.outcome == "Succeeded", attack.evidence
+    assert outcomes(run(Service(), "backdoor.trigger")) == {"backdoor.trigger": "Withstood"}
+
+
+def test_what_is_not_given_is_skipped_with_what_would_help() -> None:
+    bare = target(data=None, holdout=None, layout=None, callers=Callers(), stranger=None, model_port=False)
+    report = run(Service(anonymous=True), to=bare)
+    skipped = {attack.id: attack.evidence for attack in report.attacks if attack.outcome == "Skipped"}
+    assert "--token-file" in skipped["bypass.alg-none"]
+    assert "--stranger-token-file" in skipped["bypass.stranger"]
+    assert "--model-port" in skipped["bypass.model-port"]
+    assert "-f" in skipped["input.shape"]
+    assert "--data" in skipped["evasion.boundary"]
+
+
+@pytest.mark.parametrize(
+    ("service", "told"),
+    [
+        (lambda _: problem(401, "unauthenticated"), "--token-file"),
+        (lambda _: problem(403, "forbidden"), "--purpose"),
+        (lambda _: problem(404, "not-found"), "--model"),
+        (lambda _: Reply(502), "502"),
+        (lambda _: Reply(trouble="refused"), "connections"),
+    ],
+)
+def test_nothing_is_said_of_what_an_honest_caller_cannot_ask(service: Any, told: str) -> None:
+    """A service that refuses everybody withstands everything, and shows nothing."""
+    with pytest.raises(EndedError, match=told):
+        run_suite("baseline", BASELINE, target(), driver(service), "https://model.example")
+
+
+def test_the_next_caller_goes_on_where_one_is_held() -> None:
+    two = target(callers=Callers(("good-1", "good-2")))
+    service = Service(watched=strange, holds_after=5)
+    report = run(service, "extraction.synthetic", "extraction.augmented", to=two)
+    assert outcomes(report) == {"extraction.synthetic": "Withstood", "extraction.augmented": "Withstood"}
+    assert two.callers.current == 1
+    one = target(callers=Callers(("good-1",)))
+    report = run(Service(watched=strange, holds_after=5), "extraction.synthetic", "extraction.augmented", to=one)
+    assert sorted(outcomes(report).values()) == ["Inconclusive", "Withstood"]
+    assert "--token-file" in next(one.evidence for one in report.attacks if one.outcome == "Inconclusive")
+
+
+def test_an_endpoint_that_goes_away_ends_the_suite() -> None:
+    service = Service()
+    left = [60]
+
+    def send(request: Request) -> Reply:
+        left[0] -= 1
+        return service(request) if left[0] > 0 else Reply(trouble="refused")
+
+    report = run_suite("baseline", BASELINE, target(), driver(send), "https://model.example")
+    assert report.outcome == "Errored"
+    assert report.note
+    assert report.attacks[-1].outcome == "Skipped"
+
+
+@pytest.mark.parametrize("requests", [60, 200, 700])
+def test_no_more_is_sent_than_the_budget_says(requests: int) -> None:
+    service = Service(watched=strange)
+    report = run(service, requests=requests)
+    assert report.requests == len(service.requests) <= requests
+
+
+def test_requests_keep_to_the_rate_and_wait_out_its_limit() -> None:
+    clock = Clock()
+    began = clock.now
+    service = Service(per_window=100)
+    sends = driver(service, clock, requests=400, per_second=10.0)
+    report = run_suite("baseline", [one for one in BASELINE if one.asks_rows], target(), sends, "https://model.example")
+    assert clock.now - began >= (report.requests - 1) / 10
+    assert sum(1 for seconds in clock.waited if math.isclose(seconds, 7.05)) == sends.limited > 0
+
+
+def test_the_same_seed_sends_the_same() -> None:
+    first, second, other = Service(), Service(), Service()
+    run(first, requests=500)
+    run(second, requests=500)
+    assert first.requests == second.requests
+    run(other, to=target(seed=1), requests=500)
+    assert first.requests != other.requests
+
+
+def test_an_attack_that_knows_enough_ends_with_what_it_has() -> None:
+    def attack(target: Target) -> Steps:
+        sent = 0
+        try:
+            while True:
+                yield target.get("/v2")
+                sent += 1
+        except SpentError:
+            return Finding("Withstood", f"{sent}")
+
+    assert driver(Service(), requests=100).drive(attack(target()), "", 0.1) == Finding("Withstood", "10")
+
+
+def test_the_catalogue_is_whole() -> None:
+    ids = [attack.id for attack in BASELINE]
+    assert len(set(ids)) == len(ids)
+    assert {id_ for id_, _ in WEAK} | {
+        "evasion.boundary", "membership.confidence", "backdoor.trigger", "input.identifiers",
+    } == set(ids)  # fmt: skip
+    for attack in BASELINE:
+        assert attack.title
+        assert attack.tries.endswith(".")
+        assert attack.fix.endswith(".")
+        assert attack.frameworks
+    assert catalogue.SUITES["baseline"] is BASELINE
+
+
+def test_no_report_holds_a_value_or_a_token() -> None:
+    report = run(Service(lax=True, echoes=True, anonymous=True), requests=1000)
+    told = " ".join(attack.evidence for attack in report.attacks)
+    for value in {repr(number) for number in KINDS.reshape(-1).tolist()}:
+        assert value not in told
+    assert "c2lnbmF0dXJl" not in told
