@@ -82,7 +82,9 @@ class Trailer:
     def take(self, size: int) -> memoryview:
         """The next `size` bytes; raises Refusal (422) when there are fewer."""
         if size > len(self._rest):
-            raise Refusal("schema-violation", f"The body ends before the tensors' data do: `{SIZE}` says more.")
+            raise Refusal(
+                "schema-violation", f"The body ends before the tensors' data do: it is shorter than `{SIZE}` says."
+            )
         taken, self._rest = self._rest[:size], self._rest[size:]
         return taken
 

@@ -100,7 +100,9 @@ class Detection:
             Refusal: 422, it has more rows than are looked at, or inputs of different numbers of rows.
         """
         if self._active and any(_rows(tensor) > MAX_ROWS for tensor in tensors):
-            raise Refusal("schema-violation", f"A request may have {MAX_ROWS} rows here: send several.")
+            raise Refusal(
+                "schema-violation", f"A request may have at most {MAX_ROWS} rows here: send several requests."
+            )
         watched = self._before(exchange, tensors) if self.watch is not None and self.watch.needs_rows else ()
         found = None if self.screen is None else self._screened(self.screen, exchange, tensors)
         return watched if found is None else (*watched, found)

@@ -166,7 +166,7 @@ class EncryptedPath:
         if abs(self._clock() - header.created) > MAX_AGE:
             raise Refusal(
                 "encrypted-unfit",
-                f"The encrypted request is older than {MAX_AGE} seconds, or a clock is wrong: make it anew.",
+                f"The encrypted request is older than {MAX_AGE} seconds, or a clock is wrong: encrypt it anew.",
                 reason="stale",
             )
         return header

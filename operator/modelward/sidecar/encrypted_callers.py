@@ -88,7 +88,9 @@ class Seen:
             if not self._of_owner[whose]:
                 del self._of_owner[whose]
         if name in self._until:
-            raise Refusal("encrypted-unfit", "The encrypted request came before: make it anew.", reason="replayed")
+            raise Refusal(
+                "encrypted-unfit", "This encrypted request was sent before: encrypt it anew.", reason="replayed"
+            )
         if len(self._until) >= self._most or self._of_owner[owner] >= max(self._most // _SHARE, 1):
             raise Refusal("overloaded", "Too many encrypted requests; try again.", reason="queue-full")
 
@@ -132,7 +134,8 @@ class Budget:
             wait = max(int(until - now), 1)
             raise Refusal(
                 "rate-limited",
-                f"At most {self._rows} encrypted rows are scored for one caller in an hour.",
+                f"At most {self._rows} encrypted rows are scored for one caller in an hour; try again after"
+                " `Retry-After` seconds.",
                 reason="encrypted-budget",
                 headers=b"retry-after: %d\r\n" % wait,
             )

@@ -42,7 +42,7 @@ def take(fairness: "Fairness | None", exchange: Exchange, counter: Counter, *, p
         Refusal: it is not read, not wanted here, or of no answer that is remembered.
     """
     if fairness is None:
-        raise Refusal("not-found", "Nothing is done with feedback here: the model declares no `spec.fairness`.")
+        raise Refusal("not-found", "This model takes no feedback: it declares no `spec.fairness`.")
     told = _read(rest.body_of(exchange).content)
     exchange.rows = len(told.labels)
     try:

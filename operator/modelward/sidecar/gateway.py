@@ -117,7 +117,9 @@ class Gateway:
             self.check_media(header, route)
         exchange.state = work = Work(chain, route, ticket, counts=chain.counts and not caller.tests)
         if work.explains and b"/versions/" in exchange.target:  # whose answer is explained is the one that is asked
-            raise Refusal("not-found", "The model's default version is explained: leave out `/versions/` and its name.")
+            raise Refusal(
+                "not-found", "Only the model's default version can be explained: leave out `/versions/` and its name."
+            )
 
     def _who(self, exchange: Exchange, access: Access) -> Caller:
         """Who asks; the security test is nobody whom an issuer vouches for."""

@@ -33,7 +33,7 @@ class Monitor:
                 missing = self._ready()
                 reply(Response(503 if missing else 200, _TEXT, (missing or "ok").encode() + b"\n"))
             case _:
-                raise Refusal("not-found", "Here are /metrics, /healthz and /readyz.")
+                raise Refusal("not-found", "This port serves /metrics, /healthz and /readyz alone.")
 
     def finished(self, exchange: Exchange) -> None:
         """Not recorded: probes and scrapes are not requests to the model."""

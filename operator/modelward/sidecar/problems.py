@@ -37,7 +37,9 @@ TABLE = (
         "The model refused the request",
         "the model answered with an error of its own, 4xx, which is then the status; nothing else of it is passed on",
     ),
-    Problem("unauthenticated", 401, "Who is asking?", "no token or client certificate, or one that does not verify"),
+    Problem(
+        "unauthenticated", 401, "The caller is not known", "no token or client certificate, or one that does not verify"
+    ),
     Problem(
         "forbidden",
         403,
@@ -76,7 +78,9 @@ TABLE = (
         "Your public keys are not known here",
         "an encrypted request came without its keys, and they are not kept (any more): send them along",
     ),
-    Problem("already-labelled", 409, "Its truth was told already", "feedback comes a second time for the same request"),
+    Problem(
+        "already-labelled", 409, "The labels were told already", "feedback comes a second time for the same request"
+    ),
     Problem(
         "body-too-large", 413, "The body is too large", "the body is larger than the limit, 4 MiB unless configured"
     ),
@@ -134,7 +138,7 @@ TABLE = (
     Problem(
         "keys-unavailable",
         503,
-        "The issuer's keys cannot be had",
+        "The token cannot be verified now",
         "the token's issuer, whose keys are fetched by URL, has not answered for too long; see `Retry-After`",
     ),
     Problem(

@@ -149,7 +149,10 @@ class Connection(asyncio.Protocol):
             raise _too_large(server.limits)
         if server.buffered + size > server.limits.buffered_bytes:
             raise Refusal(
-                "overloaded", "Too much is being sent at once; try again.", headers=b"retry-after: 1\r\n", close=True
+                "overloaded",
+                "Too many request bodies are being received at once; try again.",
+                headers=b"retry-after: 1\r\n",
+                close=True,
             )
         server.buffered += size
 
@@ -340,4 +343,4 @@ _Wait = Literal["nothing", "request", "head", "body", "client", "linger"]
 
 
 def _too_large(limits: Limits) -> Refusal:
-    return Refusal("body-too-large", f"The body may have {limits.body_bytes} bytes.", close=True)
+    return Refusal("body-too-large", f"The body may have at most {limits.body_bytes} bytes.", close=True)

@@ -271,7 +271,7 @@ def _check_head(exchange: Exchange, version: str, *, upgrade: bool) -> None:
 
 
 def _too_large(limits: Limits) -> Refusal:
-    detail = f"The header may have {limits.header_bytes} bytes and {limits.headers} fields."
+    detail = f"The header may have at most {limits.header_bytes} bytes and {limits.headers} fields."
     return Refusal("header-too-large", detail, close=True)
 
 

@@ -179,7 +179,7 @@ def _chosen(keys: Keys, header: dict[str, Any]) -> Key:
     if not keys.current:
         raise Refusal(
             "keys-unavailable",
-            "The keys of the token's issuer cannot be had at the moment; try again.",
+            "The token cannot be verified: its issuer's keys cannot be fetched at the moment. Try again later.",
             headers=b"retry-after: 10\r\n",
         )
     fitting = fitting_keys(keys.current, header)

@@ -244,7 +244,9 @@ def _interrupted() -> Refusal:
 
 
 def _draining() -> Refusal:
-    return Refusal("overloaded", "The sidecar ends; try again.", reason="draining", headers=b"retry-after: 1\r\n")
+    return Refusal(
+        "overloaded", "This replica is shutting down; try again.", reason="draining", headers=b"retry-after: 1\r\n"
+    )
 
 
 def _late() -> Refusal:

@@ -150,7 +150,7 @@ def test_what_cannot_be_scored_is_refused_with_the_reason(served: Running, keys:
         assert told in answer.json["detail"]
     read(client, served.ask(body(good, keys.public)))
     again = served.ask(body(good, keys.public))
-    assert (again.status, "came before" in again.json["detail"]) == (422, True)
+    assert (again.status, "was sent before" in again.json["detail"]) == (422, True)
     assert served.model.asked == []
 
 

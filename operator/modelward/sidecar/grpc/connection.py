@@ -187,7 +187,7 @@ class Connection(Peer):
         if exchange.header.pop(b":method", b"") == b"POST":  # it is recorded
             exchange.method = b"POST"
         if size > limits.header_bytes or len(headers) > limits.headers + _PSEUDO:
-            raise Refusal("header-too-large", f"The metadata may have {limits.header_bytes} bytes.")
+            raise Refusal("header-too-large", f"The metadata may have at most {limits.header_bytes} bytes.")
         if twice:
             raise Refusal("bad-framing", "A field of the metadata that counts comes twice.")
 
@@ -199,10 +199,10 @@ class Connection(Peer):
         server, exchange, size = self._server, stream.exchange, len(event.data)
         exchange.received += size
         if exchange.received > server.limits.body_bytes + framing.PREFIX_BYTES:
-            detail = f"The message may have {server.limits.body_bytes} bytes."
+            detail = f"The message may have at most {server.limits.body_bytes} bytes."
             self._refuse(stream, Refusal("body-too-large", detail))
         elif server.buffered + size > server.limits.buffered_bytes:
-            detail = "Too much is being sent at once; try again."
+            detail = "Too many request bodies are being received at once; try again."
             self._refuse(stream, Refusal("overloaded", detail, headers=b"retry-after: 1\r\n"))
         else:
             server.buffered += size
