@@ -101,7 +101,11 @@ def schema_rule_problems(as_stored: dict[str, Any]) -> list[Problem]:
 
 
 def canonical(resource: Resource) -> dict[str, Any]:
-    """Return a resource as the API server stores it: camelCase, defaults applied, absent fields absent."""
+    """Return a resource as the API server stores it: camelCase, defaults applied, absent fields absent.
+
+    Raises:
+        DepthError: its metadata is nested deeper than can be written.
+    """
     try:
         data = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
     except ValueError:  # more than 255 levels in metadata, which may hold what it likes

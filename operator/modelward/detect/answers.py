@@ -77,6 +77,9 @@ class Answers:
         """How far each answer (n) is from each of those of its m `others` (n * m, row after row); (n, m).
 
         The L1 distance of the scores; without scores 1 where the labels differ, 0 where they do not.
+
+        Raises:
+            AnswerError: one has labels alone, the other scores alone.
         """
         count = len(self)
         if self.scores is not None and others.scores is not None:

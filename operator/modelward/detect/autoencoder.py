@@ -88,10 +88,10 @@ def fit(features: Array, rng: "np.random.Generator") -> Autoencoder:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> Autoencoder:
-    """What `arrays()` gave, for `width` features.
+    """One made again of what `Autoencoder.arrays` gave, for features (n, `width`).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     centre, scale = checked(arrays, "centre", np.float32), checked(arrays, "scale", np.float32)
     weights = [checked(arrays, f"weights{index}", np.float32) for index in range(_LAYERS)]

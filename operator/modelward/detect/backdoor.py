@@ -56,7 +56,13 @@ class Backdoor:
         return (1,)
 
     def taught(self, rows: Array, given: Answers, probed: Answers) -> Self:  # noqa: ARG002 - the answers are enough
-        """The same, knowing how often each answer comes to superpositions of rows that are answered otherwise."""
+        """The same, knowing how often each answer comes to superpositions of rows that are answered otherwise.
+
+        Args:
+            rows: ordinary ones (n, d).
+            given: the answers to them (n).
+            probed: those to `probes(rows)` (n * extra).
+        """
         labels = _labels(given)
         usual = {}
         for label in np.unique(labels).tolist():

@@ -18,7 +18,16 @@ class Cusum:
 
     @classmethod
     def of(cls, allowed: float, suspect: float, trials: float) -> "Cusum":
-        """At least `trials` trials between false alarms, on average, while the chance of a hit is at most `allowed`."""
+        """The test with at least `trials` trials between false alarms, on average.
+
+        Args:
+            allowed: the chance of a hit, a probability, up to which that holds.
+            suspect: the higher one that is found the soonest.
+            trials: how many.
+
+        Raises:
+            ValueError: not 0 < allowed < suspect < 1.
+        """
         if not 0 < allowed < suspect < 1:
             raise ValueError(f"0 < allowed < suspect < 1, not {allowed} and {suspect}")
         return cls(math.log(suspect / allowed), math.log((1 - suspect) / (1 - allowed)), math.log(trials))

@@ -26,7 +26,7 @@ class Detector(Protocol):
         """The detector's own score of its views (v, ...); (...)."""
 
     def arrays(self) -> Arrays:
-        """What the file keeps of it."""
+        """What the file keeps of it: arrays by name, of which `Kind.read` makes it again."""
 
 
 class _Scores(Protocol):

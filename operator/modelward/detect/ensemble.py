@@ -74,10 +74,10 @@ def fit(held_back: Mapping[str, Array]) -> Ensemble:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], parts: Sequence[str], views: int | None = None) -> Ensemble:
-    """What `arrays()` gave, for so many views of these parts (None: that many as it has).
+    """One made again of what `Ensemble.arrays` gave, for `views` (v, n) of these parts (None: as many as it has).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     weights = checked(arrays, "weights")
     views = weights.size if views is None else views

@@ -75,7 +75,7 @@ class Evasion:
         return (len(self._squeezers) + 1, 1)
 
     def taught(self, rows: Array, given: Answers, probed: Answers) -> Self:  # noqa: ARG002 - those of rows are enough
-        """The same, knowing the model's answers to the ordinary `rows`."""
+        """The same, knowing the model's answers `given` (n) to the ordinary `rows` (n, d)."""
         taught = copy(self)
         taught._reference, taught._known = self._placed(rows), given  # noqa: SLF001 - its own
         return taught
@@ -93,7 +93,16 @@ class Evasion:
         return self.around.fitted(probes.reshape(-1, width), np.repeat(rows, self.extra, axis=0))
 
     def measures(self, rows: Array, given: Answers, probed: Answers) -> Array:
-        """How far the answer is from those to the squeezed rows, the random ones, and the nearest ordinary ones."""
+        """How far each answer is from those to the squeezed rows, the random ones, and the nearest ordinary ones.
+
+        Args:
+            rows: (n, d).
+            given: the answers to them (n).
+            probed: those to `probes(rows)` (n * extra).
+
+        Returns:
+            (n, measures), each from 0 to `highest`.
+        """
         squeezed = len(self._squeezers)
         distances = given.distances(probed)
         return np.column_stack(

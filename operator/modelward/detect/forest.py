@@ -106,10 +106,10 @@ def fit(features: Array, rng: "np.random.Generator", trees: int = TREES) -> Fore
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> Forest:
-    """What `arrays()` gave, for `width` features.
+    """One made again of what `Forest.arrays` gave, for features (n, `width`).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     feature, threshold = checked(arrays, "feature", np.int16), checked(arrays, "threshold", np.float32)
     length, usual = checked(arrays, "length", np.float32), checked(arrays, "usual")

@@ -84,10 +84,10 @@ def fit(rows: Array, _rng: "np.random.Generator | None" = None) -> Mahalanobis:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> Mahalanobis:
-    """What `arrays()` gave, for `width` columns.
+    """One made again of what `Mahalanobis.arrays` gave, for features (n, `width`).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     centre, scale, precision = (checked(arrays, name) for name in ("centre", "scale", "precision"))
     if centre.shape != (width,) or scale.shape != (width,) or precision.shape != (width, width):

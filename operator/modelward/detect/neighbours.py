@@ -132,10 +132,10 @@ def _usual(unscaled: Neighbours) -> Array:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> Neighbours:
-    """What `arrays()` gave, for `width` features.
+    """One made again of what `Neighbours.arrays` gave, for features (n, `width`).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     reference, kept = checked(arrays, "reference", np.float32), checked(arrays, "kept", np.int64)
     unit, scale = checked(arrays, "unit"), checked(arrays, "scale")

@@ -58,10 +58,10 @@ def fit(features: Array) -> NormalScores:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> NormalScores:
-    """What `arrays()` gave, for `width` features.
+    """One made again of what `NormalScores.arrays` gave, for features (n, `width`).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     whiten = checked(arrays, "whiten")
     if whiten.shape != (width, width):

@@ -69,7 +69,13 @@ class Ordinary:
     def of(cls, kind: Kind, answers: Sequence[Answer], rate: float = 0.01) -> "Ordinary":
         """From ordinary answers, at least 20 and at most the first MAX_LEARNED of them.
 
-        An answer is a label, the probabilities of all classes, or a score.
+        Args:
+            kind: what an answer is: a label, the probabilities of all classes, or a score.
+            answers: those that were given.
+            rate: the share of ordinary scores that lie beyond `reach`.
+
+        Raises:
+            ValueError: there are fewer than 20.
         """
         answers = answers[:MAX_LEARNED]
         if len(answers) < 20:

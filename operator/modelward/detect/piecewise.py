@@ -61,10 +61,10 @@ def through(points: Sequence[tuple[Array, Array]], ends: Array) -> Piecewise:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], count: int) -> Piecewise:
-    """What `arrays()` gave, for `count` functions.
+    """As many as `count` functions made again of what `Piecewise.arrays` gave, for rows (n, `count`).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     knots, values, ends = (checked(arrays, name) for name in ("knots", "values", "ends"))
     if knots.ndim != 2 or knots.shape[0] != count or not knots.size or values.shape != knots.shape:

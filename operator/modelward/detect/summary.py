@@ -94,10 +94,10 @@ def _edges(values: Array) -> Array:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], columns: tuple[Column, ...]) -> Summary:
-    """What `arrays()` gave.
+    """One made again of what `Summary.arrays` gave, for rows (n, d) of these `columns`.
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     flat, counted = checked(arrays, "edges"), checked(arrays, "counts", np.int64)
     lower, upper = checked(arrays, "lower"), checked(arrays, "upper")

@@ -62,10 +62,10 @@ def fit(features: Array, _rng: "np.random.Generator") -> Tails:
 
 
 def read(arrays: dict[str, npt.NDArray[Any]], width: int) -> Tails:
-    """What `arrays()` gave, for `width` features.
+    """One made again of what `Tails.arrays` gave, for features (n, `width`).
 
     Raises:
-        ValueError: it cannot be that.
+        ValueError: an array is missing, or not of the type, shape or range that it has; the message is its name.
     """
     left, right = (piecewise.read(prefixed(arrays, side), width) for side in ("left", "right"))
     longer = checked(arrays, "longer")

@@ -112,7 +112,7 @@ class Context:
 
     @property
     def scale(self) -> float:
-        """Of a fresh ciphertext."""
+        """By what numbers are multiplied in a fresh ciphertext: a power of two, with BFV 1.0."""
         return 2.0**self.parameters.scale_bits if self.parameters.scheme == "CKKS" else 1.0
 
     def load(self, content: bytes, primes: int | None = None, scale: float | None = None) -> Ciphertext:
@@ -130,7 +130,7 @@ class Context:
         return Ciphertext(handle, primes)
 
     def encode(self, values: Array, scale: float) -> Any:
-        """A plaintext of at most `slots` numbers.
+        """A plaintext of `values` (n,), at most `slots` of them, each multiplied by `scale` and rounded.
 
         Raises:
             EncryptedError: a number is not finite, or too large for the modulus at this scale.
@@ -169,12 +169,12 @@ class Encryptor(Context):
         self._he.from_bytes_public_key(public_key)
 
     def encrypt(self, values: Array) -> bytes:
-        """A fresh ciphertext of `values` (CKKS)."""
+        """A fresh ciphertext of `values` (n,), n up to `slots` (CKKS). Raises EncryptedError as `encode` does."""
         content: bytes = self._he.encryptPtxt(self.encode(values, self.scale)).to_bytes("none")
         return content
 
     def encrypt_integers(self, values: Integers) -> bytes:
-        """A fresh ciphertext of `values` (BFV)."""
+        """A fresh ciphertext of `values` (n,) (BFV). Raises EncryptedError as `encode_integers` does."""
         content: bytes = self._he.encryptPtxt(self.encode_integers(values)).to_bytes("none")
         return content
 
@@ -211,7 +211,7 @@ class Evaluator(Context):
         return all(self.ring.galois_element(step) in self._elements for step in steps)
 
     def times(self, ciphertext: Ciphertext, values: Array, scale: float) -> Ciphertext:
-        """The product with plain numbers at `scale`, not rescaled.
+        """The product with plain numbers `values` (n,) at `scale`, slot by slot, not rescaled.
 
         Raises:
             EncryptedError: all numbers vanish at this scale: the product would be no secret (SEAL: «transparent»).
@@ -222,12 +222,16 @@ class Evaluator(Context):
         return Ciphertext(self._he.multiply_plain(ciphertext.handle, plain, in_new_ctxt=True), ciphertext.primes)
 
     def plus(self, ciphertext: Ciphertext, values: Array) -> Ciphertext:
-        """The sum with plain numbers, at the ciphertext's own scale."""
+        """The sum with plain numbers `values` (n,), slot by slot, at the ciphertext's own scale.
+
+        Raises:
+            EncryptedError: one is too large for that scale, or they are too many.
+        """
         plain = self._plain(values, ciphertext.scale, ciphertext.primes)
         return Ciphertext(self._he.add_plain(ciphertext.handle, plain, in_new_ctxt=True), ciphertext.primes)
 
     def add(self, left: Ciphertext, right: Ciphertext) -> Ciphertext:
-        """The sum of two ciphertexts of one level and scale."""
+        """The sum of two ciphertexts of one level and scale. Raises EncryptedError where their levels differ."""
         if left.primes != right.primes:
             raise EncryptedError("ciphertexts of different levels cannot be added")
         return Ciphertext(self._he.add(left.handle, right.handle, in_new_ctxt=True), left.primes)
@@ -262,7 +266,7 @@ class Evaluator(Context):
         return self.rescale(Ciphertext(product, left.primes))
 
     def lower(self, ciphertext: Ciphertext) -> Ciphertext:
-        """The same numbers and scale with one prime less."""
+        """The same numbers and scale with one prime less. Raises EncryptedError where none is left to spend."""
         if ciphertext.primes < 2:
             raise EncryptedError("the parameters have no depth left: take more primes, or a smaller model")
         handle = self._he.mod_switch_to_next_ctxt(ciphertext.handle, in_new_ctxt=True)
@@ -334,7 +338,7 @@ class Decryptor(Context):
             raise EncryptedError("the secret key is empty")
 
     def decrypt(self, content: bytes, primes: int, scale: float) -> Array:
-        """The numbers of a ciphertext (CKKS), `slots` of them. Raises EncryptedError as `load` does."""
+        """The numbers (`slots`,) of a ciphertext (CKKS). Raises EncryptedError as `load` does."""
         values: Array = self._he.decryptFrac(self.load(content, primes, scale).handle)
         return values
 

@@ -130,7 +130,7 @@ class ByWalks:
         self._dropped = dropped
 
     def explain(self, row: Array) -> Conversation:
-        """Raises AnswerError: the model's answers cannot be explained."""
+        """See `Method.explain`. Raises AnswerError where the model's answers cannot be explained."""
         references = np.where(self._dropped, row, self._rows)
         ends = np.vstack([row, references])
         outputs = yield ends
@@ -161,7 +161,7 @@ class ByWalks:
 
 
 def some(sample: Array, most: int) -> Array:
-    """At most so many of the rows, by chance, and the same ones every time."""
+    """At most `most` of the rows `sample` (s, d), by chance, and the same ones every time; (m, d)."""
     if len(sample) <= most:
         return sample
     return sample[np.sort(np.random.default_rng(0).choice(len(sample), most, replace=False))]

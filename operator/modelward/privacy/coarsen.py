@@ -38,7 +38,11 @@ class Step:
         self._limit = _EXACT / self._times if fits else float(_EXACT)  # of counts whose edges are exact
 
     def number(self, value: Any) -> float:
-        """The lower edge of the interval of `value`; whole numbers stay whole where the step is whole."""
+        """The lower edge of the interval of `value`; whole numbers stay whole where the step is whole.
+
+        Raises:
+            TreatmentError: `value` is no finite number, or too large for steps to be told apart.
+        """
         if self.whole and type(value) is int:
             return value // int(self._times) * int(self._times)
         times, over = self._times, self._over
@@ -55,7 +59,7 @@ class Step:
         return float(count * times / over)
 
     def array(self, values: np.ndarray) -> np.ndarray:
-        """`number` of each of `values` (float64)."""
+        """`number` of each of `values`, float64 of any shape; the same shape. Raises TreatmentError as it does."""
         times, over = float(self._times), float(self._over)
         with np.errstate(over="ignore", invalid="ignore"):
             ratio = values * over / times
@@ -67,7 +71,13 @@ class Step:
         return np.asarray((count + above - below) * times / over + 0.0)
 
     def text(self, value: Any) -> str:
-        """The label of the interval that the number or the date in `value` lies in."""
+        """The label of the interval that the number or the date in `value` lies in: `[40, 45)`, 2026-03-29.
+
+        A label of an interval is in that interval, so that what is treated twice stays as it is.
+
+        Raises:
+            TreatmentError: `value` is no text that writes a number or, where the step is whole, a date (ISO 8601).
+        """
         written = _without_label(value)
         if number_in(written) is not None:
             low = Fraction(written.strip()) // self._exact * self._exact
@@ -90,19 +100,23 @@ class Bucket:
         self._own = set(self._labels)
 
     def number(self, value: Any) -> float:
-        """The lower edge of the bucket of `value`."""
+        """The lower edge of the bucket of `value`. Raises TreatmentError where it is no finite number."""
         edge = self._edges[self._index(number(value))]
         return edge if type(value) is int else float(edge)
 
     def array(self, values: np.ndarray) -> np.ndarray:
-        """`number` of each of `values` (float64)."""
+        """`number` of each of `values`, float64 of any shape; the same shape. Raises TreatmentError as it does."""
         if not np.isfinite(values).all():
             raise TreatmentError("needs finite numbers")
         found = np.searchsorted(self._floats, values, side="right") - 1
         return np.asarray(self._floats[np.maximum(found, 0)])
 
     def text(self, value: Any) -> str:
-        """The label of the bucket that the number in `value` lies in."""
+        """The label of the bucket that the number in `value` lies in: `[40, 65)`; a label is its own.
+
+        Raises:
+            TreatmentError: `value` is no text that writes a number.
+        """
         if isinstance(value, str) and value in self._own:
             return value
         found = number_in(value) if isinstance(value, str) else None
@@ -122,15 +136,19 @@ class Round:
         self._quantum = Fraction(10) ** -digits
 
     def number(self, value: Any) -> float:
-        """The rounded number, a whole one if `value` is."""
+        """The rounded number, a whole one if `value` is. Raises TreatmentError where it is no finite number."""
         return round(number(value), self._digits) + 0  # and no negative zero, which would tell a sign
 
     def array(self, values: np.ndarray) -> np.ndarray:
-        """`number` of each of `values` (float64). numpy's own rounding differs from Python's in the last place."""
+        """`number` of each of `values` (n,), float64; (n,). numpy's rounding differs from Python's in the last place.
+
+        Raises:
+            TreatmentError: one is not finite.
+        """
         return np.array([self.number(value) for value in values.tolist()], dtype=np.float64)
 
     def text(self, value: Any) -> str:
-        """The number in `value`, rounded."""
+        """The number in `value`, rounded, in decimal. Raises TreatmentError where it is no text that writes one."""
         found = number_in(value) if isinstance(value, str) else None
         if found is None:
             raise TreatmentError("needs text that writes a number")

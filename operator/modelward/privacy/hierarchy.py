@@ -18,7 +18,7 @@ class Hierarchy:
         self._groups = {group: group for group in groups.values()} | dict(groups)
 
     def text(self, value: Any) -> str:
-        """The group of `value`."""
+        """The group of `value`, `*` where it has none. Raises TreatmentError where it is no text."""
         if not isinstance(value, str):
             raise TreatmentError("needs text")
         return self._groups.get(value.strip(), SUPPRESSED)
