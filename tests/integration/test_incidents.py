@@ -240,7 +240,7 @@ async def test_an_attack_shows_up_is_held_everywhere_and_the_client_let_go(repli
     assert "3 anomalies found by Mahalanobis, blocked" in events["user:thief"]["message"]
     assert monitoring["incidents"][0]["reference"] in events["user:thief"]["message"]
     (quarantined,) = replicas.controller.events("ClientQuarantined")
-    assert quarantined["message"].startswith("user:thief (issuer i) until")
+    assert quarantined["message"].startswith("user:thief (issuer i) is refused until")
     metrics = replicas.incidents.metrics()
     place_of = f'namespace="{PLACE}",model="wdbc"'
     assert metrics["modelward_model_anomalies"][1] == {f'{{{place_of},detector="Mahalanobis"}}': 4}

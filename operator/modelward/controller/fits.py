@@ -88,7 +88,9 @@ class Fits:
         if kept is not None:
             return kept
         if not settings.jobs_image:
-            return Obstacle("BaselineFitFailed", "this installation names no image for Jobs (MODELWARD_JOBS_IMAGE)")
+            return Obstacle(
+                "BaselineFitFailed", "this installation names no image for Jobs: set the chart's value images.jobs"
+            )
         job = await self._cluster.get("Job", namespace_of(md), job_name(md.metadata.name, request))
         if job is None:
             await self._begin(md, request, dataset)

@@ -288,9 +288,8 @@ class Incidents:
             message = f"{len(others)} more clients and detectors with {sum(one.count for one in others)} anomalies"
             await self._recorder.record(raw, "Warning", "AnomalyDetected", message, topic="others")
         for held in quarantined:
-            message = (
-                f"{held.client} (issuer {held.issuer or 'none'}) until {held.until}, after what {held.reason} found"
-            )
+            who = f"{held.client} (issuer {held.issuer or 'none'})"
+            message = f"{who} is refused until {held.until}, for what {held.reason} found"
             topic = f"{held.client}\n{held.issuer}"
             await self._recorder.record(raw, "Warning", "ClientQuarantined", message, topic=topic)
 

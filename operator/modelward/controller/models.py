@@ -241,7 +241,9 @@ class Models:
         if case.to_be_stopped and deployment["spec"].get("replicas"):
             deployment = await self._cluster.merge(deployment, {"spec": {"replicas": 0}})
             why = "; ".join(item.line for item in case.verdict.violations[:5])
-            await self._recorder.record(case.raw, "Warning", "ModelStopped", f"as onViolation: Stop asks: {why}")
+            await self._recorder.record(
+                case.raw, "Warning", "ModelStopped", f"its pods are stopped, as onViolation: Stop asks: {why}"
+            )
         found = await self._cluster.find("Pod", namespace, labels(md))
         pods = await observe(found, ports_of(md.spec.model), self._installed().settings, self._clock())
         return replace(

@@ -91,7 +91,7 @@ def target(md: ModelDeployment, ref: TargetRef, item: KubeObject, settings: Sett
     try:
         return _target(md, ref, item, settings)
     except (AttributeError, KeyError, TypeError):  # from a file, or of a framework whose schema lets anything in
-        return Obstacle("TargetUnsuitable", f"{_named(item)} is not written as the reference of its kind says: mend it")
+        return Obstacle("TargetUnsuitable", f"{_named(item)} is not valid for its kind: correct its spec")
 
 
 def _target(md: ModelDeployment, ref: TargetRef, item: KubeObject, settings: Settings) -> Target | Obstacle:
@@ -167,7 +167,10 @@ def _ports(ref: TargetRef, item: KubeObject) -> tuple[int, tuple[int, ...]] | Ob
     if ref.container_name:
         containers = [part for part in containers if part.get("name") == ref.container_name]
         if not containers:
-            return Obstacle("TargetUnsuitable", f"{_named(item)} has no container {ref.container_name}")
+            return Obstacle(
+                "TargetUnsuitable",
+                f"{_named(item)} has no container {ref.container_name}: correct spec.targetRef.containerName",
+            )
     declared = sorted({port for container in containers for port in _declared(container)})
     default = _DEFAULT_PORTS.get(item["kind"])
     port = ref.port or (declared[0] if len(declared) == 1 else None if declared else default)
@@ -176,7 +179,10 @@ def _ports(ref: TargetRef, item: KubeObject) -> tuple[int, tuple[int, ...]] | Ob
         return Obstacle("TargetUnsuitable", f"{_named(item)}: which port the model listens on is unclear ({found}): "
                         "give spec.targetRef.port")  # fmt: skip
     if port in (HTTPS_PORT, METRICS_PORT):
-        return Obstacle("TargetUnsuitable", f"{_named(item)}: the sidecar itself listens on {port}: move the model")
+        return Obstacle(
+            "TargetUnsuitable",
+            f"{_named(item)}: the sidecar itself listens on {port}: let the model listen on another port",
+        )
     served = [part for part in containers if port in _declared(part)]
     beside = {other for part in served for other in _declared(part)}
     return port, (port, *sorted(beside - {port}))

@@ -179,6 +179,6 @@ def test_what_cannot_be_protected_is_told_with_its_line() -> None:
     broken = {**workload("Deployment"), "spec": {"template": {"spec": {"containers": "none"}}}}
     result = run(yaml.safe_dump_all([protecting(), broken]))
     assert result.exit_code == 1
-    assert "is not written as the reference of its kind says" in result.stderr
+    assert "is not valid for its kind" in result.stderr
     unreadable = {**protecting(), "spec": {"targetRef": {"kind": "Pod"}}}
     assert run(yaml.safe_dump_all([unreadable, workload("Deployment")])).exit_code == 2
