@@ -58,6 +58,9 @@ conformance-pii: setup ## The recognisers on Presidio's labelled sentences: reca
 conformance-signing: setup build/signing/.ready ## Signed statements of OpenSSF model-signing read by modelward, and the other way round; seconds
 	$(PY) -m tests.conformance.signing --model-signing build/signing/bin/python
 
+conformance-lineage: setup build/lineage-peers/.ready ## Lineage events before Apache Kafka's broker and OpenLineage's Java client, and before MARQUEZ=http://...; minutes
+	$(PY) -m tests.conformance.lineage --jars build/lineage-peers/jars $(if $(MARQUEZ),--marquez $(MARQUEZ))
+
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 	$(PY) -m tests.stages integration
 
@@ -146,6 +149,14 @@ build/%/.ready: .venv/bin/uv requirements/%.txt # an environment of its own
 	$(UV) pip install --quiet --python build/$*/bin/python --require-hashes -r requirements/$*.txt
 	@touch $@
 
+build/lineage-peers/.ready: tests/conformance/java/pom.xml tests/conformance/java/jars.sha256
+	@command -v mvn >/dev/null && command -v javac >/dev/null || { echo "Kafka's broker needs Maven and a JDK of 17 or later (Debian: apt-get install maven)"; exit 2; }
+	rm -rf build/lineage-peers/jars && mkdir -p build/lineage-peers/jars
+	mvn --quiet --batch-mode --file tests/conformance/java/pom.xml dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/lineage-peers/jars
+	cd build/lineage-peers/jars && sha256sum --quiet --strict --check $(CURDIR)/tests/conformance/java/jars.sha256
+	@touch $@
+
 build/bench-detect/.ready: .venv/bin/uv requirements/bench-detect.txt
 	$(UV) venv --quiet --allow-existing --python $(PY) build/bench-detect
 	$(UV) pip install --quiet --python build/bench-detect/bin/python --require-hashes -r requirements/bench-detect.txt
@@ -188,4 +199,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 	$(COMPILE) --group signing -o requirements/signing.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-browser test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction bench-report soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-browser test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-lineage conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction bench-report soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from click.testing import CliRunner
 from cryptography import x509
@@ -28,6 +27,7 @@ from modelward.lineage.signing import files_statement
 from modelward.lineage.statement import Resource
 from modelward.lineage.trust import read_trust
 from modelward.lineage.verify import File, read, verify
+from tests.conformance.told import Told, differences
 from tests.unit.lineage.signers import CODE, RELEASE, Issued, authority, certified, changed, public
 
 KEPT = Path(__file__).parents[1] / "data" / "signing"
@@ -45,14 +45,6 @@ TREE = {
 }
 CURVES: dict[str, type[ec.EllipticCurve]] = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
 SIGNER = f"cert:{RELEASE.value}"
-
-
-class Told(NamedTuple):
-    """What was asked, what had to come of it, and what did."""
-
-    what: str
-    expected: str
-    found: str
 
 
 def judged(content: bytes, sha256: str, trust: dict[str, bytes], accepted: str, at: datetime = NOW) -> str:
@@ -184,11 +176,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="write its bundles to tests/data/signing")
     given = parser.parse_args()
     kept: dict[str, bytes] = {}
-    wrong = 0
     with tempfile.TemporaryDirectory() as folder:
-        for told in conformance(given.model_signing, Path(folder), kept.__setitem__):
-            wrong += told.found != told.expected
-            print(f"{'same' if told.found == told.expected else 'DIFFERENT'}  {told.what}: {told.found}", flush=True)
+        wrong = differences(conformance(given.model_signing, Path(folder), kept.__setitem__))
     if given.keep:
         KEPT.mkdir(parents=True, exist_ok=True)
         for name, content in kept.items():

@@ -148,8 +148,17 @@ class Emitter:
 
     def _send(self, item: _Item) -> None:
         if self._receiver is None:
-            self._receiver = self._make()
+            self._receiver = self._made()
         item.send(self._receiver)
+
+    def _made(self) -> Receiver:
+        """A receiver; settings that none can be made of are at fault, and may be mended: no event is lost for them."""
+        try:
+            return self._make()
+        except UndeliveredError:
+            raise
+        except Exception as error:  # noqa: BLE001 - its text may have what a Secret has
+            raise UndeliveredError(f"its settings cannot be used ({type(error).__name__})", again=True) from None
 
     def _tell(self, why: str) -> None:
         if why != self._why:

@@ -10,7 +10,8 @@ from functools import partial
 from modelward import allowlist
 from modelward.controller.emitter import Emitter
 from modelward.controller.installation import Installed
-from modelward.controller.receivers import FileReceiver, HttpReceiver, KafkaReceiver, Receiver
+from modelward.controller.kafka import KafkaReceiver
+from modelward.controller.receivers import FileReceiver, HttpReceiver, Receiver, UndeliveredError
 from modelward.planner.names import KubeObject
 
 MAX_RECEIVERS = 64
@@ -73,7 +74,10 @@ class Emitters:
         if where == settings.file:
             return FileReceiver(where)
         if where == settings.kafka.bootstrap_servers:
-            return KafkaReceiver(where, settings.kafka.topic, secret)
+            # As a rule the Secret says to encrypt: without it nothing goes in the clear instead.
+            if settings.kafka.secret_name and not secret:
+                raise UndeliveredError(f"Kafka: there is no Secret {settings.kafka.secret_name} of options", again=True)
+            return KafkaReceiver(where, settings.kafka.topic, secret, settings.authorities)
         # The key is the installation's: whoever may name an address must not have it sent there.
         key = secret.get("apiKey", "").strip()  # `kubectl create --from-file` keeps the line's end, and no header may
         return HttpReceiver(where, settings.authorities, key if where == settings.url else "")

@@ -149,7 +149,8 @@ class Installation:
         try:
             return {key: base64.b64decode(value).decode() for key, value in ((secret or {})["data"]).items()}
         except (KeyError, ValueError):
-            log.warning("lineage: no Secret %s with texts in %s: events are sent without it", name, self.namespace)
+            effect = "nothing is sent to Kafka" if lineage.kafka.secret_name else "events are sent without it"
+            log.warning("lineage: no Secret %s with texts in %s: %s", name, self.namespace, effect)
             return {}
 
     async def _signing_key(self) -> Ed25519PrivateKey:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from modelward.lineage.events import Event
 
-_SECONDS = 5.0
-_DELIVERY_MILLISECONDS = 10_000
+_SECONDS = (5.0, 20.0)  # to connect, and to answer: Marquez takes seconds for the columns of a wide model
 _MAX_FILE_BYTES = 64 << 20
 _REFUSED = (400, 413, 422)  # the event itself is at fault, and would be the next time
 
@@ -58,11 +57,9 @@ class HttpReceiver:
         trusted = http.HttpSslContextConfig(ca_cert_path=self._bundle) if self._bundle else None
         key = http.ApiKeyTokenProvider({"apiKey": api_key}) if api_key else http.TokenProvider({})
         once: dict[str, Any] = {"total": 0, "redirect": False}  # what is tried again is not for a thread to wait for
-        self._transport = http.HttpTransport(
-            http.HttpConfig(
-                f"{url.rstrip('/')}/", timeout=_SECONDS, auth=key, session=session, retry=once, ssl_context=trusted
-            )
-        )
+        config = http.HttpConfig(f"{url.rstrip('/')}/", auth=key, session=session, retry=once, ssl_context=trusted)
+        config.timeout = _SECONDS  # type: ignore[assignment]  # requests takes two as well
+        self._transport = http.HttpTransport(config)
 
     def deliver(self, event: Event) -> None:
         """Post an event; raises UndeliveredError."""
@@ -107,61 +104,6 @@ class FileReceiver:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-class KafkaReceiver:
-    """A topic of Kafka's. `options` are librdkafka's; those that bound waiting are ours."""
-
-    def __init__(self, servers: str, topic: str, options: Mapping[str, str] | None = None) -> None:
-        from openlineage.client.transport import kafka  # noqa: PLC0415
-
-        config = {
-            "log_level": "2",
-            **(options or {}),
-            "bootstrap.servers": servers,
-            "message.timeout.ms": str(_DELIVERY_MILLISECONDS),
-            "enable.idempotence": "true",
-        }
-        self._transport = kafka.KafkaTransport(kafka.KafkaConfig(config=config, topic=topic))
-        self._producer = _Told(self._transport.producer)
-        self._transport.producer = self._producer  # type: ignore[assignment]
-
-    def deliver(self, event: Event) -> None:
-        """Write an event and wait until the topic has it; raises UndeliveredError."""
-        from confluent_kafka import KafkaException  # noqa: PLC0415
-
-        self._producer.why = "it was not delivered"
-        try:
-            self._transport.emit(event)
-        except (KafkaException, BufferError) as error:
-            raise UndeliveredError(f"Kafka: {error}", again=True) from None
-        if self._producer.why:
-            raise UndeliveredError(f"Kafka: {self._producer.why}", again=self._producer.again)
-
-    def close(self) -> None:
-        """Give up what is under way."""
-        self._transport.close(0)
-
-
-class _Told:
-    """A producer whose deliveries are told of here: the client only logs that one failed."""
-
-    def __init__(self, producer: Any) -> None:
-        self._producer = producer
-        self.why = ""
-        self.again = True
-
-    def produce(self, **message: Any) -> None:
-        self._producer.produce(**{**message, "on_delivery": self._delivered})
-
-    def flush(self, timeout: float = -1) -> int:
-        return int(self._producer.flush(timeout))
-
-    def _delivered(self, error: Any, _: Any) -> None:
-        from confluent_kafka import KafkaError  # noqa: PLC0415
-
-        self.why = error.str() if error is not None else ""
-        self.again = error is None or error.code() not in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 
 
 def _file_of(text: str) -> str:

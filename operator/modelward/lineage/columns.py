@@ -1,4 +1,8 @@
-"""Column lineage: what became of each field of a request on its way to the model, and of the model's answers."""
+"""Column lineage: what became of each field of a request on its way to the model, and of the model's answers.
+
+What became of a field is told twice: in `transformations`, and in the two texts that they replace since the facet's
+version 1-1-0, for those are all that Marquez 0.51 shows.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,11 @@ def of_features(inputs: Sequence[Field], requests: Name, producer: str) -> Colum
         if one.dropped:
             dropped.append(InputField(*requests, one.name, [_treated(one, "INDIRECT", "FILTER")]))
         elif one.how:
-            fields[one.name] = Fields([InputField(*requests, one.name, [_treated(one, "DIRECT", "TRANSFORMATION")])])
+            step = _treated(one, "DIRECT", "TRANSFORMATION")
+            fields[one.name] = Fields([InputField(*requests, one.name, [step])], step.description, "MASKED")
         else:
-            fields[one.name] = Fields(
-                [InputField(*requests, one.name, [Transformation("DIRECT", "IDENTITY", "", masking=False)])]
-            )
+            step = Transformation("DIRECT", "IDENTITY", "", masking=False)
+            fields[one.name] = Fields([InputField(*requests, one.name, [step])], "as it is sent", "IDENTITY")
     return ColumnLineageDatasetFacet(fields, dropped, producer=producer)
 
 
@@ -52,7 +56,8 @@ def of_answers(
     fields = {}
     for one in outputs:
         steps = [scored, _treated(one, "DIRECT", "TRANSFORMATION")] if one.how else [scored]
-        fields[one.name] = Fields([InputField(*features, name, steps) for name in kept])
+        told = ", ".join(step.description or "" for step in steps)
+        fields[one.name] = Fields([InputField(*features, name, steps) for name in kept], told)
     return ColumnLineageDatasetFacet(fields, producer=producer)
 
 

@@ -41,6 +41,7 @@ from modelward.lineage.facets import (
     TransformationsJobFacet,
 )
 from modelward.lineage.subject import Field, Fit, Subject
+from modelward.lineage.texts import storable
 from modelward.windows import SECONDS, Window
 
 Event = RunEvent | JobEvent
@@ -61,6 +62,7 @@ def deployment(subject: Subject, namespace: str, now: str, change: Change) -> tu
         now: when that was, RFC 3339.
         change: what became of the model's answers.
     """
+    subject = storable(subject)
     facets: dict[str, RunFacet] = {"processing_engine": _engine(), **_training_run(subject)}
     run = Run(str(_deployment_run(subject)) if change != "DROP" else str(_run(subject.uid, "removal")), facets)
     job = _job(subject, namespace, "", "BATCH")
@@ -74,6 +76,7 @@ def deployment(subject: Subject, namespace: str, now: str, change: Change) -> tu
 
 def fitting(subject: Subject, namespace: str, now: str, fit: Fit) -> Event:
     """That a baseline's fitting began, ended or failed."""
+    subject, fit = storable(subject), storable(fit)
     run_facets: dict[str, RunFacet] = {"processing_engine": _engine(), "parent": _parent(subject, namespace)}
     if fit.state == "FAIL":
         run_facets["errorMessage"] = ErrorMessageRunFacet(fit.why[:_MAX_MESSAGE], "Python", producer=PRODUCER)
@@ -89,6 +92,7 @@ def fitting(subject: Subject, namespace: str, now: str, fit: Fit) -> Event:
 
 def serving(subject: Subject, namespace: str, replica: str, process: str, window: Window) -> tuple[Event, Event]:
     """A window of serving by one replica, as a run that began and is complete."""
+    subject, replica, window = storable(subject), storable(replica), storable(window)
     identifier = str(_run(subject.uid, "window", replica, process, str(window.sequence)))
     facets: dict[str, RunFacet] = {
         "processing_engine": _engine(),
@@ -98,11 +102,13 @@ def serving(subject: Subject, namespace: str, replica: str, process: str, window
     job = _job(subject, namespace, ".serving", "SERVICE")
     requests, features = _named(subject, namespace, "requests"), _named(subject, namespace, "features")
     read = InputStatisticsInputDatasetFacet(rowCount=window.rows, producer=PRODUCER)
+    kept = [one for one in subject.inputs if not one.dropped]
     inputs = [
         InputDataset(*requests, facets=_schema(subject.inputs), inputFacets={"inputStatistics": read}),
+        # The model reads them: Marquez keeps of answers' column lineage what leads to an input of the run alone.
+        InputDataset(*features, facets=_schema(kept)),
         _artefact(subject, namespace).read(),
     ]
-    kept = [one for one in subject.inputs if not one.dropped]
     written = OutputStatisticsOutputDatasetFacet(rowCount=window.rows, producer=PRODUCER)
     seen = columns.of_features(subject.inputs, requests, PRODUCER)
     scored = columns.of_answers(subject.outputs, subject.inputs, features, PRODUCER)

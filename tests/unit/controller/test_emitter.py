@@ -150,3 +150,26 @@ async def test_a_receiver_that_is_down_has_nobodys_events_given_up(monkeypatch: 
         await made.close()
     assert sorted(receiver.taken) == sorted(expected(1, 2))
     assert counts == {"sent": 2}
+
+
+async def test_settings_that_no_receiver_can_be_made_of_lose_nothing_and_are_told_without_their_text(
+    server: LineageServer, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(emitter, "FIRST_WAIT_SECONDS", 0.01)
+    wrong = [ValueError("s3cret is no certificate")] * 3
+
+    def make() -> HttpReceiver:
+        if wrong:
+            raise wrong.pop()
+        return HttpReceiver(server.url)
+
+    counts, done = Counter[str](), list[bool]()
+    with ThreadPoolExecutor(1) as executor:
+        made = Emitter("there", make, executor, counts)
+        made.offer(lambda: events(1), done.append)
+        await until(lambda: done == [True])
+        await made.close()
+    assert runs(server) == expected(1)
+    assert counts == {"sent": 1}
+    assert "not taken by there: its settings cannot be used (ValueError)" in caplog.text
+    assert "s3cret" not in caplog.text

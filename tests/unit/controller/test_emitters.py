@@ -11,7 +11,7 @@ import pytest
 
 from modelward.controller import emitters
 from modelward.controller.emitters import Emitters
-from modelward.controller.receivers import KafkaReceiver
+from modelward.controller.kafka import KafkaReceiver
 from modelward.planner.access import AccessSettings, Kafka, Lineage
 from tests.unit.controller.lineage_receiver import LineageServer, until
 from tests.unit.controller.test_receivers import events
@@ -131,3 +131,24 @@ async def test_a_file_and_a_topic_are_receivers_as_well(tmp_path: Path) -> None:
     receiver = made._receiver("127.0.0.1:1")
     assert isinstance(receiver, KafkaReceiver)
     receiver.close()
+
+
+async def test_nothing_goes_to_a_topic_in_the_clear_for_want_of_the_secret_that_says_to_encrypt(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("modelward.controller.emitter.FIRST_WAIT_SECONDS", 0.01)
+    delivered: list[Any] = []
+    monkeypatch.setattr(KafkaReceiver, "deliver", lambda _, event: delivered.append(event))
+    kafka = Kafka(bootstrap_servers="127.0.0.1:1", topic="lineage", secret_name="kafka")
+    installation = Installation(kafka=kafka)
+    made = installation.emitters()
+    emitter = made.of(model())
+    assert emitter is not None
+    done: list[bool] = []
+    emitter.offer(lambda: events(1), done.append)
+    await until(lambda: "there is no Secret kafka of options" in caplog.text)
+    assert delivered == []
+    installation.installed.lineage_secret = {"client.id": "east"}
+    await until(lambda: done == [True])
+    assert len(delivered) == 2
+    await made.close()

@@ -8,17 +8,13 @@ import stat
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import confluent_kafka
 import pytest
 from cryptography import x509
 
-from modelward.controller import receivers
 from modelward.controller.receivers import (
     FileReceiver,
     HttpReceiver,
-    KafkaReceiver,
     UndeliveredError,
     receiver_at,
 )
@@ -133,41 +129,3 @@ def test_a_file_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
     with pytest.raises(UndeliveredError, match="No such file or directory") as caught:
         receiver_at(str(tmp_path / "not" / "there")).deliver(events()[0])
     assert caught.value.again
-
-
-@pytest.fixture
-def broker() -> Iterator[tuple[str, Any]]:
-    """librdkafka's own broker for tests, in another client: what passes is Kafka's protocol over TCP."""
-    holder = confluent_kafka.Producer({"bootstrap.servers": "none:1", "test.mock.num.brokers": "1", "log_level": "0"})
-    (node,) = holder.list_topics(timeout=5).brokers.values()
-    yield f"{node.host}:{node.port}", holder
-    holder.flush(1)
-
-
-def test_a_topic_gets_events_in_order_under_their_jobs_key(broker: tuple[str, Any]) -> None:
-    receiver = KafkaReceiver(broker[0], "lineage")
-    for sequence in (1, 2):
-        for event in events(sequence):
-            receiver.deliver(event)
-    settings = {"bootstrap.servers": broker[0], "group.id": "g", "auto.offset.reset": "earliest", "log_level": "0"}
-    consumer = confluent_kafka.Consumer(settings)
-    consumer.subscribe(["lineage"])
-    messages: list[Any] = []
-    while len(messages) < 4:
-        message = consumer.poll(10)
-        assert message is not None
-        assert message.error() is None
-        messages.append(message)
-    consumer.close()
-    receiver.close()
-    assert {one.key() for one in messages} == {b"run:modelward/clinic.wdbc"}
-    assert [json.loads(one.value())["eventType"] for one in messages] == ["START", "COMPLETE"] * 2
-
-
-def test_a_topic_that_nobody_serves_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receivers, "_DELIVERY_MILLISECONDS", 300)
-    receiver = KafkaReceiver("127.0.0.1:1", "lineage", {"sasl.username": "u"})
-    with pytest.raises(UndeliveredError, match="Kafka: ") as caught:
-        receiver.deliver(events()[0])
-    assert caught.value.again
-    receiver.close()

@@ -75,6 +75,47 @@ def test_what_became_of_each_field_and_why() -> None:
     }
 
 
+def test_what_became_of_a_field_is_told_in_the_texts_of_before_as_well() -> None:
+    _, done = window_of(subject())
+    features, answers = (one["facets"]["columnLineage"]["fields"] for one in done["outputs"])
+    old = {
+        name: (one["transformationType"], one["transformationDescription"].partition(" (")[0])
+        for name, one in features.items()
+    }
+    assert old == {
+        "ssn": ("MASKED", "replaced by a pseudonym"),
+        "radius": ("MASKED", "rounded to 1 digits"),
+        "texture": ("IDENTITY", "as it is sent"),
+    }
+    assert answers["malignant"]["transformationDescription"] == "the model's answer"
+
+
+def test_column_lineage_leads_to_inputs_of_the_run_alone() -> None:
+    _, done = window_of(subject())
+    inputs = {one["name"]: {field["name"] for field in one["facets"].get("schema", {}).get("fields", ())}
+        for one in done["inputs"]}  # fmt: skip
+    for output in done["outputs"]:
+        for field in output["facets"]["columnLineage"]["fields"].values():
+            assert all(one["field"] in inputs[one["name"]] for one in field["inputFields"])
+
+
+def test_no_text_has_what_a_receiver_cannot_keep() -> None:
+    hostile = subject_of(
+        model({"lineage.modelward.io/consumer": "a\0b", "lineage.modelward.io/dataset": "s3://c/\0"}, purposes=["p\0"]),
+        [policy(legalBasis={**BASIS, "note": "\0"})],
+    )
+    window = Window(7, NOW, NOW, 1, 1, 1, (LEE.__replace__(client="user:\0"),))
+    fit = Fit("r\0", "s3://c/\0", "FAIL", "\0")
+    made = [
+        *deployment(hostile, "modelward", NOW, "CREATE"),
+        fitting(hostile, "modelward", NOW, fit),
+        *serving(hostile, "modelward", "r\0", "p1", window),
+    ]
+    texts = [Serde.to_json(one) for one in made]
+    assert not any("\\u0000" in text for text in texts)
+    assert sum("\\ufffd" in text for text in texts) == len(texts)
+
+
 def test_an_answer_that_is_treated_says_so() -> None:
     about = subject_of(model(), [policy(fields=[{"name": "malignant", "treatment": "Round", "digits": 2}])])
     _, done = window_of(about)
