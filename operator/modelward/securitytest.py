@@ -74,7 +74,7 @@ class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
         request: what to test.
         url: of the model, by the name in its certificate.
         authorities: PEM bundle that vouches for that certificate.
-        tokens: by which the sidecar lets the test in; none: nobody may ask this model, and the test may not either.
+        tokens: by which the sidecar lets the test in.
         stranger: a token that verifies, of somebody whom no rule lets in.
         manifest: the ModelDeployment, which says what the model takes.
         model_port: of the model itself, past the sidecar; 0: it is not known.

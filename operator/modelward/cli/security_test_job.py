@@ -44,8 +44,7 @@ def attack(errand: Errand, folder: Path) -> bytes:
     command += ["--ca-file", str(_written(folder / "ca.crt", errand.authorities))]
     for number, token in enumerate(errand.tokens):
         command += ["--token-file", str(_written(folder / f"token-{number}", token))]
-    if errand.stranger:
-        command += ["--stranger-token-file", str(_written(folder / "stranger", errand.stranger))]
+    command += ["--stranger-token-file", str(_written(folder / "stranger", errand.stranger))]
     if errand.model_port:
         command += ["--model-port", str(errand.model_port)]
     if errand.chain:

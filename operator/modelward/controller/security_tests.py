@@ -144,6 +144,8 @@ class SecurityTests:
         what = due(tested, tools, md.metadata.uid or "", self._clock())
         if tested.asked is None or tested.now or what is None:
             return tested
+        if rule_of_tester(md) is None:
+            return replace(tested, now="a test is due, and nobody may ask: no rule of spec.access lets anyone Infer")
         if not settings.jobs_image:
             return replace(tested, now="a test is due, and this installation names no image for Jobs")
         ready = [one for one in await self._sidecars.loaded(raw) if one.configuration == configuration]
@@ -248,10 +250,9 @@ class SecurityTests:
 
     async def _errand(self, md: ModelDeployment, raw: KubeObject, request: Request, address: str) -> Errand:
         installed, now = self._installed(), self._clock()
-        callers = range(1, securitytest.CALLERS + 1) if rule_of_tester(md) is not None else ()
         stranger, *tokens = (
             securitytest.token(installed.signing_key.sign, request, number, address, now.timestamp())
-            for number in (securitytest.STRANGER, *callers)
+            for number in (securitytest.STRANGER, *range(1, securitytest.CALLERS + 1))
         )
         in_transit = md.spec.encryption.in_transit if md.spec.encryption else None
         asks = in_transit is not None and in_transit.mode == "MutualTLS"
