@@ -11,10 +11,11 @@ import time
 import msgspec
 
 from modelward.logchain import Linker
+from modelward.sidecar.access_log import AccessLog, FileTarget
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.exchange import Exchange
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.record import AccessLog, FileTarget, Recorder
+from modelward.sidecar.record import Recorder
 
 LINES, ROUNDS = 10_000, 7
 

@@ -26,11 +26,11 @@ from typing import Any
 import uvloop
 
 from modelward.sidecar import setup
+from modelward.sidecar.access_log import AccessLog, FileTarget
 from modelward.sidecar.chain import Chain
 from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.protocol import Connection
-from modelward.sidecar.record import AccessLog, FileTarget
 from modelward.sidecar.server import Server
 from modelward.sidecar.upstream import Upstream, UpstreamConnection
 from tests.bench.load import ANSWER, prepare

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from modelward.cli.main import cli
 from modelward.logchain import Linker, split, verify
+from modelward.sidecar.access_log import AccessLog, FileTarget
 from modelward.sidecar.instruments import Instruments
-from modelward.sidecar.record import AccessLog, FileTarget, Record
+from modelward.sidecar.record import Record
 
 
 def a_log(records: int = 10) -> list[bytes]:
@@ -122,7 +123,7 @@ class Torn:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.content = b""
         self.room: list[int | None] = []  # bytes until it fails, None: takes all; a call each
-        monkeypatch.setattr("modelward.sidecar.record.os.write", self.write)
+        monkeypatch.setattr("modelward.sidecar.access_log.os.write", self.write)
 
     def write(self, _: int, data: memoryview) -> int:
         room = self.room[0] if self.room else None

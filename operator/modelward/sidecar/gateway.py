@@ -16,6 +16,7 @@ from modelward.fairness.labels import Labels
 from modelward.incidents import Report
 from modelward.sidecar import binary, counting, failures, feedback, log, rest
 from modelward.sidecar.access import Access
+from modelward.sidecar.access_log import AccessLog
 from modelward.sidecar.binary import Body
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.chain import Chain, Work
@@ -25,7 +26,7 @@ from modelward.sidecar.exchange import REDIRECTS, Exchange, Outcome, Reply, Resp
 from modelward.sidecar.findings import Findings
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.record import AccessLog, Record, Recorder, values_of
+from modelward.sidecar.record import Record, Recorder, values_of
 from modelward.sidecar.routes import Route
 from modelward.sidecar.schema import Checked
 from modelward.sidecar.telemetry import Finished, Tracing

@@ -5,12 +5,12 @@ import resource
 import time
 from collections.abc import Callable, Iterable
 
+from modelward.sidecar.access_log import SINK
 from modelward.sidecar.config import PROBE_TYPES
 from modelward.sidecar.exchange import CLIENT_GONE, Exchange
 from modelward.sidecar.metrics import Counter, Gauge, Gauges, Histogram, Metric, Sample, exposition
 from modelward.sidecar.problems import TABLE
 from modelward.sidecar.quarantine import QUARANTINED
-from modelward.sidecar.record import SINK
 from modelward.sidecar.telemetry import METRICS, TRACES
 from modelward.sidecar.verdict import ACTIONS
 

@@ -4,9 +4,9 @@ import os
 import socket
 
 from modelward.sidecar import log
+from modelward.sidecar.access_log import SINK, AccessLog, FileTarget
 from modelward.sidecar.config import Binding, Telemetry
 from modelward.sidecar.instruments import OUTCOMES, Instruments
-from modelward.sidecar.record import SINK, AccessLog, FileTarget
 from modelward.sidecar.telemetry import METRICS, TRACES, CollectorTarget, Courier, Tracing
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelward.sidecar import gauges, log, memory
+from modelward.sidecar.access_log import AccessLog, FileTarget
 from modelward.sidecar.chain import Chain
 from modelward.sidecar.config import ConfigError
 from modelward.sidecar.control import Control
@@ -18,7 +19,7 @@ from modelward.sidecar.listener import Listener
 from modelward.sidecar.monitor import Monitor
 from modelward.sidecar.protocol import Connection
 from modelward.sidecar.readiness import Readiness
-from modelward.sidecar.record import AccessLog, FileTarget, Record
+from modelward.sidecar.record import Record
 from modelward.sidecar.reporting import Reporting
 from modelward.sidecar.resources import Resources
 from modelward.sidecar.server import Server

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from modelward.sidecar.access_log import AccessLog, FileTarget
 from modelward.sidecar.caller import Caller
 from modelward.sidecar.exchange import Exchange, Response, refused, render
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.metrics import Counter, Gauge, Histogram, exposition
 from modelward.sidecar.problems import BY_SLUG, TABLE, Refusal
-from modelward.sidecar.record import AccessLog, FileTarget, Recorder
+from modelward.sidecar.record import Recorder
 from modelward.sidecar.routes import Router
 
 SIDECAR = Path(__file__).parents[3] / "operator" / "modelward" / "sidecar"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelward.sidecar import failures
+from modelward.sidecar.access_log import AccessLog
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
@@ -16,7 +17,6 @@ from modelward.sidecar.grpc.upstream import Call, Failed, Upstream
 from modelward.sidecar.grpc.wire import WireError
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.problems import Refusal
-from modelward.sidecar.record import AccessLog
 from modelward.sidecar.routes import Route
 from modelward.sidecar.tracing import trace_of
 

@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+from modelward.sidecar.access_log import AccessLog
 from modelward.sidecar.chain import Chain
 from modelward.sidecar.config import Config
 from modelward.sidecar.gateway import Gateway
@@ -11,7 +12,6 @@ from modelward.sidecar.grpc.gateway import GrpcGateway
 from modelward.sidecar.grpc.upstream import Upstream
 from modelward.sidecar.instruments import Instruments
 from modelward.sidecar.listener import Listener
-from modelward.sidecar.record import AccessLog
 from modelward.sidecar.server import Server
 from modelward.sidecar.setup import Setup
 
