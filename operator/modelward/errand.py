@@ -9,11 +9,12 @@ fits, then waits to be asked, over TLS, with a token as `modelward.incidents` ma
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+from modelward.jobrequest import JobRequest
 
 BASELINE = "/.modelward/baseline"
 DIGEST_HEADER = "x-modelward-request"
@@ -53,7 +54,7 @@ class Anonymity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     hierarchies: dict[str, str] = {}
 
 
-class FitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class FitRequest(JobRequest, frozen=True):
     """What to fit, and on what.
 
     Attributes:
@@ -77,15 +78,6 @@ class FitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     false_positive_rate: float
     seed: int = 0
     anonymity: Anonymity | None = None
-
-    def to_bytes(self) -> bytes:
-        """Return it as JSON; the same request gives the same bytes."""
-        return msgspec.json.encode(self, order="deterministic")
-
-    @property
-    def digest(self) -> str:
-        """What tells it from other requests: 64 hex digits."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
 class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

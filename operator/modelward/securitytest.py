@@ -11,7 +11,6 @@ one run against one model, from one address (that of the Job's pod), for half an
 callers: one that an attack has brought into quarantine can try no other. And there is a stranger's, whom no rule names.
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from modelward.incidents import ISSUER, SKEW_SECONDS
+from modelward.jobrequest import JobRequest
 from modelward.signedtoken import PublicKey, TokenError, claims_of, signed
 
 PATH = "/.modelward/security-test"
@@ -38,7 +38,7 @@ MAX_ERRAND_BYTES = 2 << 20
 _Sha = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class Request(JobRequest, frozen=True):
     """What is tested, and why now.
 
     Attributes:
@@ -56,15 +56,6 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     subject: _Sha
     tools: _Sha
     run: Annotated[str, Meta(max_length=128)]
-
-    def to_bytes(self) -> bytes:
-        """Return it as JSON; the same request gives the same bytes."""
-        return msgspec.json.encode(self, order="deterministic")
-
-    @property
-    def digest(self) -> str:
-        """What tells it from other requests: 64 hex digits."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
 class Errand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

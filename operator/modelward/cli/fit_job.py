@@ -10,7 +10,6 @@ import argparse
 import base64
 import hashlib
 import http.client
-import os
 import re
 import ssl
 import subprocess
@@ -28,12 +27,11 @@ from modelward import allowlist
 from modelward.api.references import HIERARCHY_KEY
 from modelward.cli.handover import Handover, HandoverError
 from modelward.cli.output import to_json
+from modelward.cli.own_job import JobError, job_arguments, run_job
 from modelward.errand import (
     BASELINE,
     DATA_DIR,
     MAX_DATA_BYTES,
-    MESSAGE_CHARS,
-    PORT,
     USER_ERROR,
     Anonymity,
     Errand,
@@ -52,12 +50,11 @@ _OWN_COLUMNS = re.compile(r"; there are .*")
 _ANY_COLUMN = re.compile(r"(?<=\bcolumn ).+?(?=: | is of type |; |$)|(?<=a number in ).+(?=: leave)")
 
 
-class FitJobError(Exception):
-    """Why nothing was fitted, or not handed over; `code` is what to exit with."""
+class FitJobError(JobError):
+    """Why nothing was fitted, or not handed over."""
 
     def __init__(self, message: str, code: int = USER_ERROR) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(message, code)
 
 
 def obtain(errand: Errand, path: Path, data_dir: Path = Path(DATA_DIR)) -> None:
@@ -219,23 +216,10 @@ def _path(errand: Errand) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the Job's container."""
-    parser = argparse.ArgumentParser("modelward-fit-job", description=__doc__)
+    parser = job_arguments("modelward-fit-job", __doc__)
     parser.add_argument("--errand", type=Path, required=True, help="what to fit, as the controller wrote it")
-    parser.add_argument("--tls", type=Path, required=True, help="folder with tls.crt and tls.key")
-    parser.add_argument("--config-key", required=True, help="base64 of the key that the controller's tokens verify by")
-    parser.add_argument("--model", required=True, help="namespace/name")
-    parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--data", type=Path, default=Path(DATA_DIR), help="where the volume is mounted")
-    parser.add_argument("--message", type=Path, default=Path("/dev/termination-log"), help="where to say why it failed")
-    options = parser.parse_args(arguments)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
-        run(options)
-    except FitJobError as error:
-        told = " ".join(str(error).split())[:MESSAGE_CHARS]
-        options.message.write_text(told, encoding="utf-8")
-        sys.stderr.write(f"{told}\n")
-        sys.exit(error.code)
+    run_job(run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from modelward.attack.report import MAX_BYTES
 from modelward.cli.handover import Handover, HandoverError
 from modelward.cli.output import to_json
-from modelward.errand import MESSAGE_CHARS, PORT
+from modelward.cli.own_job import JobError, job_arguments, run_job
 from modelward.securitytest import MAX_ERRAND_BYTES, PATH, SECONDS, Errand
 
 _SPARE_SECONDS = 300  # of the Job's time, in which the report is fetched
 
 
-class SecurityTestJobError(Exception):
+class SecurityTestJobError(JobError):
     """Why there is no report."""
 
 
@@ -104,21 +103,7 @@ def _read(content: bytes, model: str) -> Errand:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the Job's container."""
-    parser = argparse.ArgumentParser("modelward-security-test-job", description=__doc__)
-    parser.add_argument("--tls", type=Path, required=True, help="folder with tls.crt and tls.key")
-    parser.add_argument("--config-key", required=True, help="base64 of the key that the controller's tokens verify by")
-    parser.add_argument("--model", required=True, help="namespace/name")
-    parser.add_argument("--port", type=int, default=PORT)
-    parser.add_argument("--message", type=Path, default=Path("/dev/termination-log"), help="where to say why it failed")
-    options = parser.parse_args(arguments)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
-        run(options)
-    except SecurityTestJobError as error:
-        told = " ".join(str(error).split())[:MESSAGE_CHARS]
-        options.message.write_text(told, encoding="utf-8")
-        sys.stderr.write(f"{told}\n")
-        sys.exit(1)
+    run_job(run, job_arguments("modelward-security-test-job", __doc__).parse_args(arguments))
 
 
 if __name__ == "__main__":

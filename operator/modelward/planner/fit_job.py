@@ -6,7 +6,6 @@ call it but the controller, and no way out but to where the data is fetched from
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ from modelward.planner.own_job import (
     job_pod,
     runs,
 )
-from modelward.planner.secret import ServingCertificate
+from modelward.planner.secret import ServingCertificate, secret_of
 
 CONTAINER_NAME = "fit"
 COMMAND = ("python3", "-m", "modelward.cli.fit_job")
@@ -76,25 +75,13 @@ def fit_secret(
     content = msgspec.json.encode(errand, order="deterministic")
     data = {ERRAND_FILE: content, "tls.crt": certificate.chain, "tls.key": certificate.key}
     head = metadata(md, fit_name(md.metadata.name))
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {**head, "annotations": {DIGEST_ANNOTATION: request.digest}},
-        "type": "Opaque",
-        "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
-    }
+    return secret_of({**head, "annotations": {DIGEST_ANNOTATION: request.digest}}, data)
 
 
 def baseline_secret(md: ModelDeployment, request: FitRequest, key: str, baseline: bytes) -> KubeObject:
     """Return the Secret that keeps what was fitted, under `key`: a baseline holds rows of the data that it is of."""
     head = metadata(md, baseline_name(md.metadata.name))
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {**head, "annotations": {DIGEST_ANNOTATION: request.digest}},
-        "type": "Opaque",
-        "data": {key: base64.b64encode(baseline).decode()},
-    }
+    return secret_of({**head, "annotations": {DIGEST_ANNOTATION: request.digest}}, {key: baseline})
 
 
 def fit_network_policy(md: ModelDeployment, request: FitRequest, datasets: Destinations) -> KubeObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelward.api.modeldeployment import ModelDeployment
@@ -44,10 +45,10 @@ def secret(
         data[BASELINE_KEY] = baseline
     if certificate.limits_password:
         data[LIMITS_PASSWORD_KEY] = certificate.limits_password
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": metadata(md, serving_secret_name(md.metadata.name)),
-        "type": "kubernetes.io/tls",
-        "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
-    }
+    return secret_of(metadata(md, serving_secret_name(md.metadata.name)), data, "kubernetes.io/tls")
+
+
+def secret_of(head: KubeObject, data: Mapping[str, bytes], kind: str = "Opaque") -> KubeObject:
+    """Return a Secret with these contents by key; `head` is its metadata."""
+    encoded = {name: base64.b64encode(value).decode() for name, value in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": head, "type": kind, "data": encoded}

@@ -6,7 +6,6 @@ the sidecar lets it in, and takes its report.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -28,7 +27,7 @@ from modelward.planner.own_job import (
     runs,
 )
 from modelward.planner.schedule import ScheduleError, read_schedule
-from modelward.planner.secret import ServingCertificate
+from modelward.planner.secret import ServingCertificate, secret_of
 from modelward.planner.sidecar import HTTPS_PORT, JOB_LABEL
 from modelward.planner.tested import AskedTest, LastTest
 from modelward.securitytest import SECONDS, SUBJECT, Request
@@ -168,13 +167,7 @@ def _slot(asked: AskedTest, uid: str, now: datetime) -> datetime | None:
 def security_test_secret(md: ModelDeployment, certificate: ServingCertificate) -> KubeObject:
     """Return the Secret with the certificate that the Job answers the controller with. No token lies in it."""
     data = {"tls.crt": certificate.chain, "tls.key": certificate.key}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": metadata(md, security_test_name(md.metadata.name)),
-        "type": "Opaque",
-        "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
-    }
+    return secret_of(metadata(md, security_test_name(md.metadata.name)), data)
 
 
 def security_test_network_policy(md: ModelDeployment) -> KubeObject:
