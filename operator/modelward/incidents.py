@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from modelward.audit.told import Encrypted
 from modelward.fairness.counts import FairnessReport
-from modelward.reidentification.told import Combinations
+from modelward.reidentification.told import Combinations, Judged
 from modelward.signedtoken import PublicKey, TokenError, claims_of, signed
 from modelward.windows import Served
 
@@ -99,7 +99,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `baseline` is its digest, `fitted` when it was made, where it says so. `served` tells who got answers,
     `fairness` how groups were treated, `combinations` how identifying rows are, where that is counted, `encrypted` what
-    waits for auditors. `configuration` is the digest of the signed configuration in force, in hex.
+    waits for auditors. `configuration` is the digest of the signed configuration in force, in hex. `kept`: no count of
+    a group is told but to auditors; then `judged` is all that is told of combinations.
     """
 
     model: Text
@@ -116,6 +117,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encrypted: Encrypted = Encrypted()
     combinations: Combinations | None = None
     configuration: Text = ""
+    kept: bool = False
+    judged: Judged | None = None
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -47,6 +47,7 @@ def counted(modelward: Installed, namespace: str, digest: str, key: Output) -> l
                 "everySeconds": 10,
                 "periodSeconds": 60,
                 "minimumWindows": 2,
+                "only": False,  # the status is read as well
             },
         },
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ from modelward.audit import auditor
 from modelward.controller.incidents import Incidents
 from modelward.encrypted import envelope
 from modelward.encrypted.client import ClientKeys
+from modelward.planner.audited import fairness_in
 from modelward.planner.names import KubeObject
 from tests.integration.model_server import column, model_server
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
@@ -40,8 +43,10 @@ YOUNG, OLD = 23, 11  # requests to each of the two replicas
 
 @pytest.fixture
 def answering() -> Iterator[int]:
-    """Of a model that answers 1 to a row whose first number is above a half."""
-    with model_server(lambda inputs: [column("y", "INT64", [int(inputs[0]["data"][0] > 0.5)])]) as port:
+    """Of a model that answers 1 to each row whose first number is above a half."""
+    with model_server(
+        lambda inputs: [column("y", "INT64", [int(number > 0.5) for number in inputs[0]["data"][::3]])]
+    ) as port:
         yield port
 
 
@@ -129,6 +134,102 @@ async def test_counters_of_two_replicas_are_added_unread_and_opened_by_the_audit
     (event,) = made.events("AggregateGivenOut")
     assert "modelward audit open --from-cluster md/wdbc" in event["message"]
     assert made.events("WindowRefused") == []
+
+
+ROWS = {  # so many that no port is one of them: selected and not, below 0 and from there on
+    (1.5, -5.0, 0.0): 66_001,
+    (0.1, -5.0, 0.0): 16_003,
+    (1.5, 5.0, 0.0): 67_009,
+    (0.1, 5.0, 0.0): 69_011,
+}
+
+
+def rows_of_groups() -> Iterator[dict[str, Any]]:
+    """Requests with these rows."""
+    rows = [row for row, count in ROWS.items() for _ in range(count)]
+    for first in range(0, len(rows), 4096):
+        some = rows[first : first + 4096]
+        data = [number for row in some for number in row]
+        yield {"inputs": [{"name": "rows", "datatype": "FP64", "shape": [len(some), 3], "data": data}]}
+
+
+def numbers_of_groups() -> set[int]:
+    """What would tell of a group, by itself or over both outcomes."""
+    one, other, third, fourth = ROWS.values()
+    return {one, other, third, fourth, one + other, third + fourth, one + third, other + fourth}
+
+
+async def test_where_counts_are_kept_nobody_in_the_cluster_is_told_one(
+    replicas: Replicas,  # noqa: F811
+    answering: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    signer = base64.b64decode((await replicas.controller.installation.reconcile()).settings.config_key).hex()
+    keys = auditor.generate(tmp_path / "keys", signer, epsilon="40.0", base=1)
+    asking = asks(keys)
+    asking["spec"]["kAnonymity"] = {"k": 5}
+    apply(replicas.server, key_map(keys), asking, counted("credit", answering))
+    await replicas.start("credit")
+    for body in rows_of_groups():
+        assert replicas.send("credit", "dr-lee", "infer", body)[0] == 200
+
+    statuses, found, deadline = [], None, time.monotonic() + 60
+    while not found or not json.loads(found["data"]["aggregates.json"])[envelope.digest(keys.public)].get("running"):
+        await asyncio.sleep(1)
+        statuses.append(await replicas.look("credit"))
+        found = kept(replicas, "credit")
+        assert time.monotonic() < deadline
+    await asyncio.sleep(SECONDS + 3)  # a window in which requests may still have been, and its encryption
+    await replicas.look("credit")
+    made = replicas.controller
+    replicas.incidents = Incidents(
+        made.cluster,
+        made.recorder,
+        made.have,
+        lambda: datetime.now(UTC) + timedelta(seconds=PERIOD + 2 * SECONDS + 90),
+        port=replicas.port,
+    )
+    statuses.append(await replicas.look("credit"))
+
+    conditions = {one["type"]: one for one in statuses[-1]["conditions"]}
+    assert (conditions["Fair"]["status"], conditions["Fair"]["reason"]) == ("Unknown", "KeptForAuditor")
+    assert "told to the auditor of DataPolicy asks alone" in conditions["Fair"]["message"]
+    assert conditions["KAnonymous"]["reason"] == "KeptForAuditor"
+    events = replicas.server.kubectl("get", "events", "-A", "-o", "json").stdout
+    config_map = json.dumps(kept(replicas, "credit"))
+    metrics = json.dumps(replicas.incidents.metrics())
+    told = {
+        "status": json.dumps(statuses),
+        "events": events,
+        "aggregates": config_map,
+        "metrics of the controller": metrics,
+        "metrics of sidecars": "".join(map(replicas.metrics, ADDRESSES)),
+        "logs of sidecars": replicas.log,
+        "log of the controller": caplog.text,
+    }
+    assert all(told[where] for where in told if where != "log of the controller")
+    for where, text in told.items():
+        assert numbers_of_groups().isdisjoint(map(int, re.findall(r"(?<![\d.])\d{5,6}(?![\d.])", text))), where
+        assert not any(f"{number:,}" in text for number in numbers_of_groups()), where
+        for name in ("below 0", "0 and more", "demographicParity", "model_fairness_difference{", "identification{"):
+            assert name not in text, (where, name)
+    for status in statuses:
+        assert "fairness" not in status
+        assert "reidentification" not in status
+
+    # And the auditor reads all of it, with the verdict.
+    found = kept(replicas, "credit")
+    assert found is not None
+    content = base64.b64decode(found["binaryData"][f"aggregate-{envelope.digest(keys.public)[:16]}.bin"])
+    opened = auditor.opened(tmp_path / "keys", content)
+    (attribute,) = opened.attributes
+    low, high, _ = attribute.groups
+    assert [low.vector[:2], high.vector[:2]] == [(82_004, 66_001), (136_020, 67_009)]
+    verdict = fairness_in(opened)
+    assert verdict is not None
+    assert (verdict["status"], verdict["reason"]) == ("False", "DifferenceTooLarge")
 
 
 async def test_a_key_that_is_not_there_or_another_is_named(

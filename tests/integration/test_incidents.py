@@ -96,6 +96,7 @@ class Replicas:
         self.controller, self.server, self.folder = made, made.server, folder
         self.port = free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.monitors: dict[str, int] = {}  # the port for metrics, by address
         self.incidents = self.begin()
 
     def begin(self) -> Incidents:
@@ -132,14 +133,16 @@ class Replicas:
             self.pod(name, f"{name}-{number}", address)
             command = [sys.executable, "-m", "modelward.sidecar.main", f"--config-dir={folder}", f"--tls-dir={folder}"]
             command += [f"--config-key={key}", f"--model={name}", f"--host={address}", f"--port={self.port}"]
-            command += [f"--monitor-port={free_port()}"]
+            self.monitors[address] = free_port()
+            command += [f"--monitor-port={self.monitors[address]}"]
             environment = {"MODELWARD_NAMESPACE": PLACE, "PYTHONPATH": ":".join(sys.path)}
             self.run(command, environment)
         for address in ADDRESSES[:count]:
             await self.listening(address)
 
     def run(self, command: list[str], environment: dict[str, str]) -> None:
-        self.processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
+        with (self.folder / "log").open("ab") as log:
+            self.processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
     async def listening(self, address: str) -> None:
         deadline = time.monotonic() + 60
@@ -166,6 +169,20 @@ class Replicas:
         what = ("pod", name, "-n", PLACE, "--subresource=status", "--type=merge")
         result = self.server.kubectl("patch", *what, "-p", json.dumps(status))
         assert result.ok, result.stderr
+
+    @property
+    def log(self) -> str:
+        """What all sidecars have written."""
+        return (self.folder / "log").read_text()
+
+    def metrics(self, address: str = ADDRESSES[0]) -> str:
+        """What a sidecar tells to who scrapes it."""
+        connection = http.client.HTTPConnection(address, self.monitors[address], timeout=30)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
 
     def ask(self, name: str, client: str, row: list[float], address: str = ADDRESSES[0]) -> int:
         body = {"inputs": [{"name": "rows", "datatype": "FP64", "shape": [1, 3], "data": row}]}

@@ -100,6 +100,14 @@ class AuditorKey(Part):
         description="What `modelward audit keygen` called the key: who may write the ConfigMap cannot put another key"
         " in its place. Example: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08."
     )
+    only: bool = Field(
+        default=True,
+        description="Whether counts by protected group and by quasi-identifier leave a sidecar in no other way than"
+        " encrypted to this key. The controller then adds what it cannot read: status, events and metrics hold no count"
+        " and no rate of a group, `Fair` is Unknown (KeptForAuditor): the auditor reads the verdict. Of"
+        " k-anonymity each sidecar tells once a period whether its own rows keep to it. false: status.fairness and"
+        " status.reidentification tell them to whoever may read the model. Of several policies true counts.",
+    )
     every_seconds: int = Field(
         default=300,
         ge=10,

@@ -62,7 +62,7 @@ def public_key(keys: bytes) -> bytes:
 
 
 def added(total: Sum, window: Window, pod: str, seconds: int, now: float) -> Sum:
-    """The sum with one more window, of a length of `seconds`, that `pod` (its uid) handed over at `now`.
+    """The sum with one more window, of a length of `seconds`, that `pod` (its name) handed over at `now`.
 
     Raises:
         WindowError: it is of another key or layout, came before, is not of a time that can be, or is damaged.
@@ -99,7 +99,17 @@ def emptied(total: Sum, layout: Digest) -> Sum:
     return Sum(total.keys, layout, pods=total.pods, closed=max(total.closed, total.ended))
 
 
-def sealed(total: Sum, layout: bytes, key: Ed25519PrivateKey, *, model: str, policy: str, minimum: int) -> bytes:
+def sealed(
+    total: Sum,
+    layout: bytes,
+    key: Ed25519PrivateKey,
+    *,
+    model: str,
+    policy: str,
+    minimum: int,
+    max_difference: float | None = None,
+    minimum_group_size: int = 1,
+) -> bytes:
     """The aggregate as it is given out, signed by the controller.
 
     Args:
@@ -109,6 +119,8 @@ def sealed(total: Sum, layout: bytes, key: Ed25519PrivateKey, *, model: str, pol
         model: namespace/name.
         policy: kind and name of the policy that asks.
         minimum: counts below it are not to be shown.
+        max_difference: by how much the rates of groups may differ; None: groups are not compared.
+        minimum_group_size: of how many rows a group must be to be compared.
     """
     header = Aggregate(
         keys=total.keys,
@@ -121,6 +133,8 @@ def sealed(total: Sum, layout: bytes, key: Ed25519PrivateKey, *, model: str, pol
         pods=total.contributed,
         minimum=minimum,
         sizes=(),
+        max_difference=max_difference,
+        minimum_group_size=minimum_group_size,
     )
     return envelope.sealed(header, [layout, total.ciphertext], key)
 

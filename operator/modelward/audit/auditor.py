@@ -19,17 +19,19 @@ from typing import Final
 
 from modelward.audit import ledger as ledgers
 from modelward.audit.aggregate import public_key
-from modelward.audit.layout import LayoutError, read_layout
+from modelward.audit.layout import Layout, LayoutError, read_layout
 from modelward.audit.ledger import Ledger
-from modelward.audit.noise import KEY_BYTES, Stream, rounded, two_sided_geometric
+from modelward.audit.noise import KEY_BYTES, Stream, bound, rounded, two_sided_geometric
 from modelward.audit.parameters import LEAST_NOISE_BUDGET, LEVEL, MAX_ROWS, PARAMETERS
 from modelward.encrypted import envelope
 from modelward.encrypted.client import ClientKeys, check_private
 from modelward.encrypted.context import Decryptor
 from modelward.encrypted.envelope import Aggregate
 from modelward.encrypted.parameters import EncryptedError
+from modelward.fairness.counts import AttributeCounts, GroupCounts
 
 _NOISE_KEY: Final = "secret/noise.key"
+_COMPARED: Final = 4  # counts, of two groups
 _NO_SUM: Final = "it is no sum of what sidecars count: a sidecar has put something else in"
 DEFAULT_EPSILON: Final = "1.0"
 DEFAULT_BASE: Final = 5
@@ -57,6 +59,10 @@ class Opened:
         base: counts are rounded to its multiples.
         epsilon: of the whole release, for one row.
         left: releases that the key has left.
+        attributes: of each protected field the groups and how they were answered, as near as counts are told: those
+            left out of `cells` for being small are in a group's sum all the same.
+        unknown: rows whose group or outcome is not known, by any of these fields.
+        share: epsilon of one cell.
     """
 
     header: Aggregate
@@ -66,6 +72,13 @@ class Opened:
     base: int
     epsilon: str
     left: int
+    attributes: tuple[AttributeCounts, ...]
+    unknown: int
+    share: Fraction
+
+    def off(self, doubt: float) -> int:
+        """By how much the counts of two groups may all be off, but with a probability of `doubt`."""
+        return bound(self.share, doubt / _COMPARED, self.base)
 
 
 def generate(
@@ -115,7 +128,7 @@ def opened(directory: Path, content: bytes) -> Opened:
     noise = _noise_key(directory / _NOISE_KEY)
     decryptor = Decryptor(PARAMETERS, keys.secret, public_key(keys.public))
     rules = ledgers.spend(directory, digest, header)
-    counts = _decrypted(decryptor, parts[1], [len(block.cells) for block in layout.blocks], header.windows)
+    counts = _decrypted(decryptor, parts[1], layout, header.windows)
     share = Fraction(rules.epsilon) / len(layout.blocks)
     stream = Stream(noise, bytes.fromhex(digest))
     names = [(block.name, cell) for block in layout.blocks for cell in block.cells]
@@ -124,7 +137,43 @@ def opened(directory: Path, content: bytes) -> Opened:
         Cell(block, cell, count if count >= header.minimum else None)
         for (block, cell), count in zip(names, told, strict=True)
     )
-    return Opened(header, cells, layout.uncounted, _deviation(share), rules.base, rules.epsilon, rules.left)
+    attributes, unknown = _compared(layout, told)
+    return Opened(
+        header,
+        cells,
+        layout.uncounted,
+        _deviation(share),
+        rules.base,
+        rules.epsilon,
+        rules.left,
+        attributes,
+        unknown,
+        share,
+    )
+
+
+def _compared(layout: Layout, told: Sequence[int]) -> tuple[tuple[AttributeCounts, ...], int]:
+    """Protected fields with the counts of their groups, of what is told alone; and the rows that no group has."""
+    start, unknown = 0, 0
+    answered: dict[str, dict[str, tuple[int, int]]] = {}
+    true: dict[str, dict[str, tuple[int, int, int, int]]] = {}
+    for block in layout.blocks:
+        counts = told[start : start + len(block.cells)]
+        start += len(block.cells)
+        if block.truth:
+            fours = zip(counts[:-1:4], counts[1::4], counts[2::4], counts[3::4], strict=True)
+            true[block.field] = dict(zip(block.groups, fours, strict=True))
+        elif block.outcome:
+            answered[block.field] = dict(zip(block.groups, zip(counts[:-1:2], counts[1::2], strict=True), strict=True))
+            unknown = max(unknown, counts[-1])
+    attributes = []
+    for field, groups in answered.items():
+        found = []
+        for name, (selected, other) in groups.items():
+            right, wrong, missed, rejected = true.get(field, {}).get(name, (0, 0, 0, 0))
+            found.append(GroupCounts(name, selected + other, selected, right + missed, right, wrong + rejected, wrong))
+        attributes.append(AttributeCounts(field, tuple(found)))
+    return tuple(attributes), unknown
 
 
 def _noise_key(path: Path) -> bytes:
@@ -142,7 +191,7 @@ def _noise_key(path: Path) -> bytes:
     return key
 
 
-def _decrypted(decryptor: Decryptor, ciphertext: bytes, sizes: Sequence[int], windows: int) -> list[int]:
+def _decrypted(decryptor: Decryptor, ciphertext: bytes, layout: Layout, windows: int) -> list[int]:
     """The counts.
 
     Raises:
@@ -153,13 +202,14 @@ def _decrypted(decryptor: Decryptor, ciphertext: bytes, sizes: Sequence[int], wi
         counts: list[int] = decryptor.decrypt_integers(ciphertext, LEVEL).tolist()
     except EncryptedError as error:
         raise EncryptedError(_NO_SUM) from error
-    used, start, sums = sum(sizes), 0, set()
-    for size in sizes:
-        sums.add(sum(counts[start : start + size]))
-        start += size
+    used, start = layout.size, 0
+    sums: dict[bool, set[int]] = {}
+    for block in layout.blocks:
+        sums.setdefault(block.truth, set()).add(sum(counts[start : start + len(block.cells)]))
+        start += len(block.cells)
     sound = (
         budget >= LEAST_NOISE_BUDGET
-        and len(sums) == 1
+        and all(len(alike) == 1 for alike in sums.values())
         and all(0 <= count <= windows * MAX_ROWS for count in counts[:used])
         and not any(counts[used:])
     )

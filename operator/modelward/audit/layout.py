@@ -2,6 +2,7 @@
 
 The vector is made of blocks. Each row adds one to exactly one cell of every block, so every block sums to the number of
 rows: whoever opens an aggregate can tell a broken one by that, and one row changes no more cells than there are blocks.
+Blocks of what was true are of the rows of which somebody told that, by then or later, and sum to their number.
 """
 
 import bisect
@@ -20,6 +21,7 @@ MAX_LAYOUT_BYTES: Final = 128 << 10  # it lies beside the ciphertexts in one Con
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
 _OUTCOMES: Final = ("selected", "not selected")
+_TRUTHS: Final = ("selected, rightly", "selected, wrongly", "not selected, wrongly", "not selected, rightly")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Rule = Annotated[str, Meta(max_length=64)]
@@ -35,7 +37,8 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     `names`: the cells. Without `edges` they are the values themselves, as they are written; a value that has none is
     counted as `other`. With `edges`, which rise, they are names of intervals: below the first edge, from each edge up
     to the next, from the last edge on. `outcome`: a row is counted by how it was answered as well, favourably or not,
-    and by the group that it was of before any treatment. `rule` names what else decides which cell a row is of (which
+    and by the group that it was of before any treatment. `truth`: by whether that was right as well, once it is told.
+    `rule` names what else decides which cell a row is of (which
     answers are favourable, a hierarchy): counts by another are not added to these.
     """
 
@@ -44,6 +47,7 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     edges: Annotated[tuple[float, ...], Meta(max_length=MAX_CELLS)] = ()
     outcome: bool = False
     rule: Rule = ""
+    truth: bool = False
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -52,10 +56,14 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The cells, in order; with `outcome` two of each group, and one for rows of which it is not known."""
-        if not self.outcome:
+        """The cells, in order.
+
+        With `outcome` two of each group, with `truth` four, and one for rows of which it is not known.
+        """
+        kinds = _TRUTHS if self.truth else _OUTCOMES if self.outcome else ()
+        if not kinds:
             return self.groups
-        return (*(f"{group}: {outcome}" for group in self.groups for outcome in _OUTCOMES), UNKNOWN)
+        return (*(f"{group}: {kind}" for group in self.groups for kind in kinds), UNKNOWN)
 
     def finder(self) -> Callable[[Any], int]:
         """What gives the group, by its index, that a value belongs to."""
@@ -87,13 +95,30 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Cells of which each row is counted in one. `edges`: where the intervals meet that the cells are of.
 
-    `rule`: as of `Counted`.
+    `rule`, `outcome`, `truth`: as of `Counted`; `field`: whose cells they are.
     """
 
     name: Name
     cells: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_CELLS)]
     edges: Annotated[tuple[float, ...], Meta(max_length=MAX_CELLS)] = ()
     rule: Rule = ""
+    field: Annotated[str, Meta(max_length=256)] = ""
+    outcome: bool = False
+    truth: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where it cannot be what it says it is."""
+        if (self.outcome or self.truth) and len(self.cells) % len(self._kinds) != 1:
+            raise ValueError("a group has not as many cells as others")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Of a block by outcome or truth the groups; each has its two, or four, cells in one order."""
+        return tuple(cell.removesuffix(f": {self._kinds[0]}") for cell in self.cells[: -1 : len(self._kinds)])
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        return _TRUTHS if self.truth else _OUTCOMES
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,7 +159,15 @@ def layout_of(counted: Sequence[Counted], uncounted: Sequence[str] = ()) -> Layo
         if any(not low < high for low, high in pairwise(one.edges)):
             raise LayoutError(f"{one.field}: edges must rise, each above the one before")
     blocks = tuple(
-        Block(one.field + (" by outcome" if one.outcome else ""), one.cells, tuple(map(float, one.edges)), one.rule)
+        Block(
+            one.field + (" by truth" if one.truth else " by outcome" if one.outcome else ""),
+            one.cells,
+            tuple(map(float, one.edges)),
+            one.rule,
+            one.field,
+            one.outcome,
+            one.truth,
+        )
         for one in counted
     )
     layout = Layout(blocks, tuple(uncounted))

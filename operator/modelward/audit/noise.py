@@ -7,6 +7,7 @@ release has the same noise each time it is opened, and nobody without the key ca
 """
 
 import hmac
+import math
 from fractions import Fraction
 from typing import Final
 
@@ -59,6 +60,16 @@ def two_sided_geometric(stream: Stream, epsilon: Fraction) -> int:
         negative = stream.below(2)
         if not (negative and magnitude == 0):  # zero once, and not twice
             return -magnitude if negative else magnitude
+
+
+def bound(epsilon: Fraction, doubt: float, base: int) -> int:
+    """How far from its count what is told may be, but with a probability of `doubt`: by its noise and by rounding.
+
+    Of the noise z of `two_sided_geometric`, P(|z| > t) is 2 a^(t + 1) / (1 + a), with a = exp(-epsilon).
+    """
+    ratio = math.exp(-float(epsilon))
+    steps = math.log(2 / (doubt * (1 + ratio))) / float(epsilon) - 1
+    return max(math.ceil(steps), 0) + base // 2
 
 
 def _happens(stream: Stream, top: int, bottom: int) -> bool:

@@ -34,9 +34,16 @@ class Auditor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
 
 
 class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """What is counted, in windows of how many seconds, for whom. `uncounted`: fields whose values are not known."""
+    """What is counted, in windows of how many seconds, for whom. `uncounted`: fields whose values are not known.
+
+    `only`: counts by group leave the sidecar in no other way. `max_difference`: by how much the rates of two groups may
+    differ, where groups are compared; `minimum_group_size`: of how many rows at the least.
+    """
 
     auditors: Annotated[list[Auditor], Meta(min_length=1, max_length=MAX_AUDITORS)]
     counted: Annotated[list[Counted], Meta(min_length=1, max_length=MAX_COUNTED)]
     seconds: Annotated[int, Meta(ge=10, le=86_400)]
     uncounted: Annotated[list[Text], Meta(max_length=MAX_CELLS)] = []
+    only: bool = True
+    max_difference: Annotated[float, Meta(ge=0, le=1)] | None = None
+    minimum_group_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 1

@@ -16,11 +16,15 @@ from modelward.cli.failures import in_words
 from modelward.cli.kubectl import kubectl
 from modelward.cli.output import to_json
 from modelward.planner.aggregate import PUBLISHED_KEY, aggregate_name
+from modelward.planner.audited import fairness_in
 from modelward.planner.sidecar import CONFIG_KEY_KEY, SETTINGS_NAME, SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
     from modelward.audit.auditor import Opened
 
+_RATES = ("selection", "truePositive", "falsePositive")
+_RATES_IN_WORDS = dict(zip(_RATES, ("favourable answers", "true positives", "false positives"), strict=True))
+_DIFFERENCES = dict(zip(_RATES, ("demographicParity", "truePositives", "falsePositives"), strict=True))
 _KINDS = ("", "md", "modeldeployment", "modeldeployments")
 _MAX_BYTES = 1 << 20
 _FORMAT = click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Format.")
@@ -114,7 +118,12 @@ def open_(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None,
         click.echo(to_json(_document(opened)), nl=False)
         return
     click.echo(f"{opened.header.model}, {_time(opened.header.begun)} to {_time(opened.header.ended)}")
-    Console(width=120, highlight=False).print(_table(opened))
+    console = Console(width=120, highlight=False)
+    console.print(_table(opened))
+    fairness = fairness_in(opened)
+    if fairness:
+        console.print(_rates(fairness))
+        click.echo(f"Fair: {fairness['status']}, {fairness['reason']}: {fairness['message']}")
     click.echo(_sentence(opened), err=True)
 
 
@@ -161,6 +170,34 @@ def _table(opened: Opened) -> Table:
     return table
 
 
+def _rates(fairness: dict[str, Any]) -> Table:
+    """Rates of the groups that are large enough, and how far apart they are, each with where it may lie (95 %)."""
+    table = Table()
+    for name in ("by", "group"):
+        table.add_column(name, overflow="fold")
+    told = [one for one in _RATES if any(one in group for each in fairness["attributes"] for group in each["groups"])]
+    shown = dict.fromkeys((*_RATES[:1], *told))  # what was true is mostly told by nobody
+    for one in shown:
+        table.add_column(_RATES_IN_WORDS[one], justify="right")
+    few = f"under {fairness['minimumGroupSize']}"
+    for number, attribute in enumerate(fairness["attributes"]):
+        if number:
+            table.add_section()
+        for first, group in enumerate(attribute["groups"]):
+            rates = [_lying(group[one], "rate") if one in group else "" for one in shown]
+            table.add_row("" if first else attribute["field"], group["name"], rates[0] or few, *rates[1:])
+        apart = [
+            _lying(attribute[one], "difference") if one in attribute else ""
+            for one in (_DIFFERENCES[rate] for rate in shown)
+        ]
+        table.add_row("", f"difference (accepted: {fairness['maxDifference']:g})", *apart)
+    return table
+
+
+def _lying(figure: dict[str, Any], name: str) -> str:
+    return f"{figure[name]:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
 def _sentence(opened: Opened) -> str:
     header = opened.header
     missing = f" Not counted, for want of known values: {', '.join(opened.uncounted)}." if opened.uncounted else ""
@@ -183,6 +220,7 @@ def _document(opened: Opened) -> dict[str, Any]:
         "minimum": header.minimum,
         "noise": {"epsilon": opened.epsilon, "standardDeviation": opened.scale, "base": opened.base},
         "counts": [{"of": one.block, "cell": one.cell, "rows": one.count} for one in opened.cells],
+        "fairness": fairness_in(opened),
         "uncounted": list(opened.uncounted),
         "releasesLeft": opened.left,
     }

@@ -31,7 +31,7 @@ from modelward.controller.apply import NameTakenError, ensure
 from modelward.controller.cluster import ApiError, Cluster
 from modelward.controller.events import Recorder
 from modelward.incidents import Report
-from modelward.planner.aggregate import Kept, aggregate_map, aggregate_name, read_kept
+from modelward.planner.aggregate import Kept, aggregate_map, aggregate_name, read_kept, until
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import config_map_name
 from modelward.wording import rfc3339
@@ -147,18 +147,22 @@ class Aggregates:
         kept = read_kept(await self._cluster.get("ConfigMap", namespace, aggregate_name(name)), keys)
         sums, lost = self._opened(raw, kept.running)
         changed = any(total.layout != layout.digest() and total.windows for total in sums)
-        if lost or changed:
-            why = "something else is counted by now" if changed else "they cannot be opened any more"
+        left = any(total.keys not in keys and total.windows for total in sums)
+        if lost or changed or left:
+            why = "they cannot be opened any more"
+            if changed or left:
+                why = "something else is counted by now" if changed else "they are of a key that is asked for no more"
             message = f"the counters of the period under way are lost, for {why}: it begins anew"
             await self._recorder.record(raw, "Warning", "AggregateLost", message, topic=why)
-        return _Work(audit, layout, kept, _running(sums, keys, layout.digest()))
+        return _Work(audit, layout, kept, _running(sums, keys, layout.digest(), kept))
 
     def _given_out(self, raw: KubeObject, work: _Work, now: float) -> tuple[_Work, list[str]]:
         """The work with what is complete given out and begun anew, and the keys for which that is so."""
         from modelward.audit.aggregate import emptied, sealed  # noqa: PLC0415 - numpy, for those who ask for it
 
         model = f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
-        published, sums, about, given = dict(work.kept.published), dict(work.sums), {}, []
+        published, sums, given = dict(work.kept.published), dict(work.sums), list[str]()
+        about = {keys: {**told, "running": None} for keys, told in work.kept.about.items() if keys not in sums}
         for auditor in work.audit.auditors:
             total = sums[auditor.keys]
             told = dict(work.kept.about.get(auditor.keys) or {})
@@ -170,6 +174,8 @@ class Aggregates:
                     model=model,
                     policy=auditor.policy[:256],
                     minimum=auditor.minimum,
+                    max_difference=work.audit.max_difference,
+                    minimum_group_size=work.audit.minimum_group_size,
                 )
                 told["givenOut"] = _about(total)
                 sums[auditor.keys] = emptied(total, total.layout)
@@ -223,14 +229,17 @@ def _audit(item: KubeObject | None, key: Ed25519PrivateKey) -> Audit | None:
         return None
 
 
-def _running(sums: list[Sum], keys: tuple[str, ...], layout: str) -> dict[str, Sum]:
-    """The sums to add to: those that there are, begun anew where something else is counted by now."""
+def _running(sums: list[Sum], keys: tuple[str, ...], layout: str, kept: Kept) -> dict[str, Sum]:
+    """The sums to add to: those that there are, begun anew where something else is counted by now.
+
+    One that was lost, or whose key comes back, does not go into the time of what was given out before.
+    """
     from modelward.audit.aggregate import Sum, emptied  # noqa: PLC0415
 
     there = {total.keys: total for total in sums}
     out = {}
     for key in keys:
-        total = there.get(key) or Sum(key, layout)
+        total = there.get(key) or Sum(key, layout, closed=until(kept.about.get(key) or {}))
         out[key] = total if total.layout == layout else emptied(total, layout)
     return out
 

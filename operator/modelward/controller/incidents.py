@@ -105,9 +105,10 @@ class Incidents:
         await self._spread(pods, told)
         await self._pass_on(pods, told)
         before = self._seen.get((namespace, name))
-        groups = counted(raw, told, before.fairness if before else None, self._clock().timestamp())
-        seen = replace(await asyncio.to_thread(gathered, told), released=released, fairness=groups)
-        seen = replace(seen, combined=steady(before.combined if before else None, seen.combined))
+        seen = replace(await asyncio.to_thread(gathered, told), released=released)
+        if not seen.kept:
+            groups = counted(raw, told, before.fairness if before else None, self._clock().timestamp())
+            seen = replace(seen, fairness=groups, combined=steady(before.combined if before else None, seen.combined))
         await self._tell(raw, seen)
         self._seen[namespace, name] = seen
         news = await self._lineage.take(raw, told)

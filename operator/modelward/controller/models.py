@@ -30,6 +30,7 @@ from modelward.controller.targets import Targets
 from modelward.detect.origin import known_of
 from modelward.lineage.subject import Fit
 from modelward.planner.anonymity import of_requests
+from modelward.planner.audit import kept_for
 from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.monitored import Watch, max_age_days
 from modelward.planner.names import KubeObject, controls, labels, namespace_of
@@ -139,6 +140,7 @@ class Models:
             obstacle=case.obstacle,
             test=case.test,
             anonymity=of_requests(md, case.policies),
+            kept=kept_for(case.policies),
         )
         installed = self._installed()
         configuration = ""

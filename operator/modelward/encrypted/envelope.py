@@ -114,6 +114,9 @@ class Aggregate(
 
     `keys` names the auditor's key, `layout` (a digest) what the cells mean. The sum is of `windows` windows of `pods`
     pods from `begun` to `ended` (seconds since the epoch). Counts below `minimum` are not to be shown.
+
+    Where groups are compared, `max_difference` is by how much rates may differ of groups that have
+    `minimum_group_size` rows.
     """
 
     keys: Digest
@@ -126,6 +129,8 @@ class Aggregate(
     pods: Annotated[int, Meta(ge=1, le=1 << 16)]
     minimum: Annotated[int, Meta(ge=1, le=1_000_000)]
     sizes: Sizes
+    max_difference: Annotated[float, Meta(ge=0, le=1)] | None = None
+    minimum_group_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
 
 
 _BUNDLE: Final = struct.Struct("<4sBI")

@@ -8,7 +8,7 @@ Fairlearn (Bird et al., 2020): the largest rate less the smallest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -32,6 +32,11 @@ class Share(NamedTuple):
         """The share; raises ZeroDivisionError without rows."""
         return self.hits / self.rows
 
+    def moved(self, by: int) -> Share:
+        """It with so many more hits and so many fewer of the others (or the other way round), none below zero."""
+        hits = max(self.hits + by, 0)
+        return Share(hits, hits + max(self.rows - self.hits - by, 0))
+
 
 class Interval(NamedTuple):
     """Between what a figure lies."""
@@ -53,8 +58,13 @@ class Spread(NamedTuple):
     certain: bool
 
 
-def wilson(share: Share, confidence: float = CONFIDENCE) -> Interval:
-    """The score interval of a share (Wilson, 1927), within 0 and 1; all of that without rows."""
+def wilson(share: Share, confidence: float = CONFIDENCE, off: int = 0) -> Interval:
+    """The score interval of a share (Wilson, 1927), within 0 and 1; all of that without rows.
+
+    Hits, and the others, may each be `off` by so much: it holds whatever they are then.
+    """
+    if off:
+        return Interval(wilson(share.moved(-off), confidence).low, wilson(share.moved(off), confidence).high)
     hits, rows = share
     if not rows:
         return Interval(0.0, 1.0)
@@ -65,8 +75,14 @@ def wilson(share: Share, confidence: float = CONFIDENCE) -> Interval:
     return Interval(middle - half if hits else 0.0, middle + half if hits < rows else 1.0)
 
 
-def difference_interval(one: Share, other: Share, confidence: float = CONFIDENCE) -> Interval:
-    """The hybrid score interval of `one`'s rate less `other`'s (Newcombe, 1998, method 10); both have rows."""
+def difference_interval(one: Share, other: Share, confidence: float = CONFIDENCE, off: int = 0) -> Interval:
+    """The hybrid score interval of `one`'s rate less `other`'s (Newcombe, 1998, method 10); both have rows.
+
+    Each of the four counts may be `off` by so much: it holds whatever they are then.
+    """
+    if off:
+        low = difference_interval(one.moved(-off), other.moved(off), confidence).low
+        return Interval(low, difference_interval(one.moved(off), other.moved(-off), confidence).high)
     mine, theirs = wilson(one, confidence), wilson(other, confidence)
     apart = one.rate - other.rate
     return Interval(
@@ -75,11 +91,21 @@ def difference_interval(one: Share, other: Share, confidence: float = CONFIDENCE
     )
 
 
-def spread(shares: Mapping[str, Share], minimum: int = 1, compared: int = 1) -> Spread | None:
+Off = Callable[[float], int]
+"""By how much four counts may all be off, but for a doubt of so much."""
+
+
+def exact(doubt: float) -> int:  # noqa: ARG001
+    """Of counts that have no noise."""
+    return 0
+
+
+def spread(shares: Mapping[str, Share], minimum: int = 1, compared: int = 1, off: Off = exact) -> Spread | None:
     """How far apart the rates of groups are; groups of fewer than `minimum` rows are left out. None: fewer than two.
 
     The interval holds for all pairs of groups at once (Bonferroni): the widest apart are chosen after they were seen.
     So many sets of rates are `compared`, and whoever looks at them looks again and again: `certain` allows for both.
+    Where counts may be `off`, half of the doubt is for that, and half for chance.
     """
     rates = {name: share for name, share in shares.items() if share.rows >= max(minimum, 1)}
     if len(rates) < 2:
@@ -91,8 +117,14 @@ def spread(shares: Mapping[str, Share], minimum: int = 1, compared: int = 1) -> 
     pairs = len(rates) * (len(rates) - 1) // 2
     doubt = (1 - CONFIDENCE) / pairs
     one, other = rates[highest], rates[lowest]
-    certain = difference_interval(one, other, 1 - doubt / (_LOOKS * compared)).low > 0
-    return Spread(highest, lowest, one.rate - other.rate, difference_interval(one, other, 1 - doubt), certain)
+
+    def within(doubt: float) -> Interval:
+        if off is exact:
+            return difference_interval(one, other, 1 - doubt)
+        return difference_interval(one, other, 1 - doubt / 2, off(doubt / 2))
+
+    certain = within(doubt / (_LOOKS * compared)).low > 0
+    return Spread(highest, lowest, one.rate - other.rate, within(doubt), certain)
 
 
 def ratio(shares: Mapping[str, Share], minimum: int = 1) -> float | None:

@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from modelward.audit.told import MAX_CIPHERTEXT
@@ -59,18 +60,35 @@ def aggregate_map(raw: KubeObject, kept: Kept) -> KubeObject:
 
 
 def read_kept(item: KubeObject | None, keys: tuple[str, ...]) -> Kept:
-    """Return what a ConfigMap keeps for these auditors; nothing where there is none, or it cannot be read."""
+    """Return what a ConfigMap keeps for these auditors; nothing where there is none, or it cannot be read.
+
+    Of keys that are asked for no more the aggregate that was given out last is kept: who had it may not have opened it.
+    For that of one more key there is room (a ConfigMap holds 1 MiB, a sealed sum or an aggregate takes 175 kB of it).
+    """
     binary = (item or {}).get("binaryData") or {}
     try:
         about = json.loads(((item or {}).get("data") or {}).get(ABOUT_KEY) or "{}")
     except (ValueError, RecursionError):
         about = {}
-    published = {one: _entry(binary, PUBLISHED_KEY.format(one[:16])) for one in keys}
+    known = {one: told for one, told in about.items() if isinstance(told, dict)} if isinstance(about, dict) else {}
+    entries = {one: _entry(binary, PUBLISHED_KEY.format(one[:16])) for one in {*keys, *known}}
+    published = {one: content for one, content in entries.items() if content}
+    others = sorted(published.keys() - set(keys), key=lambda one: (until(known[one]), one))
+    kept = (*keys, *others[-1:])
     return Kept(
-        {one: content for one, content in published.items() if content},
+        {one: published[one] for one in kept if one in published},
         _entry(binary, RUNNING_KEY),
-        {one: about[one] for one in keys if isinstance(about, dict) and one in about},
+        {one: known[one] for one in kept if one in known},
     )
+
+
+def until(about: Mapping[str, Any]) -> int:
+    """Return the end of the aggregate that was given out last, by what is known of it; 0: there was none."""
+    told = about.get("givenOut")
+    try:
+        return int(datetime.fromisoformat(told["to"]).timestamp()) if isinstance(told, dict) else 0
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _entry(binary: Mapping[str, str], key: str) -> bytes:

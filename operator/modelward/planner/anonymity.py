@@ -66,7 +66,8 @@ def reidentification_config(md: ModelDeployment, policies: Sequence[KubeObject])
     asked = of_requests(md, policies)
     if asked is None or not asked.fields or asked.unread:
         return None
-    return {"k": asked.k, "fields": list(asked.fields), **({"subject": asked.subject} if asked.subject else {})}
+    whose = {"subject": asked.subject} if asked.subject else {}
+    return {"k": asked.k, "fields": list(asked.fields), "tolerance": asked.tolerance, **whose}
 
 
 def anonymity_unsupported(md: ModelDeployment, policies: Sequence[KubeObject]) -> Iterator[str]:

@@ -70,8 +70,22 @@ def audit_config(
             f"{_who(asking[0])} spec.audit: {error}: give columns the role QuasiIdentifier and a treatment that tells"
             " their values (Bucket, Generalise), or their input a minimum and a maximum"
         ) from error
-    document: dict[str, Any] = msgspec.to_builtins(Audit(auditors, counted, seconds, uncounted))
+    audit = Audit(auditors, counted, seconds, uncounted, only=bool(kept_for(policies)), **_limits(md))
+    document: dict[str, Any] = msgspec.to_builtins(audit)
     return document
+
+
+def kept_for(policies: Sequence[Policy]) -> tuple[str, ...]:
+    """Return the policies by which counts by group are for their auditors alone; none: the cluster is told them too."""
+    return tuple(_who(policy) for policy in _asking(policies) if policy["spec"]["audit"].get("only", True))
+
+
+def _limits(md: ModelDeployment) -> dict[str, Any]:
+    """By how much groups may differ, for whoever opens an aggregate of them."""
+    fairness = md.spec.fairness
+    if fairness is None or not fairness.protected:
+        return {}
+    return {"max_difference": fairness.max_difference, "minimum_group_size": fairness.minimum_group_size}
 
 
 def audit_files(policies: Sequence[Policy], references: References) -> dict[str, bytes]:
@@ -178,9 +192,11 @@ def _counted(
     }
     fairness = md.spec.fairness
     rule = _rule(fairness.favourable.model_dump(mode="json")) if fairness else ""
+    truths = (False, True) if kept_for(policies) and _is_told_truths(md) else (False,)
     counted = [
-        Counted(one.field, group_names(one.groups, one.edges), tuple(one.edges), outcome=True, rule=rule)
+        Counted(one.field, group_names(one.groups, one.edges), tuple(one.edges), outcome=True, rule=rule, truth=truth)
         for one in (fairness.protected if fairness else ())
+        for truth in truths
     ]
     uncounted: list[str] = []
     for tensor in md.spec.schema_.inputs if md.spec.schema_ else ():
@@ -197,6 +213,11 @@ def _counted(
             else:
                 counted.append(values)
     return counted, uncounted
+
+
+def _is_told_truths(md: ModelDeployment) -> bool:
+    """Whether somebody may tell what was true; else no noise is spent on it."""
+    return any("Feedback" in rule.operations for rule in (md.spec.access.rules if md.spec.access else ()))
 
 
 def _in_columns(tensor: Tensor) -> bool:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from modelward.api.lineage import cyclic, lineage, problems
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.planner.fairness import fair
+from modelward.planner.fairness import fair, kept_for_auditor
 from modelward.planner.monitored import monitored
 from modelward.planner.observation import Observation
-from modelward.planner.reidentification import k_anonymous
+from modelward.planner.reidentification import k_anonymous, k_anonymous_by_pod
 from modelward.planner.rollout import Rollout
 from modelward.rules.judge import Verdict, Violation
 from modelward.wording import one_line, rfc3339, sentences
@@ -213,6 +213,8 @@ def _monitored(md: ModelDeployment, observation: Observation, conditions: Condit
 
 
 def _fair(md: ModelDeployment, observation: Observation, conditions: Conditions) -> Told:
+    if observation.kept:
+        return kept_for_auditor(md.spec.fairness, observation.kept)
     seen = observation.watch.seen
     return fair(md.spec.fairness, seen.fairness if seen else None, conditions.previous.get("Fair"))
 
@@ -220,6 +222,8 @@ def _fair(md: ModelDeployment, observation: Observation, conditions: Conditions)
 def _k_anonymous(observation: Observation, conditions: Conditions, now: datetime) -> Told:
     seen = observation.watch.seen
     before = conditions.previous.get("KAnonymous")
+    if observation.kept:
+        return k_anonymous_by_pod(observation.anonymity, seen.judged if seen else (), observation.kept, before)
     return k_anonymous(observation.anonymity, seen.combined if seen else None, now, before)
 
 

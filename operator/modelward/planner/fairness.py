@@ -114,8 +114,12 @@ def fair(declared: Fairness | None, seen: Counted | None, before: Mapping[str, A
         if before and before.get("reason") in _OURS:
             return before["status"], before["reason"], before["message"]
         return "Unknown", "TooFewRows", "no sidecar has told of a row yet"
+    return judged(declared.max_difference, seen)
+
+
+def judged(most: float, seen: Counted) -> Condition:
+    """Return whether groups' rates differ by more than `most`, as the condition Fair tells it."""
     found = apart(seen)
-    most = declared.max_difference
     past = [(one.field, name, it) for one in found for name, it in one.each if it.difference > most]
     certain = [one for one in past if one[2].certain]
     if certain:
@@ -143,6 +147,18 @@ def fair(declared: Fairness | None, seen: Counted | None, before: Mapping[str, A
     return "True", "WithinLimit", message + without + _left_out(seen)
 
 
+def kept_for_auditor(declared: Fairness | None, policies: Sequence[str]) -> Condition:
+    """Return the condition Fair where counts by group are for the auditors of `policies` alone: nobody here knows."""
+    if declared is None or not declared.protected:
+        return fair(declared, None)
+    return (
+        "Unknown",
+        "KeptForAuditor",
+        f"how groups were answered is told to the auditor of {_some(policies)} alone (spec.audit.only), who reads it"
+        " with `modelward audit open`",
+    )
+
+
 def fairness_status(seen: Counted) -> dict[str, Any]:
     """Return `status.fairness`."""
     attributes = []
@@ -152,12 +168,12 @@ def fairness_status(seen: Counted) -> dict[str, Any]:
             "groups": [_group(group, seen.minimum) for group in counts.groups],
         }
         if one.selection is not None:
-            attribute["demographicParityDifference"] = _rounded(one.selection.difference)
+            attribute["demographicParityDifference"] = rounded(one.selection.difference)
             smallest = ratio({group.name: group.selection for group in counts.groups}, seen.minimum)
             if smallest is not None:
-                attribute["demographicParityRatio"] = _rounded(smallest)
+                attribute["demographicParityRatio"] = rounded(smallest)
         if one.equalized_odds is not None:
-            attribute["equalizedOddsDifference"] = _rounded(one.equalized_odds)
+            attribute["equalizedOddsDifference"] = rounded(one.equalized_odds)
         attributes.append(attribute)
     return {
         "since": seen.since,
@@ -172,15 +188,16 @@ def _group(group: GroupCounts, minimum: int) -> dict[str, Any]:
     told: dict[str, Any] = {"name": group.name, "rows": group.rows, "labelled": group.labelled}
     if group.rows >= minimum:
         low, high = wilson(group.selection)
-        told |= {"selectionRate": _rounded(group.selection.rate), "low": _rounded(low), "high": _rounded(high)}
+        told |= {"selectionRate": rounded(group.selection.rate), "low": rounded(low), "high": rounded(high)}
     if group.positives >= minimum:
-        told["truePositiveRate"] = _rounded(group.true_positive.rate)
+        told["truePositiveRate"] = rounded(group.true_positive.rate)
     if group.negatives >= minimum:
-        told["falsePositiveRate"] = _rounded(group.false_positive.rate)
+        told["falsePositiveRate"] = rounded(group.false_positive.rate)
     return told
 
 
-def _rounded(figure: float) -> float:
+def rounded(figure: float) -> float:
+    """Return a rate as it is told."""
     return round(figure, 6)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from modelward.fairness.counts import AttributeCounts, FairnessReport, GroupCounts
-from modelward.fairness.rates import Spread, spread
+from modelward.fairness.rates import Off, Spread, exact, spread
 
 FEWEST = 5
 """Rows by which two figures of a group that are told one after the other differ at least, or not at all."""
@@ -26,7 +26,8 @@ class Counted:
     """What the sidecars of a model have counted together, since `since` (RFC 3339).
 
     `minimum` is the group size from which on rates count. `uncounted`: rows whose group or outcome could not be told.
-    `parts` are what it was added up from, while the manifest was of `generation`.
+    `parts` are what it was added up from, while the manifest was of `generation`. `off`: how far counts with noise are
+    from what was counted.
     """
 
     since: str
@@ -35,6 +36,7 @@ class Counted:
     uncounted: int = 0
     parts: tuple[Part, ...] = field(default=(), compare=False)
     generation: int = field(default=0, compare=False)
+    off: Off = field(default=exact, compare=False)
 
     @property
     def rows(self) -> int:
@@ -105,9 +107,9 @@ def apart(seen: Counted) -> list[Apart]:
     return [
         Apart(
             one.field,
-            spread({group.name: group.selection for group in one.groups}, seen.minimum, compared),
-            spread({group.name: group.true_positive for group in one.groups}, seen.minimum, compared),
-            spread({group.name: group.false_positive for group in one.groups}, seen.minimum, compared),
+            spread({group.name: group.selection for group in one.groups}, seen.minimum, compared, seen.off),
+            spread({group.name: group.true_positive for group in one.groups}, seen.minimum, compared, seen.off),
+            spread({group.name: group.false_positive for group in one.groups}, seen.minimum, compared, seen.off),
         )
         for one in seen.attributes
     ]

@@ -62,6 +62,7 @@ class Observation:
         signatures: whether its lineage is signed as policies ask.
         anonymity: what policies ask of its requests; None: nothing.
         served: who got its answers; None: its sidecars were not asked since the controller began.
+        kept: policies whose auditors alone are told counts of groups.
     """
 
     verdict: Verdict | None = None
@@ -83,6 +84,7 @@ class Observation:
     signatures: Signatures = field(default_factory=Signatures)
     anonymity: Asked | None = None
     served: Record | None = None
+    kept: tuple[str, ...] = ()
 
     @property
     def judgement(self) -> Verdict | None:

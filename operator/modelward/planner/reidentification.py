@@ -1,13 +1,12 @@
 """How identifying a model's requests are, over all its replicas: what sidecars counted, added up, and the condition.
 
-KAnonymous is False where more of the rows than the policy tolerates are in combinations of fewer than k. Young counts
-are held against nobody: at first every combination is rare. So it takes rows enough, and either so many for each
-combination that rare ones are rare, or a day. And it is not True where more rows than tolerated were not counted.
+KAnonymous is False where more of the rows than the policy tolerates are in combinations of fewer than k, and not True
+where more rows than tolerated were not counted. See `modelward.reidentification.verdict`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,16 +15,12 @@ from modelward.api.printable import printable
 from modelward.planner.anonymity import Asked
 from modelward.reidentification.figures import Figures, figures
 from modelward.reidentification.sample import Sample
-from modelward.reidentification.told import Combinations
+from modelward.reidentification.told import Combinations, Judged
+from modelward.reidentification.verdict import least_rows, verdict
 
 Told = tuple[Any, str, str]
 """Status, reason and message of a condition."""
 
-_LEAST_ROWS = 1000
-_ROWS_OF_K = 200
-_PER_COMBINATION = 5  # times k rows: then what is rare is rare
-_DAY = 86_400
-_BACK = 0.8  # of the tolerance: what was too much is enough again below that, so that nothing is told twice
 _VISIBLE = 0.0005  # of a share; smaller changes alone are not written
 _GROWTH = 1.1
 _OURS = ("TooFewRows", "WithinTolerance", "ReidentificationRisk")
@@ -131,7 +126,7 @@ def k_anonymous(
             f"a policy asks for a k of {asked.k}, and the model gets no quasi-identifier: where it does, declare"
             " `role: QuasiIdentifier` in spec.schema.inputs or in the policy's fields",
         )
-    least = max(_LEAST_ROWS, _ROWS_OF_K * asked.k)
+    least = least_rows(asked.k)
     if seen is None or (seen.k, seen.fields) != (asked.k, asked.fields) or seen.figures.rows < least:
         if before and before.get("reason") in _OURS and before.get("status") != "Unknown":
             return before["status"], before["reason"], before["message"]
@@ -144,20 +139,56 @@ def k_anonymous(
 def _judged(asked: Asked, seen: Combined, now: datetime, before: Mapping[str, Any]) -> Told:
     found, was_broken = seen.figures, before.get("reason") == "ReidentificationRisk"
     told = f"{_sentence(seen)}; tolerated: {_percent(asked.tolerance)}{_lacking(seen)}"
-    if found.high <= asked.tolerance * (_BACK if was_broken else 1):
-        if seen.uncounted > asked.tolerance * (found.rows + seen.uncounted):
-            return (
-                "Unknown",
-                "TooFewRows",
-                f"{told}. Fix: send at most 4,096 rows in a request, so that all are counted",
-            )
-        return "True", "WithinTolerance", told
-    young = found.rows < _PER_COMBINATION * seen.k * found.combinations and (now - seen.since).total_seconds() < _DAY
-    if was_broken or (found.low > asked.tolerance and not young):
-        fix = "`modelward scan-data DATA --policy FILE` names the cheapest way on data like these"
-        return "False", "ReidentificationRisk", f"{told}. Fix: generalise {_first(seen)} in the policy; {fix}"
-    why = "The counts are young: more rows, or a day, will tell" if young else "It is too near to tell"
+    seconds = (now - seen.since).total_seconds()
+    match verdict(found, seen.k, asked.tolerance, seconds, seen.uncounted, was_broken=was_broken):
+        case "Within":
+            return "True", "WithinTolerance", told
+        case "Uncounted":
+            why = "Fix: send at most 4,096 rows in a request, so that all are counted"
+        case "Risk":
+            fix = "`modelward scan-data DATA --policy FILE` names the cheapest way on data like these"
+            return "False", "ReidentificationRisk", f"{told}. Fix: generalise {_first(seen)} in the policy; {fix}"
+        case "Young":
+            why = "The counts are young: more rows, or a day, will tell"
+        case _:
+            why = "It is too near to tell"
     return "Unknown", "TooFewRows", f"{told}. {why}"
+
+
+def k_anonymous_by_pod(
+    asked: Asked | None, judged: Sequence[Judged], policies: Sequence[str], before: Mapping[str, Any] | None = None
+) -> Told:
+    """Return the condition KAnonymous where figures are for auditors alone, and each sidecar judges its own rows.
+
+    Rows that keep to k by themselves keep to it together. Those that do not may do so together: nobody here adds them.
+
+    Args:
+        asked: by the policies; None: nothing.
+        judged: what each sidecar said last.
+        policies: whose auditors the figures are for.
+        before: the condition as it was told last.
+    """
+    if asked is None or asked.unread or not asked.fields:
+        return k_anonymous(asked, None, _FIRST)
+    alike = [one.verdict for one in judged if (one.k, one.fields) == (asked.k, asked.fields)]
+    kept = f"; figures are kept for the auditor of {', '.join(policies[:_NAMED])} (spec.audit.only)"
+    within = f"each sidecar says of its own rows that they keep to a k of {asked.k}{kept}"
+    risk = (
+        f"its sidecar says that more rows than tolerated share their combination with fewer than {asked.k - 1} others"
+        f"{kept}. Fix: generalise a quasi-identifier in the policy: `modelward scan-data DATA --policy FILE` names the"
+        " cheapest way"
+    )
+    if not alike and before and before.get("message") in (within, risk):
+        return before["status"], before["reason"], before["message"]
+    if alike and all(one == "Within" for one in alike):
+        return "True", "WithinTolerance", within
+    if alike == ["Risk"]:
+        return "False", "ReidentificationRisk", risk
+    if "Risk" in alike:
+        why = "a sidecar's own rows do not keep to it, and whether those of all do nobody here adds up"
+    else:
+        why = "no sidecar has counted enough yet: each tells once a period"
+    return "Unknown", "KeptForAuditor", f"{why}{kept}"
 
 
 def reidentification_status(seen: Combined) -> dict[str, Any]:

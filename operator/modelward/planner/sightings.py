@@ -18,6 +18,7 @@ from modelward.api.printable import printable
 from modelward.incidents import Drifted, Incident, Quarantined, Rate, Report
 from modelward.planner.group_counts import Counted
 from modelward.planner.reidentification import Combined, combined
+from modelward.reidentification.told import Judged
 
 MAX_TOLD = 20
 """Clients and detectors of a model that have an Event of their own: the ones with most anomalies."""
@@ -75,6 +76,8 @@ class Seen:
         released: the client whose release was carried out, and when that was asked for; None: nothing was.
         fairness: what was counted of protected groups; None: nothing was told of any.
         combined: how identifying the rows in requests are; None: nothing was told of it.
+        kept: counts of groups are for auditors alone: whatever is told of them is left out.
+        judged: what sidecars then say of their own rows.
     """
 
     asked: int = 0
@@ -87,6 +90,8 @@ class Seen:
     released: tuple[str, str] | None = field(default=None)
     fairness: Counted | None = None
     combined: Combined | None = None
+    kept: bool = False
+    judged: tuple[Judged, ...] = ()
 
     @property
     def anomalies(self) -> int:
@@ -101,6 +106,7 @@ class Seen:
 def gathered(told: Mapping[str, Report | str]) -> Seen:
     """Bring together what the pods told, by their names; a text says why a pod told nothing."""
     reports = [one for one in told.values() if isinstance(one, Report)]
+    kept = any(report.kept for report in reports)
     return Seen(
         asked=len(told),
         silent=tuple(f"{pod}: {why}" for pod, why in sorted(told.items()) if isinstance(why, str)),
@@ -109,7 +115,9 @@ def gathered(told: Mapping[str, Report | str]) -> Seen:
         off=_worst_rates(rate for report in reports for rate in report.rates),
         drifted=_worst_drift(one for report in reports for one in report.drift),
         dropped=sum(report.dropped for report in reports),
-        combined=combined(report.combinations for report in reports),
+        combined=None if kept else combined(report.combinations for report in reports),
+        kept=kept,
+        judged=tuple(report.judged for report in reports if report.judged is not None) if kept else (),
     )
 
 

@@ -70,20 +70,26 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
     told = monitoring_status(observation.watch.seen) if observation.watch.seen else _before(raw, "monitoring")
     if told and md.spec.monitoring and md.spec.monitoring.detectors:
         out["monitoring"] = told
-    groups = observation.watch.seen.fairness if observation.watch.seen else None
-    treated = fairness_status(groups) if groups else _before(raw, "fairness")
-    if treated and md.spec.fairness and md.spec.fairness.protected:
-        out["fairness"] = treated
-    combined = observation.watch.seen.combined if observation.watch.seen else None
-    identifying = reidentification_status(combined) if combined else _before(raw, "reidentification")
-    if identifying and observation.anonymity:
-        out["reidentification"] = identifying
+    if not observation.kept:
+        out |= _of_groups(md, raw, observation)
     tested = observation.test.last or _before(raw, "lastSecurityTest")
     if tested:  # what was found stays, whoever asks for tests or no longer does
         out["lastSecurityTest"] = dict(tested)
     told_of_lineage = _lineage_status(observation, _before(raw, "lineage"))
     if told_of_lineage:
         out["lineage"] = told_of_lineage
+    return out
+
+
+def _of_groups(md: ModelDeployment, raw: dict[str, Any], observation: Observation) -> dict[str, Any]:
+    """What was counted of groups and combinations, or was told last."""
+    seen, out = observation.watch.seen, dict[str, Any]()
+    treated = fairness_status(seen.fairness) if seen and seen.fairness else _before(raw, "fairness")
+    if treated and md.spec.fairness and md.spec.fairness.protected:
+        out["fairness"] = treated
+    identifying = reidentification_status(seen.combined) if seen and seen.combined else _before(raw, "reidentification")
+    if identifying and observation.anonymity:
+        out["reidentification"] = identifying
     return out
 
 

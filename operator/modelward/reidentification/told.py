@@ -6,7 +6,7 @@ those cannot try values out. Nothing but figures goes on from there.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,14 @@ class Suppressed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     field: Name
     rows: Count
+
+
+class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether one sidecar's own rows keep to `k`, by `fields`: all that it tells where counts are kept."""
+
+    k: Annotated[int, Meta(ge=2, le=1_000_000)]
+    fields: Annotated[tuple[Name, ...], Meta(max_length=MAX_FIELDS)]
+    verdict: Literal["Within", "Risk", "Unknown"]
 
 
 class Combinations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -44,6 +44,7 @@ class Auditing:
         self.keys = tuple(keys)
         self.inputs = inputs
         self.tally = Tally(settings, {one.name: TensorSpec(one) for one in inputs or ()})
+        self.period = max(one.period_seconds for one in settings.auditors)
         self.ready = False
         self._layout = self.tally.layout.digest()
         self._clock = clock
@@ -81,7 +82,7 @@ class Auditing:
         if self.tally.missed:
             log.event("warning", "rows are not counted: a window holds no more", rows=self.tally.missed)
             self.tally.missed = 0
-        if self.tally.rows:
+        if self.tally.rows or self.tally.learned:
             self._encrypt_soon(self.tally.taken(), self._start)
         self._start = start
 

@@ -61,17 +61,21 @@ class Chain:
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
         declared = self.schema.declared
+        kept = auditing is not None and auditing.settings.only
         self.fairness: Fairness | None = None
         if settings.fairness is not None:
             from modelward.sidecar import fairness  # noqa: PLC0415 - for those who ask for it
 
-            self.fairness = fairness.Fairness(settings.fairness, declared, settings.upstream.protocol)
+            tally = None if auditing is None else lambda: auditing.tally  # another one, after a change
+            self.fairness = fairness.Fairness(
+                settings.fairness, declared, settings.upstream.protocol, tally=tally, kept=kept
+            )
         self.reidentification: Reidentification | None = None
         if settings.reidentification is not None:
             from modelward.sidecar import reidentification  # noqa: PLC0415 - for those who ask for it
 
             self.reidentification = reidentification.Reidentification(
-                settings.reidentification, declared, settings.fields, pseudonyms, settings.binding.name
+                settings.reidentification, declared, settings.fields, pseudonyms, settings.binding.name, kept=kept
             )
         # Asked of each request: one look where nothing is counted, as with most models.
         counters = (self.fairness, self.auditing, self.reidentification)

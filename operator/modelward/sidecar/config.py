@@ -229,12 +229,14 @@ class Fairness(Section, frozen=True):
 class Reidentification(Section, frozen=True):
     """What is counted of combinations: `fields` are the columns of which the model gets something of a person.
 
-    `k` of k-anonymity. `subject`: the column that tells whose a row is; empty: none, and rows are counted.
+    `k` of k-anonymity. `subject`: the column that tells whose a row is; empty: none, and rows are counted. `tolerance`:
+    share of the rows that may be in smaller combinations.
     """
 
     k: Annotated[int, Meta(ge=2, le=1_000_000)]
     fields: Annotated[list[Text], Meta(min_length=1, max_length=4096)]
     subject: Text = ""
+    tolerance: Annotated[float, Meta(ge=0, le=1)] = 0.01
 
 
 class WeightsFile(Section, frozen=True):

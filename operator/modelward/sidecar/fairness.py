@@ -6,7 +6,7 @@ id for as long as the truth may still be told. No value is kept, and nothing of 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelward.detect.answers import AnswerError
 from modelward.fairness.counts import CELLS, FairnessReport, from_vector
@@ -20,6 +20,9 @@ from modelward.sidecar.elsewhere import Elsewhere
 from modelward.sidecar.incidents import rfc3339
 from modelward.sidecar.reader import run
 from modelward.sidecar.tensors import Tensor, TensorSpec
+
+if TYPE_CHECKING:
+    from modelward.sidecar.tally import Tally
 
 MAX_ROWS = 4096
 """Rows of a request that are counted; a larger one is counted among the rows of which nothing is known."""
@@ -60,6 +63,8 @@ class Fairness:
         declared: the model's inputs.
         protocol: by which the model answers.
         clock: seconds since the epoch.
+        tally: gives what counts for auditors, and is told what was true as well; None: nothing does.
+        kept: what is counted while this holds is not told in any other way, then or later.
 
     Raises:
         ConfigError: a protected field is not among the inputs, or its edges are none.
@@ -71,8 +76,13 @@ class Fairness:
         declared: Mapping[str, TensorSpec] | None,
         protocol: str,
         clock: Callable[[], float] = time.time,
+        tally: "Callable[[], Tally] | None" = None,
+        *,
+        kept: bool = False,
     ) -> None:
         self.settings = settings
+        self.kept = kept
+        self._tally = tally
         self._protocol = protocol
         self._favourable = favourable(_wanted(settings.favourable), settings.favourable.at_least)
         self._attributes: list[_Attribute] = []
@@ -91,7 +101,7 @@ class Fairness:
 
     def inherit(self, previous: "Fairness") -> None:
         """Go on counting where the configuration before this one stopped, if it counted the same."""
-        if previous.settings == self.settings:
+        if previous.settings == self.settings and (self.kept or not previous.kept):
             self._window, self._awaited, self.since = previous._window, previous._awaited, previous.since  # noqa: SLF001
             self.elsewhere = previous.elsewhere
 
@@ -190,7 +200,17 @@ class Fairness:
             for told, truth in zip(codes[index * rows : (index + 1) * rows], truths, strict=True):
                 if truth is not None and told >> 1 != _UNKNOWN:
                     self._learn(counters, attribute.base + (told >> 1) * _STEP, bool(told & 1), truth)
+        if self._tally is not None:
+            for row, truth in enumerate(truths):
+                if truth is not None:
+                    self._tell(self._tally(), codes[row::rows], truth)
         return sum(truth is not None for truth in truths)
+
+    @staticmethod
+    def _tell(tally: "Tally", codes: bytes, truth: bool) -> None:  # noqa: FBT001
+        """Have it counted for auditors; a code an attribute."""
+        groups = [None if told >> 1 == _UNKNOWN else told >> 1 for told in codes]
+        tally.learn(groups, selected=any(told & 1 for told in codes), truth=truth)
 
     @staticmethod
     def _learn(counters: Any, cell: int, selected: bool, truth: bool) -> None:  # noqa: FBT001
@@ -212,6 +232,10 @@ class Fairness:
         attributes = tuple(from_vector(one.field, one.groups, totals[one.base : one.end]) for one in self._attributes)
         since = max(self.since, self._window.since or 0.0)
         return FairnessReport(rfc3339(since), attributes, totals[self._uncounted], run(), self.elsewhere.told())
+
+    def labels(self) -> FairnessReport:
+        """The labels of answers that others gave, and no count: the controller gets no more where they are kept."""
+        return FairnessReport(rfc3339(self.since), (), 0, run(), self.elsewhere.told())
 
 
 def _wanted(asked: config.Favourable) -> str | None:

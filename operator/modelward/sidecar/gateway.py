@@ -72,9 +72,13 @@ class Gateway:
         told = msgspec.structs.replace(told, configuration=self.configuration)
         if fairness is not None:
             self._instruments.feedback.add("lost", amount=fairness.elsewhere.expire())
-            told = msgspec.structs.replace(told, fairness=fairness.report())
-        if self.chain.reidentification is not None:
-            told = msgspec.structs.replace(told, combinations=self.chain.reidentification.report())
+            told = msgspec.structs.replace(told, fairness=fairness.labels() if fairness.kept else fairness.report())
+        combined = self.chain.reidentification
+        if auditing is not None and auditing.settings.only:
+            judged = None if combined is None else combined.judged(auditing.period)
+            told = msgspec.structs.replace(told, kept=True, judged=judged)
+        elif combined is not None:
+            told = msgspec.structs.replace(told, combinations=combined.report())
         return told if auditing is None else msgspec.structs.replace(told, encrypted=auditing.told())
 
     def collect(self, asked: Collect) -> Collected:

@@ -1,7 +1,7 @@
 """What is shown of detectors: their rates, drift, and who is held; and of what is counted of rows.
 
 Feature names are the configuration's. Counts of single groups are not shown: who looks each second would see what one
-person was answered.
+person was answered. Of combinations nothing is shown where counts are kept for an auditor.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def watch(instruments: Instruments, gateway: Gateway) -> None:
 
     def combinations() -> _Points:
         counted = gateway.chain.reidentification
-        if counted is not None:
+        if counted is not None and not counted.kept:
             found = counted.figures()
             yield ("rows",), found.rows
             yield ("combinations",), found.combinations

@@ -21,7 +21,8 @@ from modelward.privacy.spec import Treatment
 from modelward.reidentification.figures import Figures, figures
 from modelward.reidentification.left_out import MAX_FIELDS, LeftOut
 from modelward.reidentification.sample import bit_of
-from modelward.reidentification.told import Combinations, Suppressed
+from modelward.reidentification.told import Combinations, Judged, Suppressed
+from modelward.reidentification.verdict import verdict
 from modelward.reidentification.window import Window
 from modelward.sidecar import config
 from modelward.sidecar.incidents import rfc3339
@@ -62,6 +63,7 @@ class Reidentification:
         keys: of the namespace; None: hashes are this process's own.
         model: its name.
         clock: seconds since the epoch.
+        kept: what is counted while this holds is told as a verdict alone, then and later.
 
     Raises:
         ConfigError: a field is not among the inputs.
@@ -75,8 +77,11 @@ class Reidentification:
         keys: Keys | None,
         model: str,
         clock: Callable[[], float] = time.time,
+        *,
+        kept: bool = False,
     ) -> None:
         self.settings = settings
+        self.kept = kept
         self._places = [_place(name, declared or {}) for name in settings.fields]
         self._inputs: dict[str, list[tuple[int, int, int]]] = {}  # where their fields lie: index, offset, width
         for index, place in enumerate(self._places):
@@ -88,6 +93,9 @@ class Reidentification:
         self.name = hashlib.blake2b(what, digest_size=8, key=key, person=b"name").hexdigest()
         self._of_combinations = hashlib.blake2b(digest_size=8, key=key, person=b"combination")
         self._of_people = hashlib.blake2b(digest_size=8, key=key, person=b"person")
+        self._clock = clock
+        self._judged = Judged(settings.k, tuple(settings.fields), "Unknown")
+        self._period: int | None = None
         self._window = Window(clock)
         self._counters = Counters(1 + len(settings.fields), clock)  # rows that are uncounted, and suppressed by field
         self._left_out = LeftOut()
@@ -95,9 +103,11 @@ class Reidentification:
 
     def inherit(self, previous: "Reidentification") -> None:
         """Go on counting where the configuration before this one stopped, if it counted the same by the same key."""
-        if previous.name == self.name:
+        if previous.name == self.name and (self.kept or not previous.kept):
             self._window, self._counters = previous._window, previous._counters  # noqa: SLF001 - its own kind
             self._left_out = previous._left_out  # noqa: SLF001
+            if previous.settings == self.settings:
+                self._judged, self._period = previous._judged, previous._period  # noqa: SLF001
 
     # --- on a request's way
 
@@ -169,6 +179,27 @@ class Reidentification:
             uncounted,
             self._left_out.shares(total, self.settings.k, people=people),
         )
+
+    def judged(self, seconds: int) -> Judged:
+        """Whether this replica's own rows keep to k, judged once in so many `seconds`.
+
+        Not oftener: of two verdicts between which one row came anybody could tell whether it was a rare one.
+        """
+        period = int(self._clock() // seconds)
+        if self._period is not None and period > self._period:
+            settings, uncounted = self.settings, self._counters.totals()[0]
+            found = verdict(
+                self.figures(),
+                settings.k,
+                settings.tolerance,
+                self._clock() - self._window.begins,
+                uncounted,
+                was_broken=self._judged.verdict == "Risk",
+            )
+            told = found if found in ("Within", "Risk") else "Unknown"
+            self._judged = msgspec.structs.replace(self._judged, verdict=told)
+        self._period = max(period, self._period or 0)
+        return self._judged
 
     def figures(self) -> Figures:
         """What this replica alone has seen."""

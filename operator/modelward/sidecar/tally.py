@@ -1,6 +1,7 @@
 """Counts rows by group and by treated value, for an auditor: a number for each cell of the layout, and nothing else.
 
-Which cells a row belongs to is told while its request goes through; it is counted once it was answered.
+Which cells a row belongs to is told while its request goes through; it is counted once it was answered, and once more
+when somebody tells what the answer should have been.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,9 @@ from modelward.sidecar.tensors import Tensor, TensorSpec
 
 MAX_REQUEST_ROWS = 4096
 """Rows of a request that are looked at; those of a larger one are counted as what is not known."""
+
+
+_TRUTHS = 4  # cells of a group: selected rightly, wrongly, not selected wrongly, rightly
 
 
 class Rows:
@@ -48,8 +52,13 @@ class Tally:
     def __init__(self, settings: Audit, declared: Mapping[str, TensorSpec]) -> None:
         self.layout: Layout = layout_of(settings.counted, settings.uncounted)
         self._blocks: list[_Block] = []
+        self._truths: list[tuple[int, int]] = []  # of each protected field in order: its first cell, the unknown one
         base = 0
         for counted in settings.counted:
+            if counted.truth:
+                self._truths.append((base, base + len(counted.cells) - 1))
+                base += len(counted.cells)
+                continue
             name, offset, width = _place(counted.field, declared)
             unknown = base + counted.cells.index(UNKNOWN if counted.outcome else OTHER)
             self._blocks.append(_Block(name, offset, width, counted.finder(), counted.outcome, base, unknown))
@@ -58,6 +67,7 @@ class Tally:
         self._looked_at = {when: [one for one in numbered if one[1].outcome is when] for when in (True, False)}
         self._counts = [0] * self.layout.size
         self.rows = 0
+        self.learned = 0
         self.missed = 0
 
     def begin(self, tensors: Sequence[Tensor]) -> Rows:
@@ -101,9 +111,25 @@ class Tally:
                 for group, selected in zip(groups, favourable or (), strict=True):
                     counts[base + 2 * group + (not selected)] += 1
 
+    def learn(self, groups: Sequence[int | None], *, selected: bool, truth: bool) -> None:
+        """Count what the answer to a row should have been.
+
+        Args:
+            groups: of the row by each protected field, in order; None: it was not told.
+            selected: whether it was answered favourably.
+            truth: whether it should have been.
+        """
+        if self.learned >= MAX_ROWS:
+            self.missed += bool(self._truths)
+            return
+        self.learned += bool(self._truths)
+        kind = (0 if truth else 1) if selected else (2 if truth else 3)
+        for (base, unknown), group in zip(self._truths, groups, strict=False):
+            self._counts[unknown if group is None else base + _TRUTHS * group + kind] += 1
+
     def taken(self) -> list[int]:
         """The counters, which begin anew."""
-        counts, self._counts, self.rows = self._counts, [0] * len(self._counts), 0
+        counts, self._counts, self.rows, self.learned = self._counts, [0] * len(self._counts), 0, 0
         return counts
 
 

@@ -1,6 +1,7 @@
 """From keys to an opened aggregate: what is added unread is what was counted, and no more is told than may be."""
 
 import multiprocessing
+import shutil
 import stat
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from modelward.audit import auditor
 from modelward.audit.aggregate import Sum, WindowError, added, emptied, public_key, sealed
 from modelward.audit.layout import Block, Counted, Layout, interval_names, layout_of
 from modelward.audit.ledger import read
-from modelward.audit.parameters import LEVEL, MAX_WINDOWS, PARAMETERS, RING
+from modelward.audit.parameters import LEVEL, MAX_ROWS, MAX_WINDOWS, PARAMETERS, RING
 from modelward.audit.told import Window
 from modelward.encrypted import envelope
 from modelward.encrypted.client import ClientKeys
@@ -208,6 +209,54 @@ def test_an_aggregate_opens_near_to_what_was_counted_and_small_counts_are_not_to
     assert opened.header.windows == 1
 
 
+def test_groups_are_as_near_to_what_was_counted_as_is_said_small_cells_as_well(tmp_path: Path) -> None:
+    both = (Counted("sex", ("f", "m"), outcome=True), Counted("sex", ("f", "m"), outcome=True, truth=True))
+    layout = layout_of((Counted("age", ("x",)), *both))
+    own = Auditor(tmp_path, epsilon="9.0")  # a small count is not told as a large one but once in 10^16 runs
+    #  age; f, m, other by outcome, unknown; f, m, other by truth, unknown
+    counts = [2000, 0, 5, 795, 900, 300, 0, 0, 0, 3, 2, 95, 200, 80, 10, 20, 190, 0, 0, 0, 0, 0]
+    total = added(empty(own.keys), window(own.keys, own.encryptor, counts), "a", SECONDS, NOW)
+    total = msgspec.structs.replace(total, layout=layout.digest())
+    content = sealed(
+        total,
+        layout.encode(),
+        CONTROLLER,
+        model="m/m",
+        policy="p",
+        minimum=20,
+        max_difference=0.1,
+        minimum_group_size=50,
+    )
+    opened = auditor.opened(tmp_path, content)
+    assert (opened.header.max_difference, opened.header.minimum_group_size) == (0.1, 50)
+    (attribute,) = opened.attributes
+    assert (attribute.field, [group.name for group in attribute.groups]) == ("sex", ["f", "m", "other"])
+    off = opened.off(1e-9)  # of five groups of counts: it fails once in 10^8 runs
+    for group, wanted in zip(
+        attribute.groups[:2], ((800, 5, 97, 2, 203, 3), (1200, 900, 100, 80, 200, 10)), strict=True
+    ):
+        for found, was, cells in zip(group.vector, wanted, (2, 1, 2, 1, 2, 1), strict=True):
+            assert abs(found - was) <= cells * off, (group, wanted)
+    assert opened.unknown <= off
+    suppressed = [cell.count for cell in opened.cells if cell.cell == "f: selected"]
+    assert suppressed == [None]
+
+
+def test_a_block_of_truths_need_not_sum_to_the_rows_but_to_the_other_blocks_of_truths(tmp_path: Path) -> None:
+    both = [Counted(field, ("f",), outcome=True, truth=True) for field in ("a", "b")]
+    layout = layout_of((Counted("age", ("x",)), *both))
+    own = Auditor(tmp_path)
+    good = [500, 0, *[40, 0, 0, 0, 0, 0, 0, 0, 0], *[0, 40, 0, 0, 0, 0, 0, 0, 0]]
+    for number, (counts, opens) in enumerate(((good, True), ([*good[:-1], 1], False))):
+        total = added(
+            empty(own.keys), window(own.keys, own.encryptor, counts, NOW + number * SECONDS), "a", SECONDS,
+            NOW + (number + 1) * SECONDS,
+        )  # fmt: skip
+        total = msgspec.structs.replace(total, layout=layout.digest())
+        content = sealed(total, layout.encode(), CONTROLLER, model="m/m", policy="p", minimum=1)
+        assert _opens(tmp_path, content) is opens
+
+
 def test_the_same_aggregate_opens_alike_and_spends_once(tmp_path: Path) -> None:
     own = Auditor(tmp_path)
     aggregate = own.aggregate(COUNTS)
@@ -265,6 +314,40 @@ def test_what_is_no_sum_spends_the_budget_and_tells_nothing(tmp_path: Path) -> N
         with pytest.raises(EncryptedError, match="no sum of what sidecars count"):
             auditor.opened(tmp_path, own.aggregate(counts, NOW + index * SECONDS))
     assert read(tmp_path).left == 100 - len(broken)
+
+
+def test_what_honest_sidecars_count_never_wraps_around_and_what_wraps_is_no_sum(tmp_path: Path) -> None:
+    """A lying sidecar adds or takes away rows of a group as it likes; a sum that no sidecars could count is refused."""
+    assert RING.plain_modulus > 2 * MAX_ROWS * MAX_WINDOWS
+    own = Auditor(tmp_path)
+    honest = window(own.keys, own.encryptor, COUNTS)
+    total = added(empty(own.keys), honest, "a", SECONDS, NOW)
+    half = RING.plain_modulus // 2
+    lies = [
+        ([-600, 0, 0, 0, -600, 0, 0, 0, 0, 0, 0], True),  # by fewer than others have counted
+        ([-1200, 0, 0, 0, -600, -600, 0, 0, 0, 0, 0], False),  # by more
+        ([half, 0, 0, 0, half, 0, 0, 0, 0, 0, 0], False),  # past where numbers become negative
+        ([half - 500, half - 500, 0, 0, half - 500, half - 500, 0, 0, 0, 0, 0], False),
+    ]
+    for number, (counts, opens) in enumerate(lies):
+        lie = window(own.keys, own.encryptor, counts)
+        both = added(total, lie, "b", SECONDS, NOW)
+        both = msgspec.structs.replace(both, begun=NOW + number, ended=NOW + number + 1)
+        content = sealed(both, LAYOUT.encode(), CONTROLLER, model="m/m", policy="p", minimum=1)
+        assert _opens(tmp_path, content) is opens, counts
+    assert read(tmp_path).left == 100 - len(lies)
+
+
+def test_a_copy_of_the_keys_has_a_budget_of_its_own_and_tells_of_one_aggregate_the_same(tmp_path: Path) -> None:
+    """No ledger knows what another machine has opened; the noise is the same there, and averages out nowhere."""
+    own = Auditor(tmp_path / "one", releases=1)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    first, second = own.aggregate(COUNTS), own.aggregate(COUNTS, NOW)
+    told = [auditor.opened(tmp_path / folder, first).cells for folder in ("one", "two")]
+    assert told[0] == told[1]
+    assert not _opens(tmp_path / "one", second)
+    shutil.copyfile(tmp_path / "one/secret/releases.json", tmp_path / "two/secret/releases.json")
+    assert not _opens(tmp_path / "two", second)
 
 
 def test_a_ciphertext_with_the_noise_of_too_many_is_not_decrypted(tmp_path: Path) -> None:

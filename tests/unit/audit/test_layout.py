@@ -1,5 +1,6 @@
 """What is counted where: every value has one cell, and what cannot be counted is said."""
 
+import json
 from typing import Any
 
 import pytest
@@ -81,3 +82,26 @@ def test_a_layout_is_read_as_it_was_written() -> None:
     for hostile in (b"", b"{}", b"[" * 100_000, b'{"blocks":[]}', b'{"blocks":[{"name":"a","cells":[]}]}', b"\xff"):
         with pytest.raises(LayoutError):
             read_layout(hostile)
+
+
+def test_with_a_truth_a_group_has_four_cells_and_the_groups_are_found_in_any_block() -> None:
+    outcome = Counted("sex", ("f: selected", "m"), outcome=True)
+    truth = Counted("sex", ("f: selected", "m"), outcome=True, truth=True)
+    assert truth.cells[:5] == (
+        "f: selected: selected, rightly",
+        "f: selected: selected, wrongly",
+        "f: selected: not selected, wrongly",
+        "f: selected: not selected, rightly",
+        "m: selected, rightly",
+    )
+    layout = layout_of([outcome, truth])
+    assert [block.name for block in layout.blocks] == ["sex by outcome", "sex by truth"]
+    assert [block.groups for block in layout.blocks] == [("f: selected", "m", "other")] * 2
+    assert read_layout(layout.encode()) == layout
+
+
+@pytest.mark.parametrize(("kind", "cells"), [("outcome", 4), ("truth", 7), ("truth", 4)])
+def test_a_block_with_cells_that_no_group_has_is_none(kind: str, cells: int) -> None:
+    block = {"name": "a", "cells": [str(number) for number in range(cells)], kind: True}
+    with pytest.raises(LayoutError, match="not as many cells"):
+        read_layout(json.dumps({"blocks": [block]}).encode())

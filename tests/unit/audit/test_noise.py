@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelward.audit.noise import Stream, rounded, two_sided_geometric
+from modelward.audit.noise import Stream, bound, rounded, two_sided_geometric
 
 KEY = bytes(range(32))
 
@@ -51,3 +51,22 @@ def test_counts_are_rounded_to_the_nearest_multiple_and_never_negative(count: in
     assert told >= 0
     assert told % base == 0
     assert count < 0 or abs(told - count) * 2 <= base
+
+
+@given(st.fractions(Fraction(1, 50), Fraction(10)), st.floats(1e-9, 0.5), st.integers(1, 100))
+def test_noise_is_within_its_bound_but_for_the_doubt(epsilon: Fraction, doubt: float, base: int) -> None:
+    ratio = math.exp(-float(epsilon))
+
+    def beyond(most: int) -> float:
+        return 2 * ratio ** (most + 1) / (1 + ratio)
+
+    steps = bound(epsilon, doubt, base) - base // 2
+    assert beyond(steps) <= doubt * (1 + 1e-9)
+    assert steps == 0 or beyond(steps - 1) > doubt * (1 - 1e-9)  # and no farther than it need be
+
+
+@given(st.integers(0, 10_000), st.integers(-200, 200), st.integers(1, 100))
+def test_rounding_and_leaving_out_what_is_below_zero_move_a_count_by_no_more_than_is_said(
+    count: int, noise: int, base: int
+) -> None:
+    assert abs(rounded(count + noise, base) - count) <= abs(noise) + base // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,36 @@ def test_an_aggregate_is_opened_as_a_table_and_as_json(folder: Path) -> None:
     assert document["counts"][2]["rows"] is None
     assert abs(document["counts"][0]["rows"] - 500) < 50
     assert document["releasesLeft"] == 99
+
+
+@pytest.mark.parametrize("truths", [False, True])
+def test_the_verdict_on_fairness_follows(folder: Path, truths: bool) -> None:
+    blocks = [Counted("sex", ("f", "m"), outcome=True)]
+    counts = [620, 7250, 4160, 12_080, 0, 10, 0]
+    if truths:
+        blocks.append(Counted("sex", ("f", "m"), outcome=True, truth=True))
+        counts += [300, 50, 300, 350, 600, 50, 30, 320, 0, 0, 0, 0, 0]
+    layout = layout_of(blocks)
+    public = (folder / "keys/public/keys.bin").read_bytes()
+    ciphertext = Encryptor(PARAMETERS, public_key(public)).encrypt_integers(np.array(counts))
+    window = Window(envelope.digest(public), layout.digest(), 600, ciphertext)
+    total = added(Sum(window.keys, window.layout), window, "pod", 300, 900)
+    facts: Any = {"model": "loans/credit", "policy": "DataPolicy care", "minimum": 20}
+    content = sealed(total, layout.encode(), CONTROLLER, **facts, max_difference=0.1, minimum_group_size=50)
+    (folder / "credit.bin").write_bytes(content)
+    shown = run("open", "--keys", folder / "keys", folder / "credit.bin")
+    assert shown.exit_code == 0, shown.stderr
+    assert "Fair: False, DifferenceTooLarge: " in shown.stdout
+    assert "difference (accepted: 0.1)" in shown.stdout
+    assert "under 50" in shown.stdout
+    assert ("true positives" in shown.stdout) is truths
+    document = json.loads(run("open", "--keys", folder / "keys", folder / "credit.bin", "-o", "json").stdout)
+    fairness = document["fairness"]
+    assert (fairness["status"], fairness["maxDifference"], fairness["minimumGroupSize"]) == ("False", 0.1, 50)
+    (attribute,) = fairness["attributes"]
+    parity = attribute["demographicParity"]
+    assert parity["low"] < 0.1776 < parity["high"]
+    assert ("truePositives" in attribute) is truths
 
 
 def test_the_cluster_is_asked_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

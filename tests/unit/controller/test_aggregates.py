@@ -24,7 +24,9 @@ from modelward.audit.told import Collect, Collected, Encrypted, Window
 from modelward.controller.aggregates import Aggregates
 from modelward.controller.cluster import ApiError
 from modelward.encrypted import envelope
+from modelward.encrypted.client import ClientKeys
 from modelward.encrypted.context import Encryptor
+from modelward.encrypted.parameters import EncryptedError
 from modelward.incidents import Report
 
 CONTROLLER = Ed25519PrivateKey.generate()
@@ -97,6 +99,17 @@ class Scene:
     def begin(self, key: Ed25519PrivateKey = CONTROLLER) -> Aggregates:
         clock = lambda: datetime.fromtimestamp(self.now, UTC)  # noqa: E731
         return Aggregates(cast("Any", self.cluster), cast("Any", self.recorder), lambda: key, clock)
+
+    def rotate(self, folder: Path) -> None:
+        """Another key is asked for from now on: that in a folder, a new one where there is none."""
+        if not folder.exists():
+            auditor.generate(folder, CONTROLLER.public_key().public_bytes_raw().hex())
+        self.folder, self.keys = folder, ClientKeys.read(folder)
+        self.name = envelope.digest(self.keys.public)
+        self.encryptor = Encryptor(PARAMETERS, public_key(self.keys.public))
+        self.configure(COUNTED)
+        for pod in self.pods.values():
+            pod.windows = []
 
     def configure(self, counted: list[Counted], signer: Ed25519PrivateKey = CONTROLLER) -> None:
         self.layout = layout_of(counted).digest()
@@ -346,3 +359,109 @@ async def test_another_of_that_name_is_left_alone(scene: Scene) -> None:
     assert [reason for reason, _ in scene.recorder.told] == ["AggregateNotKept"]
     scene.aggregates.forget("clinic", "wdbc")
     assert scene.aggregates.metrics()["modelward_model_audit_windows"][1] == {}
+
+
+async def a_period(scene: Scene, rows: int = 1000) -> None:
+    """Two windows of a pod, and the end of a period that began with them."""
+    for _ in range(2):
+        scene.count("a", [rows, 100, 0])
+        await scene.look()
+        scene.now += SECONDS
+    scene.now += PERIOD
+    await scene.look()
+
+
+async def test_a_key_that_is_asked_for_no_more_opens_what_was_given_out_and_loses_what_was_under_way(
+    scene: Scene, tmp_path: Path
+) -> None:
+    first = scene.folder
+    await a_period(scene)
+    scene.count("a", [500, 100, 0])
+    await scene.look()
+    assert scene.about["running"]["windows"] == 1
+    scene.rotate(tmp_path / "second")
+    scene.now += SECONDS
+    scene.count("a", [7, 0, 0])
+    await scene.look()
+    assert scene.recorder.told[-1] == (
+        "AggregateLost",
+        "the counters of the period under way are lost, for they are of a key that is asked for no more: it begins"
+        " anew",
+    )
+    assert scene.about["running"]["windows"] == 1
+    scene.aggregates = scene.begin()
+    scene.count("a", [7, 0, 0], scene.now + SECONDS)
+    await scene.look()  # written anew, and by a controller that begins
+    second, scene.folder = scene.folder, first
+    scene.name = envelope.digest(ClientKeys.read(first).public)
+    assert scene.about["running"] is None
+    f, *_ = scene.opened()
+    assert f is not None
+    assert abs(f - 2000) < 60
+    # A third key: of the second one the aggregate is kept that was given out after that of the first.
+    scene.rotate(second)
+    scene.pods["c"] = Pod()
+    await a_period(scene)
+    scene.rotate(tmp_path / "third")
+    scene.count("a", [7, 0, 0])
+    await scene.look()
+    kept = [key for key in scene.kept["binaryData"] if key.startswith("aggregate-")]
+    assert kept == [f"aggregate-{envelope.digest(ClientKeys.read(second).public)[:16]}.bin"]
+    assert sum(map(len, scene.kept["binaryData"].values())) < 1 << 19
+
+
+@pytest.mark.parametrize("how", ["rotated and back", "sealed by another"])
+async def test_no_window_goes_into_a_time_that_was_given_out_though_the_sum_is_lost(
+    scene: Scene, tmp_path: Path, how: str
+) -> None:
+    first, began = scene.folder, scene.now
+    await a_period(scene)
+    ended = scene.about["givenOut"]["to"]
+    if how == "rotated and back":
+        scene.rotate(tmp_path / "second")
+        scene.count("a", [7, 0, 0])
+        await scene.look()
+        scene.rotate(first)
+    else:
+        scene.kept["binaryData"]["running.sealed"] = base64.b64encode(b"x" * 100).decode()
+    scene.now = began + SECONDS
+    scene.count("b", [1000, 0, 0], began)  # of the time that was given out, by a pod that had not told of it
+    await scene.look()
+    assert scene.recorder.told[-1][0] == "WindowRefused"
+    assert "it came late" in scene.recorder.told[-1][1]
+    scene.pods["b"].windows = []
+    scene.now = began + 4 * SECONDS
+    scene.count("b", [1000, 0, 0])
+    await scene.look()
+    assert scene.about["running"]["from"] >= ended
+
+
+async def test_a_pod_that_restarts_adds_no_time_twice_and_goes_on_with_the_next(scene: Scene) -> None:
+    scene.count("a", [1000, 100, 0])
+    again = scene.pods["a"].windows[0].start
+    await scene.look()
+    scene.pods["a"] = Pod()  # of the same name, as a StatefulSet's are: it knows of nothing
+    scene.count("a", [900, 100, 0], again)
+    await scene.look()
+    assert scene.pods["a"].windows == []  # it is told up to when windows came from a pod of its name
+    assert scene.about["running"]["windows"] == 1
+    scene.now += SECONDS
+    scene.count("a", [900, 100, 0])
+    await scene.look()
+    assert scene.about["running"]["windows"] == 2
+
+
+async def test_one_window_under_another_key_spoils_the_period_and_tells_nothing(scene: Scene, tmp_path: Path) -> None:
+    other = ClientKeys.generate(PARAMETERS)
+    scene.count("a", [1000, 100, 0])
+    right = scene.encryptor
+    scene.encryptor = Encryptor(PARAMETERS, public_key(other.public))
+    scene.count("b", [1000, 100, 0])  # called one of the key that is asked for
+    scene.encryptor = right
+    await scene.look()
+    assert scene.about["running"]["windows"] == 2
+    scene.now = START + PERIOD + LATE
+    await scene.look()
+    with pytest.raises(EncryptedError, match="no sum of what sidecars count"):
+        scene.opened()
+    assert auditor.ledgers.read(scene.folder).left == 99

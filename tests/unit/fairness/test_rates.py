@@ -105,3 +105,31 @@ def test_looking_again_and_again_finds_what_is_not_there_no_more_often() -> None
         once += "once" in alarms
         certain += "certain" in alarms
     assert certain <= 4 < once
+
+
+@given(shares, shares, st.integers(0, 30), st.data())
+def test_where_counts_may_be_off_the_interval_holds_those_of_all_that_they_may_be(one, other, off, data) -> None:
+    def near(share: Share) -> Share:
+        hits, others = (
+            data.draw(st.integers(max(count - off, 0), count + off)) for count in (share.hits, share.rows - share.hits)
+        )
+        return Share(hits, max(hits + others, 1))
+
+    true, true_other = near(one), near(other)
+    low, high = wilson(one, off=off)
+    assert low <= wilson(true).low + 1e-9
+    assert wilson(true).high <= high + 1e-9
+    apart, truly = difference_interval(one, other, off=off), difference_interval(true, true_other)
+    assert apart.low <= truly.low + 1e-9
+    assert truly.high <= apart.high + 1e-9
+
+
+def test_noise_makes_what_was_certain_uncertain() -> None:
+    found = {"f": Share(100, 500), "m": Share(200, 500)}
+    exact, noisy = spread(found), spread(found, off=lambda doubt: 5 if doubt > 0.01 else 100)
+    assert exact is not None
+    assert noisy is not None
+    assert (exact.certain, noisy.certain) == (True, False)
+    assert noisy.difference == exact.difference
+    assert noisy.interval.low < exact.interval.low
+    assert noisy.interval.high > exact.interval.high

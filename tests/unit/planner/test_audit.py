@@ -189,6 +189,20 @@ def test_protected_groups_are_counted_by_outcome() -> None:
     assert len(found["weight"]) == 7
 
 
+def test_what_was_true_is_counted_where_somebody_may_tell_it_and_the_cluster_may_not_know_it() -> None:
+    fairness = {"protected": [{"field": "age", "edges": [30.0]}], "maxDifference": 0.2, "minimumGroupSize": 70}
+    rules = supported()["spec"]["access"]["rules"]
+    told = {**supported()["spec"]["access"], "rules": [{**rules[0], "operations": ["Infer", "Feedback"]}]}
+    for access, only, blocks in ((told, True, [False, True]), (told, False, [False]), (None, True, [False])):
+        changes = {"access": access} if access else {}
+        audit = planned(model(fairness=fairness, **changes), [asking(fields=(), only=only)]).audit
+        assert audit is not None
+        assert [one.truth for one in audit.counted] == blocks
+        assert (audit.only, audit.max_difference, audit.minimum_group_size) == (only, 0.2, 70)
+    assert planned(model(), [asking(only=False), asking(1, name="q")]).audit.only  # type: ignore[union-attr]
+    assert planned(model(), [asking()]).audit.max_difference is None  # type: ignore[union-attr]
+
+
 def test_counts_by_other_favourable_answers_or_another_hierarchy_are_another_layout() -> None:
     def layouts(favourable: dict[str, Any], treatment: Treatment) -> str:
         md = model(fairness={"protected": [{"field": "age", "edges": [30.0]}], "favourable": favourable})

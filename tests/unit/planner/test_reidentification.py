@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 
 from modelward.api.status import ReidentificationStatus
 from modelward.planner.anonymity import Asked, of_requests, reidentification_config
-from modelward.planner.reidentification import combined, k_anonymous, reidentification_status, steady
+from modelward.planner.reidentification import (
+    combined,
+    k_anonymous,
+    k_anonymous_by_pod,
+    reidentification_status,
+    steady,
+)
 from modelward.planner.sidecar_config import sidecar_config
 from modelward.planner.unsupported import unsupported
 from modelward.reidentification.sample import MAX_KEPT, Packed, Sample, bit_of
-from modelward.reidentification.told import Combinations, Suppressed
+from modelward.reidentification.told import Combinations, Judged, Suppressed
 from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, stored, supported
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -69,13 +75,18 @@ def test_what_is_counted_follows_from_roles_and_treatments() -> None:
     asked = of_requests(model(TABLE, CITY, PATIENT), policies)
     assert asked == Asked(9, 0.01, ("age", "city"), "patient")
     config = reidentification_config(model(TABLE, CITY, PATIENT), policies)
-    assert config == {"k": 9, "fields": ["age", "city"], "subject": "patient"}
+    assert config == {"k": 9, "fields": ["age", "city"], "tolerance": 0.01, "subject": "patient"}
     assert unsupported(model(TABLE, CITY, PATIENT), [K5]) == []
 
 
 def test_replicas_get_the_key_that_their_hashes_have_in_common() -> None:
     document = sidecar_config(model(TABLE, CITY, PATIENT), [K5], REFERENCES, keys=b"keys")
-    assert document["reidentification"] == {"k": 5, "fields": ["city"], "subject": "patient"}
+    assert document["reidentification"] == {
+        "k": 5,
+        "fields": ["city"],
+        "tolerance": 0.01,
+        "subject": "patient",
+    }
     assert document["keys"]["sha256"] == hashlib.sha256(b"keys").hexdigest()
     assert "keys" not in sidecar_config(model(TABLE), [K5], REFERENCES, keys=b"keys")
 
@@ -252,3 +263,63 @@ def test_the_status_is_of_the_resource() -> None:
     status = ReidentificationStatus.model_validate(reidentification_status(found))
     assert (status.rows, status.combinations, status.smallest, len(status.fields)) == (2003, 21, 3, 64)
     assert status.rows_below_k == pytest.approx(3 / 2003, abs=1e-6)
+
+
+# --- where figures are kept for an auditor
+
+
+def by_pod(*verdicts: Any, before: Any = None, asked: Asked | None = ASKED) -> tuple:
+    judged = [Judged(5, ("age", "city"), one) for one in verdicts]
+    return k_anonymous_by_pod(asked, judged, ["DataPolicy care"], before)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "reason"),
+    [
+        (["Within"], "True", "WithinTolerance"),
+        (["Within", "Within"], "True", "WithinTolerance"),
+        (["Risk"], "False", "ReidentificationRisk"),
+        (["Risk", "Risk"], "Unknown", "KeptForAuditor"),  # together they may keep to it
+        (["Within", "Risk"], "Unknown", "KeptForAuditor"),
+        (["Within", "Unknown"], "Unknown", "KeptForAuditor"),
+        ([], "Unknown", "KeptForAuditor"),
+    ],
+)
+def test_what_each_sidecar_says_of_its_own_rows_is_no_more_than_it_proves(
+    verdicts: list[str], status: str, reason: str
+) -> None:
+    found = by_pod(*verdicts)
+    assert found[:2] == (status, reason)
+    assert "kept for the auditor of DataPolicy care" in found[2]
+
+
+def test_a_verdict_stands_until_sidecars_tell_another_and_no_figure_that_was_told_before_does() -> None:
+    status, reason, message = by_pod("Risk")
+    before = {"status": status, "reason": reason, "message": message}
+    assert by_pod(before=before) == (status, reason, message)
+    assert by_pod("Within", before=before)[0] == "True"
+    plain = condition((10, 200))
+    told_plainly = {"status": plain[0], "reason": plain[1], "message": plain[2]}
+    assert (plain[0], "2,000 rows" in plain[2]) == ("True", True)
+    assert by_pod(before=told_plainly)[:2] == ("Unknown", "KeptForAuditor")
+
+
+def test_a_sidecar_that_judges_something_else_says_nothing() -> None:
+    other = [Judged(3, ("age", "city"), "Within"), Judged(5, ("age",), "Within")]
+    assert k_anonymous_by_pod(ASKED, other, ["DataPolicy care"])[0] == "Unknown"
+    assert k_anonymous_by_pod(None, other, ["DataPolicy care"])[:2] == ("Unknown", "NotAsked")
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 12), min_size=4, max_size=4), min_size=1, max_size=4),
+    st.integers(2, 6),
+    st.sampled_from([0.0, 0.1, 0.3]),
+)
+def test_rows_that_keep_to_k_by_themselves_keep_to_it_together(pods: list[list[int]], k: int, tolerance: float) -> None:
+    """What `True` rests on: nothing that each replica tolerates is more than tolerated in all of them."""
+
+    def below(sizes: list[int]) -> float:
+        return sum(size for size in sizes if size < k) / max(sum(sizes), 1)
+
+    if all(below(pod) <= tolerance for pod in pods):
+        assert below([sum(sizes) for sizes in zip(*pods, strict=True)]) <= tolerance + 1e-12
