@@ -30,7 +30,7 @@ def read(folder, generation=0):
 
 def test_a_signed_configuration_is_read_with_its_baseline(tmp_path):
     write(tmp_path, settings())
-    config, baseline, weights, _ = read(tmp_path)
+    config, baseline, weights, *_ = read(tmp_path)
     assert weights is None
     assert config.binding == Binding(namespace="clinic", name="m", generation=1)
     assert baseline == fitted()
