@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_controller import PLACE, Controller, cluster, controller, place
+from tests.integration.apiserver import ADMIN_TOKEN
+from tests.integration.test_controller import PLACE, SYSTEM, Controller, apply, cluster, controller, place
 from tests.integration.test_signed_lineage import prepare
 from tests.unit.lineage.signers import DATASET, MODEL, RAW, about, signed
 
@@ -28,7 +29,7 @@ CONSUMER = {
 }
 
 
-def lineage(controller: Controller, *arguments: str) -> subprocess.CompletedProcess[str]:
+def lineage(controller: Controller, *arguments: str, token: str = ADMIN_TOKEN) -> subprocess.CompletedProcess[str]:
     server = controller.server
     path = os.pathsep.join([str(server.bin_dir), os.environ["PATH"]])
     return subprocess.run(
@@ -36,7 +37,7 @@ def lineage(controller: Controller, *arguments: str) -> subprocess.CompletedProc
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "KUBECONFIG": str(server.kubeconfig), "PATH": path, "HOME": str(server.folder)},
+        env={**os.environ, "KUBECONFIG": str(server.kubeconfig_for(token)), "PATH": path, "HOME": str(server.folder)},
     )
 
 
@@ -66,3 +67,62 @@ async def test_the_questions_of_a_breach(controller: Controller) -> None:
 
     unknown = lineage(controller, "md/nobody", "-n", PLACE)
     assert (unknown.returncode, f"models that are known: {PLACE}/wdbc" in unknown.stderr) == (2, True)
+
+
+READS = [
+    {"apiGroups": ["modelward.io"], "resources": ["modeldeployments"], "verbs": ["get", "list"]},
+    {"apiGroups": ["modelward.io"], "resources": ["datapolicies", "clusterdatapolicies"], "verbs": ["get", "list"]},
+]
+
+
+def one_object(resource: str, name: str, namespace: str) -> list[dict[str, Any]]:
+    """The right of bob to get one object, and nothing else."""
+    role = f"bob-{name}"
+    rule = {"apiGroups": [""], "resources": [resource], "resourceNames": [name], "verbs": ["get"]}
+    metadata = {"name": role, "namespace": namespace}
+    kind = "rbac.authorization.k8s.io/v1"
+    return [
+        {"apiVersion": kind, "kind": "Role", "metadata": metadata, "rules": [rule]},
+        {
+            "apiVersion": kind,
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
+        },
+    ]
+
+
+async def test_statements_in_a_secret_are_read_with_the_right_to_that_one_alone(controller: Controller) -> None:
+    server, kind = controller.server, "rbac.authorization.k8s.io/v1"
+    held = {key: content.decode() for key, content in BUNDLES.items()}
+    kept = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept", "namespace": PLACE}, "stringData": held}
+    reader = {"apiVersion": kind, "kind": "ClusterRole", "metadata": {"name": "bob-reads"}, "rules": READS}
+    bound = {
+        "apiVersion": kind,
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "bob-reads"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bob-reads"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
+    }
+    rights = [reader, bound, *one_object("configmaps", "signers", SYSTEM)]
+    apply(server, kept, *rights)
+    prepare(controller, {}, statements="secret/kept")
+    assert (await controller.reconcile("wdbc"))["LineageVerified"] == ("True", "Signed")
+
+    without = lineage(controller, "md/wdbc", "-n", PLACE, token="bob-token")
+    assert without.returncode == 0, without.stderr
+    assert "signed by key:ml" in without.stdout, "the controller says so"
+    assert RAW not in without.stdout
+    assert f"Secret kept of {PLACE}, which is read with --secrets alone" in without.stderr
+
+    refused = lineage(controller, "md/wdbc", "-n", PLACE, "--secrets", token="bob-token")
+    assert f"Secret kept of {PLACE} could not be read: " in refused.stderr
+    assert RAW not in refused.stdout
+
+    right = one_object("secrets", "kept", PLACE)
+    apply(server, *right)
+    read = lineage(controller, "md/wdbc", "-n", PLACE, "--secrets", token="bob-token")
+    assert (read.returncode, read.stderr) == (0, "")
+    assert f"dataset  (no name)  sha256:{RAW}" in [line.strip() for line in read.stdout.splitlines()]
+    server.delete(*rights, *right, kept)

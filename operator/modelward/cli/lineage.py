@@ -25,6 +25,11 @@ from modelward.lineage.question import Answer, QuestionError, of_digest, of_name
 @options.manifests
 @options.access_logs("An access log")
 @click.option(
+    "--secrets",
+    is_flag=True,
+    help="Read the Secrets that models name for signed statements, each by its name; without it none is asked for.",
+)
+@click.option(
     "-o",
     "output",
     type=click.Choice(("table", "json", "dot", "mermaid")),
@@ -39,6 +44,8 @@ def command(
     files: tuple[Path, ...],
     logs: tuple[IO[bytes], ...],
     output: str,
+    *,
+    secrets: bool,
 ) -> None:
     """Answer for NAME: a model (md/wdbc), the address of a data set or artefact, or who was answered (user:dr-lee).
 
@@ -48,7 +55,7 @@ def command(
     if (name is None) == (digest is None):
         raise click.UsageError("give a NAME, such as md/wdbc, or --digest sha256:...: one of the two")
     try:
-        known = from_files(files) if files else from_cluster(kubectl, namespace)
+        known = from_files(files) if files else from_cluster(kubectl, namespace, secrets=secrets)
         read_logs(logs, known)
     except KubectlError as error:
         _fail(str(error))

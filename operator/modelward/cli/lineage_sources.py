@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from modelward.api.lineage import places
+from modelward.api.lineage import Place, places
 from modelward.api.manifest import Document
 from modelward.api.printable import printable
 from modelward.api.validate import canonical
@@ -17,6 +17,7 @@ from modelward.cli.files import read_all
 from modelward.cli.kubectl import KubectlError, items
 from modelward.lineage.answered import Answered
 from modelward.lineage.build import Consumed, build, model_name
+from modelward.lineage.bundle import SUFFIXES
 from modelward.lineage.graph import Graph, Use
 from modelward.logchain import chunks, split, verify
 from modelward.planner.consumers import MAX_LISTED, Record, own_record, read_record, record_name
@@ -29,6 +30,7 @@ from modelward.rules.judge import policy_name
 Ask = Callable[..., str]
 Object = Mapping[str, Any]
 _MAX_LOOKED_UP = 200  # objects of a cluster that are asked for one by one
+_MAX_TOLD = 5
 
 
 @dataclass
@@ -126,8 +128,11 @@ def read_manifests(files: Sequence[Path]) -> tuple[Known, list[Document]]:
     return known, reading.documents
 
 
-def from_cluster(ask: Ask, namespace: str | None) -> Known:
-    """Read a cluster. Secrets are not asked for; what may not be read beside the models is noted.
+def from_cluster(ask: Ask, namespace: str | None, *, secrets: bool = False) -> Known:
+    """Read a cluster. What may not be read beside the models is noted.
+
+    Of Secrets those alone are asked for, where `secrets` says so, that a model names for its signed statements while a
+    policy asks for such: each by its name.
 
     Models of all namespaces are read where that is allowed, or data that one hands to another would be lost sight of.
 
@@ -151,7 +156,12 @@ def from_cluster(ask: Ask, namespace: str | None) -> Known:
             known.notes.append(f"the {kind.partition('.')[0]} could not be read, by which fields are treated: {error}")
         else:
             known.policies |= {policy_name(policy): policy for policy in policies}
-    look_up(ask, known)
+    look_up(ask, known, secrets=secrets)
+    if not secrets and (kept := sorted({f"{place.name} of {where}" for where, place in _statements(known, "Secret")})):
+        known.notes.append(
+            f"signed statements are in Secret {', '.join(kept[:_MAX_TOLD])}, which is read with --secrets alone: who"
+            " signed is the controller's word, and sources that only they name are missing"
+        )
     return known
 
 
@@ -186,28 +196,24 @@ def read_logs(logs: Sequence[IO[bytes]], known: Known) -> None:
         known.consumed += reader.consumed
 
 
-def look_up(ask: Ask, known: Known) -> None:
+def look_up(ask: Ask, known: Known, *, secrets: bool = False) -> None:
     """Ask for the objects that models and policies name: statements, keys of signers, records of more consumers."""
-    wanted: dict[tuple[str, str], Object | None] = {}
+    wanted: dict[tuple[str, Place], Object | None] = {}
+    for where, place in _statements(known, "ConfigMap", *(("Secret",) if secrets else ())):
+        wanted[where, place] = None
     for model in known.models:
         metadata, status = model["metadata"], model.get("status", {})
-        asking = [known.policies[one] for one in status.get("policies") or () if one in known.policies]
-        if any(map(asks_for_signatures, asking)):
-            for place in places(metadata.get("annotations") or {}):
-                if place.kind == "ConfigMap":  # what lies in a Secret is not read for this
-                    wanted.setdefault((metadata["namespace"], place.name), None)
-            wanted.update({(SYSTEM_NAMESPACE, name): None for name in trust_names(asking)})
+        trusted = trust_names(_asking(known, model))
+        wanted.update({(SYSTEM_NAMESPACE, Place("ConfigMap", name)): None for name in trusted})
         if len((status.get("lineage") or {}).get("consumers") or ()) >= MAX_LISTED:
-            wanted[metadata["namespace"], record_name(metadata["name"])] = model
+            wanted[metadata["namespace"], Place("ConfigMap", record_name(metadata["name"]))] = model
     if len(wanted) > _MAX_LOOKED_UP:
-        known.notes.append(
-            f"{len(wanted) - _MAX_LOOKED_UP} ConfigMaps that models name were not read, for their number"
-        )
-    for (namespace, name), recorded in list(wanted.items())[:_MAX_LOOKED_UP]:
+        known.notes.append(f"{len(wanted) - _MAX_LOOKED_UP} objects that models name were not read, for their number")
+    for (namespace, place), recorded in list(wanted.items())[:_MAX_LOOKED_UP]:
         try:
-            found = _config_map(ask, namespace, name)
+            found = _object(ask, namespace, place)
         except KubectlError as error:
-            known.notes.append(f"ConfigMap {name} of {namespace} could not be read: {error}")
+            known.notes.append(f"{place.kind} {place.name} of {namespace} could not be read: {error}")
             continue
         if recorded is not None:
             _add_record(known, recorded, own_record(dict(recorded), dict(found) if found else None))
@@ -227,7 +233,26 @@ def _add_record(known: Known, model: Object, record: Record) -> None:
         )
 
 
-def _config_map(ask: Ask, namespace: str, name: str) -> Object | None:
-    text = ask("get", "configmap", name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
-    found: Object | None = json.loads(text) if text.strip() else None
+def _asking(known: Known, model: Object) -> list[dict[str, Any]]:
+    """The policies that govern a model, as far as they are known."""
+    return [known.policies[one] for one in model.get("status", {}).get("policies") or () if one in known.policies]
+
+
+def _statements(known: Known, *kinds: str) -> Iterator[tuple[str, Place]]:
+    """Where the signed statements are that policies ask for: the namespace, and the object in it."""
+    for model in known.models:
+        if any(map(asks_for_signatures, _asking(known, model))):
+            named = places(model["metadata"].get("annotations") or {})
+            yield from ((model["metadata"]["namespace"], place) for place in named if place.kind in kinds)
+
+
+def _object(ask: Ask, namespace: str, place: Place) -> Object | None:
+    kind = place.kind.lower()
+    text = ask("get", kind, place.name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
+    found: dict[str, Any] | None = json.loads(text) if text.strip() else None
+    if found and place.kind == "Secret":  # what else it holds is not for here
+        found = {
+            **found,
+            "data": {key: one for key, one in (found.get("data") or {}).items() if key.endswith(SUFFIXES)},
+        }
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -49,6 +50,24 @@ def findings(folder: Path, *objects: dict[str, Any], **annotations: str) -> list
 
 def test_a_signed_lineage_has_nothing_to_mend(tmp_path: Path) -> None:
     assert findings(tmp_path, SIGNERS, config_map("statements", "clinic", BUNDLES)) == []
+
+
+def secret(namespace: str, contents: Mapping[str, bytes], plain: Mapping[str, str]) -> dict[str, Any]:
+    data = {key: base64.b64encode(content).decode() for key, content in contents.items()}
+    metadata = {"name": "kept", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data, "stringData": dict(plain)}
+
+
+def test_statements_may_be_in_a_secret(tmp_path: Path) -> None:
+    both = secret("clinic", {"m.json": BUNDLES["m.json"]}, {"d.json": BUNDLES["d.json"].decode()})
+    assert findings(tmp_path, SIGNERS, both, statements="secret/kept") == []
+    forged = secret("clinic", {**BUNDLES, "m.json": signed(about(MODEL), OTHER)}, {"password": "s3cret"})
+    (found,) = findings(tmp_path, SIGNERS, forged, statements="secret/kept")
+    assert found[:2] == ("warning", "LIN-009")
+    assert "m.json of Secret kept verifies with no key" in found[2]
+    assert "s3cret" not in found[2]
+    elsewhere = findings(tmp_path, SIGNERS, secret("other", BUNDLES, {}), statements="secret/kept")
+    assert [one[2] for one in elsewhere] == ["Secret kept is not among these files: its statements are not judged"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from modelward.cli import lineage
 from modelward.cli.kubectl import KubectlError
 from modelward.cli.lineage import command
 from modelward.planner.consumers import Consumed, Record, record_map
+from tests.unit.lineage.signers import KEY, about, public, signed
 from tests.unit.sidecar.harness import Running, infer, settings, token
 
 EXAMPLE = Path(__file__).parents[3] / "examples/breast-cancer"
@@ -267,3 +269,86 @@ def test_what_may_not_be_read_is_noted(cluster: Any) -> None:
     assert "clusterdatapolicies could not be read" in done.stderr
     alone = ask("md/wdbc")
     assert (alone.exit_code, "forbidden" in alone.stderr) == (2, True)
+
+
+RAW = f"sha256:{'c' * 64}"
+
+
+def sealed(cluster: Cluster) -> dict[str, Any]:
+    """Has the policy ask for signatures, and the statement that tells what the model was made of in a Secret."""
+    (model,) = cluster.answers["modeldeployments.modelward.io"]["items"]
+    model["metadata"]["annotations"]["lineage.modelward.io/statements"] = "secret/kept"
+    (asking,) = cluster.answers["datapolicies.modelward.io"]["items"]
+    asked = {"digests": True, "signedBy": ["key:ml"], "trustConfigMapName": "signers"}
+    asking["spec"].setdefault("require", {})["lineage"] = asked
+    model["status"]["policies"] = [f"DataPolicy/{asking['metadata']['namespace']}/{asking['metadata']['name']}"]
+    digest = model["metadata"]["annotations"]["lineage.modelward.io/model"].rpartition(":")[2]
+    cluster.answers["configmap"] = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "signers", "namespace": "modelward-system"},
+        "data": {"ml.pub": public(KEY).decode()},
+    }
+    statement = signed(about(digest, sources=[DATA.removeprefix("sha256:"), "c" * 64]))
+    held = {"m.json": statement, "password": b"s3cret"}
+    kept = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "kept", "namespace": "clinic"},
+        "data": {key: base64.b64encode(content).decode() for key, content in held.items()},
+    }
+    cluster.answers["secret"] = kept
+    return kept
+
+
+def test_no_secret_is_asked_for_unless_that_is_said(cluster: Any) -> None:
+    asked = cluster()
+    sealed(asked)
+    done = ask("md/wdbc", "-n", "clinic")
+    assert done.exit_code == 0, done.stderr
+    assert not [one for one in asked.asked if one[1].startswith("secret")]
+    assert "signed statements are in Secret kept of clinic, which is read with --secrets alone" in done.stderr
+    assert RAW not in done.stdout
+
+
+def test_the_secret_that_a_model_names_is_read_by_its_name_where_that_is_said(cluster: Any) -> None:
+    asked = cluster()
+    sealed(asked)
+    done = ask("md/wdbc", "-n", "clinic", "--secrets")
+    assert done.exit_code == 0, done.stderr
+    (get,) = [one for one in asked.asked if one[1].startswith("secret")]
+    assert get[:5] == ("get", "secret", "kept", "--namespace", "clinic")
+    assert RAW in done.stdout, "what the statement alone names is among the sources"
+    assert "--secrets" not in done.stderr
+    assert "s3cret" not in done.output
+    assert base64.b64encode(b"s3cret").decode() not in done.output
+
+
+def test_a_secret_that_may_not_be_read_or_is_not_there_is_noted(cluster: Any) -> None:
+    asked = cluster(forbidden=("secret",))
+    sealed(asked)
+    done = ask("md/wdbc", "-n", "clinic", "--secrets")
+    assert done.exit_code == 0, done.stderr
+    assert "Secret kept of clinic could not be read: " in done.stderr
+    assert RAW not in done.stdout
+
+
+def test_no_secret_is_read_for_a_policy_that_asks_for_no_signature(cluster: Any) -> None:
+    asked = cluster()
+    sealed(asked)
+    del asked.answers["datapolicies.modelward.io"]["items"][0]["spec"]["require"]["lineage"]
+    done = ask("md/wdbc", "-n", "clinic", "--secrets")
+    assert done.exit_code == 0, done.stderr
+    assert not [one for one in asked.asked if one[1].startswith("secret")]
+
+
+def test_statements_in_a_secret_among_the_files(tmp_path: Path, cluster: Any) -> None:
+    made = cluster()
+    kept = sealed(made)
+    path = tmp_path / "all.yaml"
+    (model,) = made.answers["modeldeployments.modelward.io"]["items"]
+    (asking,) = made.answers["datapolicies.modelward.io"]["items"]
+    del model["status"]
+    path.write_text(yaml.safe_dump_all([model, asking, kept, made.answers["configmap"]]))
+    done = ask("md/wdbc", "-f", path)
+    assert RAW in done.stdout, done.stderr
