@@ -24,6 +24,7 @@ from modelward.controller.certificates import issue, issue_client
 from modelward.controller.cluster import Cluster
 from modelward.controller.installation import Installed
 from modelward.controller.observe import waiting_because
+from modelward.controller.security_test_metrics import security_test_metrics
 from modelward.planner.names import KubeObject, controls, metadata, namespace_of, ours
 from modelward.planner.own_job import OF_JOB_LABEL, job_failure
 from modelward.planner.references import References
@@ -31,23 +32,25 @@ from modelward.planner.secret import ServingCertificate
 from modelward.planner.security_test import (
     CONTAINER_NAME,
     KIND,
-    REPORT_KEY,
     REQUEST_ANNOTATION,
-    counted,
     due,
-    errored_status,
     host_name,
     is_test,
     job_name,
-    report_map,
     request_of,
     rule_of_tester,
     security_test_job,
     security_test_name,
     security_test_network_policy,
     security_test_secret,
-    security_test_status,
     url_of,
+)
+from modelward.planner.security_test_report import (
+    REPORT_KEY,
+    counted,
+    errored_status,
+    report_map,
+    security_test_status,
 )
 from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL, MODEL_LABEL
 from modelward.planner.tested import LastTest, asked_of, subject_digest, tools_digest
@@ -177,22 +180,7 @@ class SecurityTests:
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
         """Return what is told to Prometheus; see `health.Metrics`."""
-        outcome: dict[str, float] = {}
-        ended: dict[str, float] = {}
-        attacks: dict[str, float] = {}
-        for (namespace, name), last in self._told.items():
-            place = f'namespace="{namespace}",model="{name}"'
-            for one in ("Passed", "Failed", "Errored"):
-                outcome[f'{{{place},outcome="{one}"}}'] = float(last["outcome"] == one)
-            ended[f"{{{place}}}"] = datetime.fromisoformat(last["finishedAt"]).timestamp()
-            for one in ("withstood", "inconclusive", "skipped"):
-                attacks[f'{{{place},outcome="{one}"}}'] = float(last.get(one, 0))
-            attacks[f'{{{place},outcome="succeeded"}}'] = float(len(last.get("succeeded", ())))
-        return {
-            "modelward_security_test": ("Whether a model's last security test ended so (1) or otherwise (0).", outcome),
-            "modelward_security_test_finished_seconds": ("When it ended, in Unix time.", ended),
-            "modelward_security_test_attacks": ("How many of its attacks ended so.", attacks),
-        }
+        return security_test_metrics(self._told)
 
     async def _others(self) -> int:
         jobs = await self._cluster.find("Job", labels={JOB_LABEL: KIND})

@@ -1,4 +1,4 @@
-"""The Job that attacks a model to test its security: when it is due, its objects, and what its report becomes.
+"""The Job that attacks a model to test its security: when it is due, and its objects.
 
 Its pod has one way out, to the model's own pods, and one way in, for the controller, which brings it the token by which
 the sidecar lets it in, and takes its report.
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from modelward.api.modeldeployment import ModelDeployment
-from modelward.attack.report import SecurityTestReport, plain
 from modelward.planner.names import KubeObject, host_names, metadata, namespace_of, selector
 from modelward.planner.own_job import (
     Kind,
@@ -31,14 +30,13 @@ from modelward.planner.secret import ServingCertificate, secret_of
 from modelward.planner.sidecar import HTTPS_PORT, JOB_LABEL
 from modelward.planner.tested import AskedTest, LastTest
 from modelward.securitytest import SECONDS, SUBJECT, Request
-from modelward.wording import one_line, rfc3339
+from modelward.wording import rfc3339
 
 SUITES = ("baseline",)
 KIND: Kind = "security-test"
 CONTAINER_NAME = "attack"
 COMMAND = ("python3", "-m", "modelward.cli.security_test_job")
 REQUEST_ANNOTATION = "modelward.io/security-test-request"
-REPORT_KEY = "report.json"
 MAX_ATTEMPTS = 5
 """Runs in a row that were Errored; then it waits for a change, or its schedule."""
 _TLS_DIR = "/etc/modelward/test"
@@ -228,64 +226,3 @@ def request_of(job: KubeObject, md: ModelDeployment) -> Request | None:
         return None
     mine = (request.model, request.uid) == (f"{namespace_of(md)}/{md.metadata.name}", md.metadata.uid)
     return request if mine and job["metadata"]["name"] == job_name(md.metadata.name, request) else None
-
-
-def report_map(md: ModelDeployment, request: Request, report: SecurityTestReport) -> KubeObject:
-    """Return the ConfigMap with the whole report of the last test."""
-    head = metadata(md, security_test_name(md.metadata.name))
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {**head, "annotations": {REQUEST_ANNOTATION: request.to_bytes().decode()}},
-        "data": {REPORT_KEY: msgspec.json.encode(plain(report)).decode()},
-    }
-
-
-# --- what becomes of it
-
-
-def security_test_status(
-    request: Request, report: SecurityTestReport, image: str, finished: datetime
-) -> dict[str, Any]:
-    """Return `status.lastSecurityTest` of a run that has a report."""
-    succeeded = [attack for attack in report.attacks if attack.outcome == "Succeeded"]
-    succeeded.sort(key=lambda attack: not attack.grave)
-    first = succeeded[0].fix if succeeded else ""
-    told = {
-        **_status(request, report.outcome, image, finished),
-        "requests": report.requests,
-        "withstood": report.counted("Withstood"),
-        "inconclusive": report.counted("Inconclusive"),
-        "skipped": report.counted("Skipped"),
-        "succeeded": [attack.id for attack in succeeded[:32]],
-        "message": one_line(report.note if report.outcome == "Errored" else first),
-    }
-    return {key: value for key, value in told.items() if value not in (0, "", [])}
-
-
-def errored_status(
-    request: Request, why: str, image: str, finished: datetime, before: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the same of a run that has none; `before` is the last one."""
-    told = {**_status(request, "Errored", image, finished), "message": one_line(why)}
-    return {key: value for key, value in counted(told, before).items() if value != ""}
-
-
-def counted(told: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Count an Errored run with those right before it, of the same subject."""
-    if told["outcome"] != "Errored":
-        return told
-    same = before is not None and (before.get("subject"), before["outcome"]) == (told["subject"], "Errored")
-    return {**told, "attempts": (int(before.get("attempts", 0)) if same and before else 0) + 1}
-
-
-def _status(request: Request, outcome: str, image: str, finished: datetime) -> dict[str, Any]:
-    return {
-        "suite": request.suite,
-        "finishedAt": rfc3339(finished),
-        "outcome": outcome,
-        "run": request.digest,
-        "subject": request.subject,
-        "tools": request.tools,
-        "image": image[:512],
-    }

@@ -14,6 +14,7 @@ import yaml
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import parse
+from modelward.attack import catalogue
 from modelward.attack.report import AttackReport, SecurityTestReport
 from modelward.cli.files import read_paths
 from modelward.cli.output import to_yaml
@@ -23,21 +24,24 @@ from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.security_test import (
     MAX_ATTEMPTS,
-    REPORT_KEY,
-    counted,
+    SUITES,
     due,
-    errored_status,
     is_test,
     job_name,
-    report_map,
     request_of,
     rule_of_tester,
     security_test_job,
     security_test_network_policy,
     security_test_secret,
-    security_test_status,
     security_test_unsupported,
     url_of,
+)
+from modelward.planner.security_test_report import (
+    REPORT_KEY,
+    counted,
+    errored_status,
+    report_map,
+    security_test_status,
 )
 from modelward.planner.sidecar import INJECT_LABEL, JOB_LABEL, MODEL_LABEL
 from modelward.planner.sidecar_config import sidecar_config
@@ -112,6 +116,10 @@ def test_a_schedule_and_a_suite_that_are_none_are_told() -> None:
     assert [one.partition(" ")[0] for one in wrong] == ["spec.securityTest.suite", "spec.securityTest.schedule"]
     assert "there is no suite 'other': baseline" in wrong[0]
     assert "a schedule has 5" in wrong[1]
+
+
+def test_the_suites_are_those_that_there_are() -> None:
+    assert tuple(catalogue.SUITES) == SUITES  # named again where numpy need not be loaded
 
 
 # --- what a test is of
