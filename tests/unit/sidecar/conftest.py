@@ -2,29 +2,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from modelward.detect.probing import Learning
 from modelward.sidecar import probes
-from tests.unit.sidecar.harness import Running, settings
+from tests.unit.sidecar.harness import Running, settings, several
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Starts sidecars; changes to the configuration as keyword arguments."""
-    started: list[Running] = []
 
-    def start(context=None, **changes) -> Running:
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
-        started.append(Running(settings(**changes), folder, context))
-        return started[-1]
+    def make(folder: Path, context: Any = None, **changes: Any) -> Running:
+        return Running(settings(**changes), folder, context)
 
-    yield start
-    for running in started:
-        running.stop()
+    with several(tmp_path, make) as start:
+        yield start
 
 
 @pytest.fixture

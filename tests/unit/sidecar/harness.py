@@ -13,7 +13,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -385,3 +386,19 @@ class Running:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(10)
             os.close(self._log)
+
+
+@contextmanager
+def several(folder: Path, make: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """What starts sidecars, each with a folder of its own, and stops them all: `make(folder, ...)` makes one."""
+    started: list[Running] = []
+
+    def start(*args: Any, **changes: Any) -> Any:
+        own = folder / str(len(started))
+        own.mkdir()
+        started.append(make(own, *args, **changes))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()

@@ -16,7 +16,7 @@ from modelward.sidecar.exchange import REDIRECTS, Response
 from modelward.sidecar.failures import Failure, instead_of
 from modelward.sidecar.grpc import status
 from modelward.sidecar.problems import STATUS_LINES
-from tests.unit.sidecar.harness import STRANGE, Answer, Behaviour, Running, infer, request, settings
+from tests.unit.sidecar.harness import STRANGE, Answer, Behaviour, Running, infer, request, settings, several
 from tests.unit.sidecar.oip import GrpcModel, call, details, grpc, port_of, with_grpc
 from tests.unit.sidecar.oip_messages import infer as grpc_infer
 
@@ -157,17 +157,8 @@ def model() -> Iterator[GrpcModel]:
 
 @pytest.fixture
 def serve(model: GrpcModel, tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    started: list[Running] = []
-
-    def start(**changes: Any) -> Running:
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
-        started.append(Running(with_grpc(model, **changes), folder))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.stop()
+    with several(tmp_path, lambda folder, **changes: Running(with_grpc(model, **changes), folder)) as start:
+        yield start
 
 
 def aborting(code: Any) -> Callable[[Any, Any], Any]:

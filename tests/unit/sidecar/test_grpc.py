@@ -14,7 +14,7 @@ import pytest
 from modelward.privacy.keys import derive
 from modelward.sidecar.setup import Setup
 from tests.unit.sidecar import harness
-from tests.unit.sidecar.harness import STRANGE, Running, settings, token, until
+from tests.unit.sidecar.harness import STRANGE, Running, settings, several, token, until
 from tests.unit.sidecar.oip import GrpcModel, Told, call, details, grpc, opened, port_of, with_grpc
 from tests.unit.sidecar.oip_messages import METHODS, Parameter, answer, infer, message
 from tests.unit.sidecar.otlp import Collector, telemetry
@@ -40,17 +40,8 @@ def model() -> Iterator[GrpcModel]:
 @pytest.fixture
 def serve(model: GrpcModel, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Starts sidecars with gRPC; changes to the configuration as keyword arguments."""
-    started: list[Running] = []
-
-    def start(**changes: Any) -> Running:
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
-        started.append(Keyed(with_grpc(model, **changes), folder))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.stop()
+    with several(tmp_path, lambda folder, **changes: Keyed(with_grpc(model, **changes), folder)) as start:
+        yield start
 
 
 @pytest.fixture

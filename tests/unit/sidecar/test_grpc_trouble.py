@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from modelward.sidecar.config import Tls
 from modelward.sidecar.setup import Setup
 from modelward.sidecar.tls import server_context
 from tests.unit.sidecar import harness
-from tests.unit.sidecar.harness import Running, settings, token, until
+from tests.unit.sidecar.harness import Running, settings, several, token, until
 from tests.unit.sidecar.oip import GrpcModel, call, details, grpc, h2, opened, port_of, with_grpc
 from tests.unit.sidecar.oip_messages import answer, infer
 from tests.unit.sidecar.pki import LOCALHOST, Authority
@@ -55,18 +55,12 @@ def model() -> Iterator[GrpcModel]:
 
 
 @pytest.fixture
-def serve(model: GrpcModel, tmp_path: Path) -> Iterator[Any]:
-    started: list[Secured] = []
+def serve(model: GrpcModel, tmp_path: Path) -> Iterator[Callable[..., Secured]]:
+    def make(folder: Path, files: Any = None, tls: Any = None, **changes: Any) -> Secured:
+        return Secured(with_grpc(model, **changes), folder, files, **(tls or {}))
 
-    def start(files: Any = None, tls: Any = None, **changes: Any) -> Secured:
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
-        started.append(Secured(with_grpc(model, **changes), folder, files, **(tls or {})))
-        return started[-1]
-
-    yield start
-    for running in started:
-        running.stop()
+    with several(tmp_path, make) as start:
+        yield start
 
 
 class Raw:
