@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -175,20 +174,27 @@ def _sidecar(screen: Screen) -> Iterator[tuple[int, str]]:
     screen.step(
         "The sidecar", "The very one that runs in a cluster, and a process of its own that computes under encryption."
     )
-    port, monitor = _free_port(), _free_port()
     command = [*MODELWARD, "run", "-f", HERE / "model.yaml", "-f", HERE / "weights.yaml", "-f", BUILD / "jwks.yaml"]
-    command += ["--listen", f"127.0.0.1:{port}", "--monitor", f"127.0.0.1:{monitor}", "--tls-out", HERE / "tls"]
+    command += ["--listen", "127.0.0.1:0", "--monitor", "127.0.0.1:0", "--tls-out", HERE / "tls"]  # ports that are free
     screen.command(" ".join(["modelward", *map(str, command[3:])]))
     log = HERE / "sidecar.log"
     with _process([str(part) for part in command], log) as process:
-        _until_ready(screen, process, f"http://127.0.0.1:{monitor}/readyz", "the sidecar is ready", log)
-        yield process.pid, f"https://localhost:{port}/v2/models/{MODEL}/infer"
+        serving = _serving(process, log)
+        _until_ready(screen, process, f"http://127.0.0.1:{serving['monitor']}/readyz", "the sidecar is ready", log)
+        yield process.pid, f"https://localhost:{serving['port']}/v2/models/{MODEL}/infer"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _serving(process: subprocess.Popen[bytes], log: Path) -> dict[str, int]:
+    """The ports that the sidecar says it was given."""
+    begun = time.monotonic()
+    while process.poll() is None and time.monotonic() - begun < READY_SECONDS:
+        for line in log.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # it says other things as well
+                told = json.loads(line)
+                if isinstance(told, dict) and told.get("message") == "serving":
+                    return told
+        time.sleep(0.1)
+    raise NotAsToldError(f"the sidecar does not say where it listens\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def _sent(url: str, content: bytes) -> bytes:
