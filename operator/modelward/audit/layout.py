@@ -5,7 +5,6 @@ rows: whoever opens an aggregate can tell a broken one by that, and one row chan
 Blocks of what was true are of the rows of which somebody told that, by then or later, and sum to their number.
 """
 
-import bisect
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
+
+from modelward.fairness.groups import coder
 
 MAX_CELLS: Final = 4096  # the slots of one ciphertext
 MAX_COUNTED: Final = 64
@@ -67,29 +68,15 @@ class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     def finder(self) -> Callable[[Any], int]:
         """What gives the group, by its index, that a value belongs to."""
+        find = coder(self.names, self.edges)
+        if not self.edges:
+            return find
         other = self.groups.index(OTHER)
-        if self.edges:
-            edges = list(self.edges)
 
-            def between(value: Any) -> int:
-                if isinstance(value, str) or not math.isfinite(value):
-                    return other
-                return bisect.bisect_right(edges, value)
+        def between(value: Any) -> int:
+            return other if isinstance(value, str) or not math.isfinite(value) else find(value)
 
-            return between
-        places: dict[Any, int] = {name: index for index, name in enumerate(self.names)}
-        booleans = {word: places.get(word, other) for word in ("true", "false")}
-        for index, name in enumerate(self.names):
-            number = _number(name)
-            if number is not None:
-                places.setdefault(number, index)  # a dictionary finds 1.0 by 1
-
-        def named(value: Any) -> int:
-            if isinstance(value, bool):
-                return booleans["true" if value else "false"]
-            return places.get(value, other)
-
-        return named
+        return between
 
 
 class Block(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,11 +181,3 @@ def interval_names(edges: Sequence[float]) -> tuple[str, ...]:
     bounds = [f"{edge:g}" for edge in edges]
     between = (f"[{low}, {high})" for low, high in pairwise(bounds))
     return (f"below {bounds[0]}", *between, f"{bounds[-1]} and above")
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

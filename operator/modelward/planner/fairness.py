@@ -19,6 +19,7 @@ from modelward.fairness.counts import GroupCounts
 from modelward.fairness.groups import OTHER, can_be, group_names
 from modelward.fairness.rates import Spread, ratio, wilson
 from modelward.planner.group_counts import Counted, apart
+from modelward.wording import names, sentences
 
 Condition = tuple[Any, str, str]
 """Status, reason and message of a condition."""
@@ -128,7 +129,7 @@ def judged(most: float, seen: Counted) -> Condition:
         return "Unknown", "TooFewRows", f"{_sentences(past)}; accepted: {most:g}. It may be chance: more rows will tell"
     lacking = [one.field for one in found if one.selection is None]
     if lacking:
-        few = f"fewer than two groups by {_some([shown(field) for field in lacking])} have {seen.minimum} rows"
+        few = f"fewer than two groups by {names([shown(field) for field in lacking], _NAMED)} have {seen.minimum} rows"
         return "Unknown", "TooFewRows", few + _left_out(seen)
     if seen.uncounted > seen.rows:
         return "Unknown", "TooFewRows", f"{seen.rows:,} rows are the lesser part of all{_left_out(seen)}"
@@ -154,8 +155,8 @@ def kept_for_auditor(declared: Fairness | None, policies: Sequence[str]) -> Cond
     return (
         "Unknown",
         "KeptForAuditor",
-        f"how groups were answered is told to the auditor of {_some(policies)} alone (spec.audit.only), who reads it"
-        " with `modelward audit open`",
+        f"how groups were answered is told to the auditor of {names(policies, _NAMED)} alone (spec.audit.only), who"
+        " reads it with `modelward audit open`",
     )
 
 
@@ -202,13 +203,13 @@ def rounded(figure: float) -> float:
 
 
 def _sentences(found: Sequence[tuple[str, str, Spread]]) -> str:
-    return _some(
+    return sentences(
         [
             f"{name} by {shown(field)}: {shown(it.highest)} {it.difference:.3f} above {shown(it.lowest)}"
             f" (95 %: {it.interval.low:.3f} to {it.interval.high:.3f})"
             for field, name, it in sorted(found, key=lambda one: -one[2].difference)
         ],
-        "; ",
+        _NAMED,
     )
 
 
@@ -219,15 +220,10 @@ def _left_out(seen: Counted) -> str:
         for group in one.groups
         if 0 < group.rows < seen.minimum
     ]
-    left_out = f"; not compared, fewer than {seen.minimum} rows: {_some(small)}" if small else ""
+    left_out = f"; not compared, fewer than {seen.minimum} rows: {names(small, _NAMED)}" if small else ""
     return left_out + (f"; of {seen.uncounted:,} rows group or outcome is not known" if seen.uncounted else "")
 
 
 def shown(text: str) -> str:
     """Return a name of the manifest's as it may be shown in a sentence."""
     return printable(" ".join(text.split()))[:64]
-
-
-def _some(items: Sequence[str], separator: str = ", ") -> str:
-    more = f"{separator}and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return separator.join(items[:_NAMED]) + more

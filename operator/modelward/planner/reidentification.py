@@ -17,6 +17,7 @@ from modelward.reidentification.figures import Figures, figures
 from modelward.reidentification.sample import Sample
 from modelward.reidentification.told import Combinations, Judged
 from modelward.reidentification.verdict import least_rows, verdict
+from modelward.wording import names
 
 Told = tuple[Any, str, str]
 """Status, reason and message of a condition."""
@@ -171,7 +172,7 @@ def k_anonymous_by_pod(
     if asked is None or asked.unread or not asked.fields:
         return k_anonymous(asked, None, _FIRST)
     alike = [one.verdict for one in judged if (one.k, one.fields) == (asked.k, asked.fields)]
-    kept = f"; figures are kept for the auditor of {', '.join(policies[:_NAMED])} (spec.audit.only)"
+    kept = f"; figures are kept for the auditor of {names(policies, _NAMED)} (spec.audit.only)"
     within = f"each sidecar says of its own rows that they keep to a k of {asked.k}{kept}"
     risk = (
         f"its sidecar says that more rows than tolerated share their combination with fewer than {asked.k - 1} others"
@@ -209,16 +210,15 @@ def reidentification_status(seen: Combined) -> dict[str, Any]:
 
 def _sentence(seen: Combined) -> str:
     found, unit = seen.figures, "people" if seen.people else "rows"
-    names = ", ".join(printable(name)[:64] for name in seen.fields[:_NAMED])
-    names += f" and {len(seen.fields) - _NAMED} more" if len(seen.fields) > _NAMED else ""
+    together = names((printable(name)[:64] for name in seen.fields), _NAMED)
     about = "" if found.exact else f" (95 %: {_percent(found.low)} to {_percent(found.high)})"
     sizes = ", ".join(f"{count:,} of {size}" for size, count in found.sizes[:_NAMED])
     more = ", …" if len(found.sizes) > _NAMED else ""
     small = f"; small combinations, of {unit}: {sizes}{more}" if sizes else ""
     many = f"{'' if found.exact else 'about '}{found.combinations:,}"
     return (
-        f"{_percent(found.below)}{about} of {found.rows:,} rows share {names} with fewer than {seen.k - 1} others, as"
-        f" the model gets them; {many} combinations{small}"
+        f"{_percent(found.below)}{about} of {found.rows:,} rows share {together} with fewer than {seen.k - 1} others,"
+        f" as the model gets them; {many} combinations{small}"
     )
 
 

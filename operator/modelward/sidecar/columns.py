@@ -143,7 +143,7 @@ class Columns:
 def _cut(tensor: Tensor, count: int) -> list[Tensor]:
     """A tensor's rows, each as a tensor."""
     spec, data = tensor.spec, tensor.data
-    rows = tensor.shape[0] if spec.shape[0] == -1 else 1
+    rows = tensor.rows
     if rows != count:
         raise Refusal("schema-violation", "The inputs must have the same number of rows.")
     shape = [1, *tensor.shape[1:]] if spec.shape[0] == -1 else tensor.shape

@@ -99,7 +99,7 @@ class Detection:
         Raises:
             Refusal: 422, it has more rows than are looked at, or inputs of different numbers of rows.
         """
-        if self._active and any(_rows(tensor) > MAX_ROWS for tensor in tensors):
+        if self._active and any(tensor.rows > MAX_ROWS for tensor in tensors):
             raise Refusal(
                 "schema-violation", f"A request may have at most {MAX_ROWS} rows here: send several requests."
             )
@@ -192,10 +192,6 @@ class Detection:
         """The detectors of single rows and the rates asked of them, as in `Ensemble=0.01 Tails=0.05`."""
         screen = self.screen
         return "" if screen is None else " ".join(map("{}={:g}".format, screen.names, screen.rates))
-
-
-def _rows(tensor: Tensor) -> int:
-    return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
 
 
 def _facts(exchange: Exchange) -> clients.Facts:

@@ -91,7 +91,7 @@ class Explaining:
         Raises:
             Refusal: 422, there are too many.
         """
-        if any(tensor.spec.shape[0] == -1 and tensor.shape[0] > MAX_ROWS for tensor in tensors):
+        if any(tensor.rows > MAX_ROWS for tensor in tensors):
             raise Refusal(
                 "schema-violation", f"At most {MAX_ROWS} rows are explained at a time: send several requests."
             )

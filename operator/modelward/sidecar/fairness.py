@@ -18,6 +18,7 @@ from modelward.sidecar.awaited import Awaited
 from modelward.sidecar.binary import Body
 from modelward.sidecar.elsewhere import Elsewhere
 from modelward.sidecar.incidents import rfc3339
+from modelward.sidecar.places import place_of
 from modelward.sidecar.reader import run
 from modelward.sidecar.tensors import Tensor, TensorSpec
 
@@ -52,7 +53,11 @@ class _Attribute:
         self.base = base
         self.end = base + len(self.groups) * _STEP
         self.code = coder(asked.groups, asked.edges)
-        self.input, self.offset, self.width = _place(asked, declared)
+        self.place = place_of("the protected field", asked.field, declared)
+        if list(asked.edges) != sorted(set(asked.edges)):
+            raise config.ConfigError(f"the edges of the protected field {asked.field} do not ascend")
+        if asked.edges and not self.place.numeric:
+            raise config.ConfigError(f"the protected field {asked.field} has edges and is no number")
 
 
 class Fairness:
@@ -92,7 +97,7 @@ class Fairness:
             width = self._attributes[-1].end
         self._of_input: dict[str, list[tuple[int, int, int]]] = {}
         for index, one in enumerate(self._attributes):
-            self._of_input.setdefault(one.input, []).append((index, one.offset, one.width))
+            self._of_input.setdefault(one.place.input, []).append((index, one.place.offset, one.place.width))
         self._uncounted = width  # one more counter, behind the groups'
         self._window = Window(width + 1, clock)
         self._awaited = Awaited(clock)
@@ -112,8 +117,7 @@ class Fairness:
         values: list[list[Any] | None] = [None] * len(self._attributes)
         most = 0
         for tensor in tensors:
-            count = tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
-            most = max(most, count)
+            most = max(most, tensor.rows)
             for index, offset, width in self._of_input.get(tensor.spec.name, ()):
                 values[index] = tensor.every(offset, width)
         return Rows(most, values)
@@ -240,17 +244,3 @@ class Fairness:
 
 def _wanted(asked: config.Favourable) -> str | None:
     return "1" if asked.equals is None and asked.at_least is None else asked.equals
-
-
-def _place(asked: config.ProtectedField, declared: Mapping[str, TensorSpec]) -> tuple[str, int, int]:
-    """The input that holds a field, the field's place in a row, and the row's width."""
-    if list(asked.edges) != sorted(set(asked.edges)):
-        raise config.ConfigError(f"the edges of the protected field {asked.field} do not ascend")
-    for spec in declared.values():
-        if asked.field in spec.columns:
-            if asked.edges and not spec.numeric:
-                raise config.ConfigError(f"the protected field {asked.field} has edges and is no number")
-            return spec.name, list(spec.columns).index(asked.field), spec.width
-        if asked.field == spec.name and spec.width == 1:
-            return spec.name, 0, 1
-    raise config.ConfigError(f"the protected field {asked.field} is no declared input of one element, and no column")

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -26,6 +26,7 @@ from modelward.reidentification.verdict import verdict
 from modelward.reidentification.window import Window
 from modelward.sidecar import config
 from modelward.sidecar.incidents import rfc3339
+from modelward.sidecar.places import Place, place_of
 from modelward.sidecar.tensors import Tensor, TensorSpec
 
 MAX_ROWS = 4096
@@ -42,15 +43,6 @@ class Rows:
         self.length = length
         self.columns = columns
         self.people = people
-
-
-class _Place(NamedTuple):
-    """Where a field lies: element `offset` of every `width` of an input."""
-
-    input: str
-    offset: int
-    width: int
-    numeric: bool
 
 
 class Reidentification:
@@ -82,11 +74,11 @@ class Reidentification:
     ) -> None:
         self.settings = settings
         self.kept = kept
-        self._places = [_place(name, declared or {}) for name in settings.fields]
+        self._places = [place_of("the quasi-identifier", name, declared or {}) for name in settings.fields]
         self._inputs: dict[str, list[tuple[int, int, int]]] = {}  # where their fields lie: index, offset, width
         for index, place in enumerate(self._places):
             self._inputs.setdefault(place.input, []).append((index, place.offset, place.width))
-        self._person = _place(settings.subject, declared or {}) if settings.subject else None
+        self._person = place_of("the subject", settings.subject, declared or {}) if settings.subject else None
         self._suppressible = [index for index, name in enumerate(settings.fields) if _suppresses(treatments.get(name))]
         what = _encode([settings.fields, settings.subject, [_told(treatments.get(one)) for one in settings.fields]])
         key = keys.domain("combination", model) if keys is not None else secrets.token_bytes(32)
@@ -127,7 +119,7 @@ class Reidentification:
         for tensor in tensors:
             places = self._inputs.get(tensor.spec.name)
             if places is not None:
-                length = max(length, tensor.shape[0] if tensor.spec.shape[0] == -1 else 1)
+                length = max(length, tensor.rows)
                 for index, offset, width in places:
                     columns[index] = tensor.every(offset, width)
         rows.length, rows.columns = length, columns
@@ -212,16 +204,9 @@ def _hash(keyed: "hashlib.blake2b", what: Any) -> int:
     return int.from_bytes(begun.digest())
 
 
-def _alike(column: list[Any], place: _Place) -> list[Any]:
+def _alike(column: list[Any], place: Place) -> list[Any]:
     """Equal numbers have one encoding, however they were written."""
     return [float(value) + 0.0 for value in column] if place.numeric else column
-
-
-def _place(name: str, declared: Mapping[str, TensorSpec]) -> _Place:
-    for spec in declared.values():
-        if name in spec.columns:
-            return _Place(spec.name, list(spec.columns).index(name), spec.width, spec.numeric)
-    raise config.ConfigError(f"the quasi-identifier {name} is no declared column, and no input of one element")
 
 
 def _suppresses(treatment: Treatment | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from modelward.audit.layout import OTHER, UNKNOWN, Layout, layout_of
 from modelward.audit.parameters import MAX_ROWS
 from modelward.audit.settings import Audit
-from modelward.sidecar.config import ConfigError
+from modelward.sidecar.places import Place, place_of
 from modelward.sidecar.tensors import Tensor, TensorSpec
 
 MAX_REQUEST_ROWS = 4096
@@ -33,9 +33,7 @@ class Rows:
 class _Block(NamedTuple):
     """A field: where it lies, its groups, the first of its cells, and the one for what is not known."""
 
-    input: str
-    offset: int
-    width: int
+    place: Place
     find: Callable[[Any], int]
     outcome: bool
     base: int
@@ -59,9 +57,9 @@ class Tally:
                 self._truths.append((base, base + len(counted.cells) - 1))
                 base += len(counted.cells)
                 continue
-            name, offset, width = _place(counted.field, declared)
+            place = place_of("the field to be counted", counted.field, declared)
             unknown = base + counted.cells.index(UNKNOWN if counted.outcome else OTHER)
-            self._blocks.append(_Block(name, offset, width, counted.finder(), counted.outcome, base, unknown))
+            self._blocks.append(_Block(place, counted.finder(), counted.outcome, base, unknown))
             base += len(counted.cells)
         numbered = list(enumerate(self._blocks))
         self._looked_at = {when: [one for one in numbered if one[1].outcome is when] for when in (True, False)}
@@ -72,7 +70,7 @@ class Tally:
 
     def begin(self, tensors: Sequence[Tensor]) -> Rows:
         """Look at a request's rows before they are treated: which groups they are of."""
-        rows = Rows(max((_rows(tensor) for tensor in tensors), default=0), len(self._blocks))
+        rows = Rows(max((tensor.rows for tensor in tensors), default=0), len(self._blocks))
         self._look(rows, tensors, outcome=True)
         return rows
 
@@ -85,13 +83,14 @@ class Tally:
             return
         lists = {tensor.spec.name: tensor.data for tensor in tensors}
         for index, block in self._looked_at[outcome]:
-            data, find = lists.get(block.input, ()), block.find
-            if len(data) != rows.count * block.width:
+            place, find = block.place, block.find
+            data = lists.get(place.input, ())
+            if len(data) != rows.count * place.width:
                 continue
             if rows.count == 1:  # as callers mostly send
-                rows.groups[index] = (find(data[block.offset]),)
+                rows.groups[index] = (find(data[place.offset]),)
             else:
-                rows.groups[index] = [find(value) for value in data[block.offset :: block.width]]
+                rows.groups[index] = [find(value) for value in data[place.offset :: place.width]]
 
     def count(self, rows: Rows, favourable: Sequence[bool] | None) -> None:
         """Count rows that were answered; `favourable` None: it is not known how."""
@@ -131,14 +130,3 @@ class Tally:
         """The counters, which begin anew."""
         counts, self._counts, self.rows, self.learned = self._counts, [0] * len(self._counts), 0, 0
         return counts
-
-
-def _rows(tensor: Tensor) -> int:
-    return tensor.shape[0] if tensor.spec.shape[0] == -1 else 1
-
-
-def _place(field: str, declared: Mapping[str, TensorSpec]) -> tuple[str, int, int]:
-    for spec in declared.values():
-        if field in spec.columns:
-            return spec.name, list(spec.columns).index(field), spec.width
-    raise ConfigError(f"the field {field} is to be counted and is no input's column: name it in `spec.schema.inputs`")

@@ -47,6 +47,11 @@ class Tensor:
     def __len__(self) -> int:
         return len(self.data)
 
+    @property
+    def rows(self) -> int:
+        """How many there are: as the first axis says where its length is not declared, otherwise one."""
+        return self.shape[0] if self.spec.shape[0] == -1 else 1
+
     def numbers(self) -> np.ndarray:
         """The elements as float64, to be read only."""
         return np.array(self.data, dtype=np.float64)

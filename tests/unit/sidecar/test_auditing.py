@@ -338,7 +338,7 @@ def test_no_window_counts_more_rows_than_can_be_added_exactly() -> None:
 
 
 def test_a_field_that_is_no_column_is_named() -> None:
-    with pytest.raises(config.ConfigError, match="the field age is to be counted"):
+    with pytest.raises(config.ConfigError, match="the field to be counted age is no declared column"):
         tally(Counted("age", ("1",)))
 
 

@@ -457,8 +457,8 @@ def test_a_hundred_thousand_requests_take_the_memory_that_is_said():
 @pytest.mark.parametrize(
     ("protected", "told"),
     [
-        ({"field": "nowhere"}, "no declared input"),
-        ({"field": "x"}, "no declared input"),
+        ({"field": "nowhere"}, "no declared column"),
+        ({"field": "x"}, "no declared column"),
         ({"field": "sex", "edges": [1]}, "is no number"),
         ({"field": "age", "edges": [2, 1]}, "do not ascend"),
         ({"field": "age", "edges": [1, 1]}, "do not ascend"),
