@@ -65,7 +65,7 @@ def test_counted_and_by_whom(modelward: Installed, namespace: str, tmp_path: Pat
 
     rows = np.loadtxt(cluster.folder / BUILD / "holdout.csv", delimiter=",", skiprows=1)[:, :30]
     _ask(cluster, namespace, rows)
-    resource = wait_for("groups and combinations in the status", lambda: _told(cluster, namespace), timeout=150)
+    resource = wait_for("groups and combinations in the status", lambda: _told(cluster, namespace), timeout=300)
     assert condition(resource, "Fair")["reason"] == "DifferenceTooLarge"
     groups = {group["name"]: group for group in resource["status"]["fairness"]["attributes"][0]["groups"]}
     assert groups["small"]["selectionRate"] > groups["large"]["selectionRate"] + 0.2

@@ -146,7 +146,7 @@ def monitored(cluster: Cluster, namespace: str, reason: str) -> str:
             return str(told["message"])
         raise NotAsToldError(f"Monitored: {told}")
 
-    return wait_for(f"the condition Monitored with the reason {reason}", look, timeout=60)
+    return wait_for(f"the condition Monitored with the reason {reason}", look, timeout=180)
 
 
 def test_an_attack_is_seen_held_in_all_replicas_and_let_go(modelward: Installed, namespace: str) -> None:

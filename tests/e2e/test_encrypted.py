@@ -70,4 +70,4 @@ def test_scored_and_not_read(modelward: Installed, namespace: str) -> None:
         assert repr(ROW[0, 0]) not in text
         return True
 
-    wait_for("the record of the encrypted request", recorded, timeout=30)
+    wait_for("the record of the encrypted request", recorded, timeout=180)

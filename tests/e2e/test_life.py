@@ -37,7 +37,7 @@ def wait_gone(cluster: Cluster, namespace: str) -> None:
             raise NotAsToldError(f"still there: {', '.join(left)}")
         return True
 
-    wait_for("everything that was made for the model is gone", look, timeout=90)
+    wait_for("everything that was made for the model is gone", look, timeout=180)
 
 
 def test_what_is_missing_is_told_awaited_and_nothing_half_made(modelward: Installed, namespace: str) -> None:
@@ -48,7 +48,7 @@ def test_what_is_missing_is_told_awaited_and_nothing_half_made(modelward: Instal
         told = condition(cluster.get("modeldeployment", MODEL, "-n", namespace), "Stalled")
         return told if told.get("reason") == "ReferenceMissing" else None
 
-    told = wait_for("the condition Stalled for what is missing", stalled, timeout=30)
+    told = wait_for("the condition Stalled for what is missing", stalled, timeout=180)
     assert "clinic-jwks" in told["message"]
     assert made(cluster, namespace) == [], "something was made although a ConfigMap is missing"
     for name in ("jwks.yaml", "baseline.yaml"):

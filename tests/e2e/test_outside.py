@@ -167,7 +167,7 @@ def test_a_pod_is_known_by_the_token_of_its_service_account(served: Served) -> N
         said = cluster.kubectl("logs", "caller", "-n", OUTSIDE).text if phase in ("Succeeded", "Failed") else ""
         return said.splitlines() or None
 
-    said = wait_for("the end of the pod that calls", ended, timeout=60)
+    said = wait_for("the end of the pod that calls", ended, timeout=180)
     served.asked += len(tokens)
     assert said == ["200", "401"]
 
@@ -188,7 +188,7 @@ def test_every_request_is_told_to_the_collector_and_no_value_of_any(served: Serv
             def all_of_them(count: Callable[[list[tuple[str, bytes]]], int] = count) -> bool | None:
                 return True if count(kept()) == served.asked else None
 
-            wait_for(f"{served.asked} {what} at the collector", all_of_them, timeout=40)
+            wait_for(f"{served.asked} {what} at the collector", all_of_them, timeout=180)
         everything = b"".join(body for _, body in kept())
     log = cluster.kubectl("logs", "-n", PLACE, "-l", f"modelward.io/model={MODEL}", "--all-containers", "--tail=-1")
     assert b"dr-lee" in everything, "who asked is told, and the test reads what came"
@@ -224,7 +224,7 @@ def test_who_got_answers_is_told_to_the_receiver_of_lineage_and_in_the_status(se
             return found or None
 
         # A window is a minute, and a model is asked every fifteen seconds, or every minute.
-        told = wait_for("the first window of serving at the receiver of lineage", consumers, timeout=150)
+        told = wait_for("the first window of serving at the receiver of lineage", consumers, timeout=300)
         events = b"".join(body for path, body in kept() if path == "/api/v1/lineage")
     assert "user:dr-lee" in told
     assert CANARY.encode() not in events
@@ -233,7 +233,7 @@ def test_who_got_answers_is_told_to_the_receiver_of_lineage_and_in_the_status(se
         status = served.cluster.get("modeldeployment", MODEL, "-n", PLACE)["status"]
         return {one["client"] for one in status.get("lineage", {}).get("consumers", ())}
 
-    wait_for("the consumer in the model's status", lambda: "user:dr-lee" in shown() or None, timeout=90)
+    wait_for("the consumer in the model's status", lambda: "user:dr-lee" in shown() or None, timeout=180)
 
 
 def spans(kept: list[tuple[str, bytes]]) -> int:

@@ -61,7 +61,7 @@ def test_a_model_serves_once_it_withstands_and_one_with_a_hole_does_not(modelwar
     assert resource["status"]["lastSecurityTest"]["withstood"] > 10
     past = next(attack for attack in report["attacks"] if attack["id"] == "bypass.model-port")
     assert past["outcome"] == "Withstood", past
-    wait_for("the model has endpoints", lambda: addresses(cluster, namespace, SOUND) or None, timeout=30)
+    wait_for("the model has endpoints", lambda: addresses(cluster, namespace, SOUND) or None, timeout=180)
 
     resource = ended(cluster, namespace, HOLED)
     assert condition(resource, "SecurityTested")["reason"] == "AttackSucceeded", resource["status"]

@@ -131,7 +131,7 @@ def test_a_job_is_protected_and_finishes_soon_after_its_main_container(modelward
         told = condition(cluster.get("modeldeployment", GUARD, "-n", namespace), "Ready")
         return True if told.get("reason") == "Suspended" else None
 
-    wait_for("the Job is protected, and waits", suspended, timeout=30)
+    wait_for("the Job is protected, and waits", suspended, timeout=180)
     resume = '{"spec": {"suspend": false}}'
     cluster.kubectl("patch", "job", "wdbc", "-n", namespace, "--type=merge", "-p", resume).expect_ok()
     wait_ready(cluster, namespace, GUARD)

@@ -46,7 +46,7 @@ SETTINGS = {
 NAMED = {"modelward.io/inject": "enabled", "modelward.io/model": "wdbc"}
 
 
-def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = 90) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, "did not come about"

@@ -649,7 +649,7 @@ async def test_a_refusal_says_what_was_refused(cluster: Counting) -> None:
     assert "GET api/v1/secrets" in str(refused.value)
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "not in time"
@@ -693,7 +693,7 @@ def test_the_process_hears_of_changes_and_leaves_in_order(
     place: ApiServer, running: subprocess.Popen[bytes], controller: Controller
 ) -> None:
     apply(place, model("live"))
-    wait_for(lambda: reason(place, "live", "Ready") == "PodsNotReady", 40)
+    wait_for(lambda: reason(place, "live", "Ready") == "PodsNotReady")
     assert reason(place, "live", "PolicyCompliant") == "NoPolicy"
 
     # Pods that become ready: what a kubelet and the Deployment's controller would write.
@@ -704,10 +704,10 @@ def test_the_process_hears_of_changes_and_leaves_in_order(
 
     # A policy that comes, one that goes, and one that a label of the namespace brings into force.
     apply(place, policy("strict", require={"encryption": {"inTransit": "MutualTLS"}}))
-    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "PolicyViolation", 5)
-    wait_for(lambda: place.get("datapolicy", "strict", "-n", PLACE)["status"].get("violations") == 1, 10)
+    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "PolicyViolation", 30)  # and not a minute later
+    wait_for(lambda: place.get("datapolicy", "strict", "-n", PLACE)["status"].get("violations") == 1)
     place.delete(policy("strict"))
-    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "NoPolicy", 5)
+    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "NoPolicy", 30)
     selecting = {
         "apiVersion": "modelward.io/v1alpha1",
         "kind": "ClusterDataPolicy",
@@ -716,7 +716,7 @@ def test_the_process_hears_of_changes_and_leaves_in_order(
     }
     apply(place, selecting)
     assert place.kubectl("label", "namespace", PLACE, "tier=gold").ok
-    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "Compliant", 5)
+    wait_for(lambda: reason(place, "live", "PolicyCompliant") == "Compliant", 30)
     place.delete(selecting)
     assert place.kubectl("label", "namespace", PLACE, "tier-").ok
 

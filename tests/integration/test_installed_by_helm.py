@@ -60,7 +60,7 @@ def create(apiserver: ApiServer, pod: dict[str, Any]) -> Result:
 
 def refused(apiserver: ApiServer, pod: dict[str, Any], why: str) -> None:
     """The API server takes up new policies once a second."""
-    eventually(lambda: why in create(apiserver, pod).stderr, 10)
+    eventually(lambda: why in create(apiserver, pod).stderr)
 
 
 def decoy(space: str = "clinic") -> dict[str, Any]:
@@ -82,7 +82,7 @@ async def test_from_the_first_moment_to_the_last(apiserver: ApiServer, helm: Hel
 
     settings = (await installation.reconcile()).settings
     genuine = inject(bare_pod("genuine"), image=settings.sidecar_image, config_key=settings.config_key)
-    eventually(lambda: create(apiserver, genuine).ok, 10)
+    eventually(lambda: create(apiserver, genuine).ok)
     refused(apiserver, decoy(), "its image differs")
 
     policy = apiserver.get("validatingadmissionpolicy", IDENTITY)
@@ -94,12 +94,12 @@ async def test_from_the_first_moment_to_the_last(apiserver: ApiServer, helm: Hel
 
     helm("uninstall", "modelward", "--wait")
     assert left(apiserver) == ""
-    eventually(lambda: create(apiserver, decoy()).ok, 10)  # whoever wants modelward no more is kept out by nothing
+    eventually(lambda: create(apiserver, decoy()).ok)  # whoever wants modelward no more is kept out by nothing
 
     install(helm)
     refused(apiserver, decoy(), NOT_STARTED)
     await installation.reconcile()
-    eventually(lambda: create(apiserver, genuine).ok, 10)
+    eventually(lambda: create(apiserver, genuine).ok)
     helm("uninstall", "modelward", "--wait")
     assert left(apiserver) == ""
 
@@ -109,4 +109,4 @@ def test_a_controller_that_never_came_up_leaves_nothing_that_blocks(apiserver: A
     refused(apiserver, decoy(), NOT_STARTED)
     helm("uninstall", "modelward", "--wait")
     assert left(apiserver) == ""
-    eventually(lambda: create(apiserver, decoy()).ok, 10)
+    eventually(lambda: create(apiserver, decoy()).ok)

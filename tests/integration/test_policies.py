@@ -134,7 +134,7 @@ def refusal(server: ApiServer, item: KubeObject, seconds: float = 20) -> str:
     return result.stderr
 
 
-async def wait_for(what: Any, seconds: float = 15) -> None:
+async def wait_for(what: Any, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not await asyncio.to_thread(what):
         assert time.monotonic() < deadline, "not in time"
@@ -190,7 +190,7 @@ async def test_what_the_type_checker_doubts_is_told(policies: Policies, place: A
     apply(place, policy("typed", rules=[FOREIGN, MISSPELT, GOOD]))
     assert await policies.reconcile("DataPolicy", PLACE, "typed") == pytest.approx(5)
     with place.controllers("validatingadmissionpolicy-status-controller"):
-        await wait_for(lambda: all("observedGeneration" in item.get("status", {}) for item in compiled(place)), 60)
+        await wait_for(lambda: all("observedGeneration" in item.get("status", {}) for item in compiled(place)))
     await policies.reconcile("DataPolicy", PLACE, "typed")
     told = conditions(place, "typed")["RulesValid"][2]
     assert "spec.rules[1].expression (OWN-004) is doubted by the type checker: undefined field 'replica'" in told
@@ -396,19 +396,19 @@ async def test_a_policy_tightened_later_is_told_in_condition_event_and_report(
 
 
 async def test_what_an_exception_excused_is_judged_again_when_it_ends(running: Running, place: ApiServer) -> None:
-    ends = datetime.now(UTC) + timedelta(seconds=6)
+    ends = datetime.now(UTC) + timedelta(seconds=15)
     apply(place, placed(model("legacy")), policy("lenient", exceptions=[exception(ends)], **STRICT))
     running.look()
-    await wait_for(lambda: conditions(place, "legacy", "modeldeployment").get("PolicyCompliant", ("",))[0] == "True", 5)
-    await wait_for(lambda: len(place.get("datapolicy", "lenient", "-n", PLACE)["status"]["activeExceptions"]) == 1, 5)
+    await wait_for(lambda: conditions(place, "legacy", "modeldeployment").get("PolicyCompliant", ("",))[0] == "True")
+    await wait_for(lambda: len(place.get("datapolicy", "lenient", "-n", PLACE)["status"]["activeExceptions"]) == 1)
     running.look()
 
     def judged_again() -> bool:
         running.look()  # the policy's status is heard of, as by a watch
         return conditions(place, "legacy", "modeldeployment")["PolicyCompliant"][1] == "PolicyViolation"
 
-    await wait_for(judged_again, 20)
-    assert (datetime.now(UTC) - ends).total_seconds() < 10
+    await wait_for(judged_again)
+    assert (datetime.now(UTC) - ends).total_seconds() < 60
     (event,) = events(place, "ExceptionExpired")
     assert event["involvedObject"]["name"] == "lenient"
 
@@ -423,14 +423,14 @@ async def test_the_process_does_all_of_it(place: ApiServer, tmp_path: Path) -> N
     def judged(name: str) -> str:
         return conditions(place, name, "modeldeployment").get("PolicyCompliant", ("", "", ""))[1]
 
-    ends = datetime.now(UTC) + timedelta(seconds=30)
+    ends = datetime.now(UTC) + timedelta(seconds=45)
     apply(place, placed(model("legacy")), policy("lenient", exceptions=[exception(ends)], **STRICT))
     with controller_process(place, tmp_path) as (process, port):
-        await wait_for(lambda: judged("legacy") == "Compliant", 25)
+        await wait_for(lambda: judged("legacy") == "Compliant")
         await wait_for(lambda: scraped("modelward_exceptions_active") == 1)
-        await wait_for(lambda: len(events(place, "ExceptionExpired")) == 1, 60)
-        await wait_for(lambda: judged("legacy") == "PolicyViolation", 20)
-        assert (datetime.now(UTC) - ends).total_seconds() < 30
+        await wait_for(lambda: len(events(place, "ExceptionExpired")) == 1, 120)
+        await wait_for(lambda: judged("legacy") == "PolicyViolation")
+        assert (datetime.now(UTC) - ends).total_seconds() < 60
         await wait_for(lambda: place.kubectl("get", "report", NAME, "-n", PLACE).ok)
         await wait_for(lambda: place.get("report", NAME, "-n", PLACE)["summary"]["fail"] == 1)
         assert scraped("modelward_policy_violations") == 1

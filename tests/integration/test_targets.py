@@ -126,7 +126,7 @@ def place(apiserver: ApiServer, bin_dir: Path) -> Iterator[ApiServer]:
     assert result.ok, result.stderr
     waited = apiserver.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     assert waited.ok, waited.stderr
-    wait_for(lambda: apiserver.kubectl("get", "inferenceservices,seldondeployments", "-n", PLACE).ok, 30)
+    wait_for(lambda: apiserver.kubectl("get", "inferenceservices,seldondeployments", "-n", PLACE).ok)
     yield apiserver
     apiserver.delete(*objects)
 
@@ -456,28 +456,28 @@ def test_the_process_hears_of_workloads(
         return ours(labels_of(place, "Deployment", "wdbc"))
 
     apply(place, protecting("guard"))
-    wait_for(lambda: reason(place, "guard", "Stalled") == "TargetMissing", 40)
+    wait_for(lambda: reason(place, "guard", "Stalled") == "TargetMissing")
     apply(place, workload("Deployment", "wdbc"))
-    wait_for(lambda: marks().get("modelward.io/model") == "guard", 10)
+    wait_for(lambda: marks().get("modelward.io/model") == "guard", 30)
 
     # Somebody takes the marks off (where the admission policies are not installed).
     off = json.dumps({"spec": {"template": {"metadata": {"labels": {"modelward.io/inject": None}}}}})
     assert place.kubectl("patch", "deployment", "wdbc", "-n", PLACE, "-p", off).ok
-    wait_for(lambda: marks().get("modelward.io/inject") == "enabled", 5)
+    wait_for(lambda: marks().get("modelward.io/inject") == "enabled", 30)
 
     place.delete(protecting("guard"))
-    wait_for(lambda: marks() == {}, 10)
+    wait_for(lambda: marks() == {}, 30)
     made = "service,networkpolicy,configmap,secret"  # the garbage collector's part
     assert place.kubectl("delete", made, "-n", PLACE, "-l=modelward.io/model").ok
 
     # What is deleted while no controller runs is given back by the next.
     apply(place, protecting("guard"))
-    wait_for(lambda: marks().get("modelward.io/model") == "guard", 10)
+    wait_for(lambda: marks().get("modelward.io/model") == "guard", 30)
     running.send_signal(signal.SIGTERM)
     assert running.wait(timeout=10) == 0
     place.delete(protecting("guard"))
     with controller_process(place, tmp_path):
-        wait_for(lambda: marks() == {}, 40)
+        wait_for(lambda: marks() == {})
 
 
 SAFE = {

@@ -157,7 +157,7 @@ class Replicas:
     def leave(self, server: Server) -> None:
         """End one as a rollout does: told to, then out of the endpoints once it says that it is not ready."""
         server.process.send_signal(signal.SIGTERM)
-        eventually(lambda: not server.ready(), 10)
+        eventually(lambda: not server.ready())
         self.running.remove(server)
         self._publish()
         assert server.process.wait(timeout=20) == 0, server.log.read_text()

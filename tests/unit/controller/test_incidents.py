@@ -38,11 +38,11 @@ async def test_pods_that_keep_still_keep_no_other_model_waiting(monkeypatch: pyt
 
     async with await asyncio.start_server(still, "127.0.0.1", 0) as server:
         made = Incidents(cast("Any", None), cast("Any", None), cast("Any", None))
-        made._asker = Asker(lambda: lambda _: bytes(64), server.sockets[0].getsockname()[1], seconds=5.0)
+        made._asker = Asker(lambda: lambda _: bytes(64), server.sockets[0].getsockname()[1], seconds=60.0)
         began = time.monotonic()
         pods = [Asked("127.0.0.1", "clinic/wdbc", "wdbc.clinic.svc", Authority().pem.encode())] * incidents.MAX_PODS
         told = await made._ask_all(pods, "GET", "/.modelward/incidents")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 50
     assert len(told) == incidents.MAX_PODS
     assert all("no answer" in cast("str", one) for one in told)
 

@@ -12,7 +12,7 @@ from modelward.controller.queue import WorkQueue
 
 async def worked(queue: WorkQueue[str], until: Callable[[], bool]) -> None:
     tasks = [asyncio.ensure_future(worker) for worker in queue.work()]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not until():  # noqa: ASYNC110 - tests wait for what they do not control
             await asyncio.sleep(0.005)
     for task in tasks:

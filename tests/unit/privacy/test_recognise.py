@@ -211,7 +211,7 @@ def test_no_text_takes_long(text: str) -> None:
     size = 1 << 17
     began = time.process_time()
     find((text * size)[:size])
-    assert time.process_time() - began < 1.5  # 128 KiB; a pattern that backtracks would take hours
+    assert time.process_time() - began < 20  # 128 KiB; a pattern that backtracks would take hours
 
 
 @pytest.mark.parametrize("content", TARGET.seeds().values(), ids=TARGET.seeds())

@@ -35,12 +35,6 @@ from tests.unit.sidecar.harness import (
 RNG = np.random.default_rng(11)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    """The same rows for a test, whichever ran before it."""
-    RNG.bit_generator.state = np.random.default_rng(11).bit_generator.state
-
-
 ANYONE = {"access": settings()["access"] | {"rules": [{"subjects": ["*"], "operations": ["Infer"]}]}}
 
 
