@@ -18,10 +18,11 @@ import pytest
 pytest.importorskip("Pyfhel")
 
 from modelward.audit import auditor
+from modelward.audit.word import spoken
 from modelward.controller.incidents import Incidents
 from modelward.encrypted import envelope
 from modelward.encrypted.client import ClientKeys
-from modelward.planner.audited import fairness_in
+from modelward.planner.audited import fairness_in, word_of
 from modelward.planner.names import KubeObject
 from tests.integration.model_server import column, model_server
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
@@ -38,6 +39,7 @@ from tests.integration.test_incidents import ADDRESSES, Replicas, replicas, watc
 pytestmark = pytest.mark.timeout(300)
 
 SECONDS, PERIOD = 10, 60
+PERIOD_OF_ROWS = 600  # whoever is slow is not late
 YOUNG, OLD = 23, 11  # requests to each of the two replicas
 
 
@@ -76,6 +78,23 @@ def kept(replicas: Replicas, name: str) -> dict[str, Any] | None:  # noqa: F811
     return json.loads(found.stdout) if found.ok else None
 
 
+async def collected(replicas: Replicas, name: str, keys: ClientKeys, pods: int) -> dict[str, Any] | None:  # noqa: F811
+    """What is kept once all that was counted up to now has come."""
+    await asyncio.sleep(SECONDS - time.time() % SECONDS)  # the last window with rows in it is over
+    deadline, quiet = time.monotonic() + 60, 0
+    about: dict[str, Any] = {}
+    while quiet < 6:  # seconds in which no more came: an encryption takes one or two
+        await asyncio.sleep(1)
+        before = about
+        await replicas.incidents.look(PLACE, name)
+        found = kept(replicas, name)
+        about = json.loads(found["data"]["aggregates.json"])[envelope.digest(keys.public)] if found else {}
+        all_of_them = (about.get("running") or {}).get("pods") == pods
+        quiet = quiet + 1 if all_of_them and about == before else 0
+        assert time.monotonic() < deadline, about
+    return found
+
+
 async def test_counters_of_two_replicas_are_added_unread_and_opened_by_the_auditor_alone(
     replicas: Replicas,  # noqa: F811
     answering: int,
@@ -90,18 +109,7 @@ async def test_counters_of_two_replicas_are_added_unread_and_opened_by_the_audit
             answers = {replicas.ask("wdbc", "dr-lee", row, address) for _ in range(times)}
             assert answers == {200}
 
-    await asyncio.sleep(SECONDS - time.time() % SECONDS)  # the last window with rows in it is over
-    deadline, quiet = time.monotonic() + 60, 0
-    about: dict[str, Any] = {}
-    while quiet < 6:  # seconds in which no more came: an encryption takes one or two
-        await asyncio.sleep(1)
-        before = about
-        await replicas.incidents.look(PLACE, "wdbc")
-        found = kept(replicas, "wdbc")
-        about = json.loads(found["data"]["aggregates.json"])[envelope.digest(keys.public)] if found else {}
-        both = (about.get("running") or {}).get("pods") == 2
-        quiet = quiet + 1 if both and about == before else 0
-        assert time.monotonic() < deadline, about
+    found = await collected(replicas, "wdbc", keys, pods=2)
     assert found is not None
     assert set(found["binaryData"]) == {"running.sealed"}
     assert found["metadata"]["ownerReferences"][0]["name"] == "wdbc"
@@ -136,11 +144,11 @@ async def test_counters_of_two_replicas_are_added_unread_and_opened_by_the_audit
     assert made.events("WindowRefused") == []
 
 
-ROWS = {  # so many that no port is one of them: selected and not, below 0 and from there on
-    (1.5, -5.0, 0.0): 66_001,
-    (0.1, -5.0, 0.0): 16_003,
-    (1.5, 5.0, 0.0): 67_009,
-    (0.1, 5.0, 0.0): 69_011,
+ROWS = {  # so many that no port is one of them, nor one of their sums: selected and not, below 0 and from there on
+    (1.5, -5.0, 0.0): 16_507,
+    (0.1, -5.0, 0.0): 14_001,
+    (1.5, 5.0, 0.0): 13_503,
+    (0.1, 5.0, 0.0): 17_509,
 }
 
 
@@ -168,27 +176,21 @@ async def test_where_counts_are_kept_nobody_in_the_cluster_is_told_one(
     caplog.set_level(logging.DEBUG)
     signer = base64.b64decode((await replicas.controller.installation.reconcile()).settings.config_key).hex()
     keys = auditor.generate(tmp_path / "keys", signer, epsilon="40.0", base=1)
-    asking = asks(keys)
+    asking = asks(keys, periodSeconds=PERIOD_OF_ROWS)
     asking["spec"]["kAnonymity"] = {"k": 5}
     apply(replicas.server, key_map(keys), asking, counted("credit", answering))
     await replicas.start("credit")
+    statuses = []
     for body in rows_of_groups():
         assert replicas.send("credit", "dr-lee", "infer", body)[0] == 200
-
-    statuses, found, deadline = [], None, time.monotonic() + 60
-    while not found or not json.loads(found["data"]["aggregates.json"])[envelope.digest(keys.public)].get("running"):
-        await asyncio.sleep(1)
         statuses.append(await replicas.look("credit"))
-        found = kept(replicas, "credit")
-        assert time.monotonic() < deadline
-    await asyncio.sleep(SECONDS + 3)  # a window in which requests may still have been, and its encryption
-    await replicas.look("credit")
+    await collected(replicas, "credit", keys, pods=1)
     made = replicas.controller
     replicas.incidents = Incidents(
         made.cluster,
         made.recorder,
         made.have,
-        lambda: datetime.now(UTC) + timedelta(seconds=PERIOD + 2 * SECONDS + 90),
+        lambda: datetime.now(UTC) + timedelta(seconds=PERIOD_OF_ROWS + 2 * SECONDS + 90),
         port=replicas.port,
     )
     statuses.append(await replicas.look("credit"))
@@ -197,13 +199,15 @@ async def test_where_counts_are_kept_nobody_in_the_cluster_is_told_one(
     assert (conditions["Fair"]["status"], conditions["Fair"]["reason"]) == ("Unknown", "KeptForAuditor")
     assert "told to the auditor of DataPolicy asks alone" in conditions["Fair"]["message"]
     assert conditions["KAnonymous"]["reason"] == "KeptForAuditor"
-    events = replicas.server.kubectl("get", "events", "-A", "-o", "json").stdout
-    config_map = json.dumps(kept(replicas, "credit"))
+    listed = json.loads(replicas.server.kubectl("get", "events", "-A", "-o", "json").stdout)
+    events = "\n".join(one["message"] for one in listed["items"])
+    found = kept(replicas, "credit")
+    assert found is not None
     metrics = json.dumps(replicas.incidents.metrics())
     told = {
         "status": json.dumps(statuses),
         "events": events,
-        "aggregates": config_map,
+        "aggregates": found["data"]["aggregates.json"],
         "metrics of the controller": metrics,
         "metrics of sidecars": "".join(map(replicas.metrics, ADDRESSES)),
         "logs of sidecars": replicas.log,
@@ -211,7 +215,7 @@ async def test_where_counts_are_kept_nobody_in_the_cluster_is_told_one(
     }
     assert all(told[where] for where in told if where != "log of the controller")
     for where, text in told.items():
-        assert numbers_of_groups().isdisjoint(map(int, re.findall(r"(?<![\d.])\d{5,6}(?![\d.])", text))), where
+        assert numbers_of_groups().isdisjoint(map(int, re.findall(r"(?<![\w.])\d{5}(?![\w.])", text))), where
         assert not any(f"{number:,}" in text for number in numbers_of_groups()), where
         for name in ("below 0", "0 and more", "demographicParity", "model_fairness_difference{", "identification{"):
             assert name not in text, (where, name)
@@ -220,16 +224,25 @@ async def test_where_counts_are_kept_nobody_in_the_cluster_is_told_one(
         assert "reidentification" not in status
 
     # And the auditor reads all of it, with the verdict.
-    found = kept(replicas, "credit")
-    assert found is not None
     content = base64.b64decode(found["binaryData"][f"aggregate-{envelope.digest(keys.public)[:16]}.bin"])
     opened = auditor.opened(tmp_path / "keys", content)
     (attribute,) = opened.attributes
     low, high, _ = attribute.groups
-    assert [low.vector[:2], high.vector[:2]] == [(82_004, 66_001), (136_020, 67_009)]
+    assert [low.vector[:2], high.vector[:2]] == [(30_508, 16_507), (31_012, 13_503)]
     verdict = fairness_in(opened)
     assert verdict is not None
     assert (verdict["status"], verdict["reason"]) == ("False", "DifferenceTooLarge")
+
+    # Who tells it, signed: the verdict alone.
+    assert made.events("UnfairOutcome") == []
+    word = spoken(word_of(opened, envelope.digest(content)), keys.signing)
+    replicas.annotate("credit", auditors_word=word)
+    made.ahead += timedelta(seconds=PERIOD_OF_ROWS + 2 * SECONDS + 90)
+    assert (await replicas.reconcile("credit"))["Fair"] == ("False", "DifferenceTooLarge")
+    (event,) = made.events("UnfairOutcome")
+    assert "says the auditor of what was answered from" in event["message"]
+    told_then = json.dumps(replicas.server.get("modeldeployment", "credit", "-n", PLACE)["status"]) + event["message"]
+    assert not any(str(number) in told_then for number in numbers_of_groups())
 
 
 async def test_a_key_that_is_not_there_or_another_is_named(

@@ -104,7 +104,7 @@ class AuditorKey(Part):
         default=True,
         description="Whether counts by protected group and by quasi-identifier leave a sidecar in no other way than"
         " encrypted to this key. The controller then adds what it cannot read: status, events and metrics hold no count"
-        " and no rate of a group, `Fair` is Unknown (KeptForAuditor): the auditor reads the verdict. Of"
+        " and no rate of a group, `Fair` is Unknown (KeptForAuditor) until the auditor gives a word. Of"
         " k-anonymity each sidecar tells once a period whether its own rows keep to it. false: status.fairness and"
         " status.reidentification tell them to whoever may read the model. Of several policies true counts.",
     )

@@ -234,6 +234,21 @@ class FairnessStatus(Part):
     )
 
 
+class AuditorsWord(Part):
+    """What an auditor, who alone is told counts of groups, said of them last."""
+
+    keys: Annotated[str, Field(max_length=64)] = Field(
+        description="SHA-256 of the auditor's keys, as the policy pins it."
+    )
+    begun: Timestamp = Field(description="From when on rows were counted (RFC 3339).")
+    ended: Timestamp = Field(description="Until when.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether groups are treated alike.")
+    reason: ShortText = Field(description="Why, in a word, as of the condition Fair.")
+    fields: Annotated[list[FieldName], Field(max_length=16)] = Field(
+        default=[], description="Protected fields by which they are too far apart."
+    )
+
+
 class ReidentificationStatus(Part):
     """How identifying the combinations of quasi-identifiers in requests are, over all replicas, as they told last."""
 
@@ -299,6 +314,11 @@ class ModelDeploymentStatus(Part):
     )
     fairness: FairnessStatus | None = Field(
         default=None, description="How equally groups of people were treated, as its sidecars told last."
+    )
+    auditors_word: AuditorsWord | None = Field(
+        default=None,
+        description="What the auditor of a policy with `audit.only` said last of how groups were treated, in the"
+        " annotation modelward.io/auditors-word. None: nothing that still stands.",
     )
     lineage: LineageStatus | None = Field(
         default=None, description="Who answers for where the model comes from, and who got its answers."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from modelward.cli.failures import in_words
 from modelward.cli.kubectl import kubectl
 from modelward.cli.output import to_json
 from modelward.planner.aggregate import PUBLISHED_KEY, aggregate_name
-from modelward.planner.audited import fairness_in
+from modelward.planner.audited import fairness_in, word_of
+from modelward.planner.auditors_word import WORD_ANNOTATION
 from modelward.planner.sidecar import CONFIG_KEY_KEY, SETTINGS_NAME, SYSTEM_NAMESPACE
 
 if TYPE_CHECKING:
@@ -125,6 +127,30 @@ def open_(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None,
         console.print(_rates(fairness))
         click.echo(f"Fair: {fairness['status']}, {fairness['reason']}: {fairness['message']}")
     click.echo(_sentence(opened), err=True)
+
+
+@command.command("word", help="Print the command that tells the cluster, signed, what an aggregate says of fairness.")
+@click.argument("aggregate", metavar="FILE|md/NAME")
+@click.option(
+    "--keys", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder that keygen wrote."
+)
+@click.option("--from-cluster", is_flag=True, help="Ask kubectl for the aggregate that the controller gave out last.")
+@click.option("-n", "--namespace", help="The model's namespace; default: kubectl's.")
+def word(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None) -> None:
+    """Print it, for whoever may edit the model to run: the verdict, and no figure. Exit 2 when there is none."""
+    with in_words(aggregate):
+        from modelward.audit import auditor  # noqa: PLC0415
+        from modelward.audit.word import spoken  # noqa: PLC0415
+        from modelward.encrypted.client import ClientKeys  # noqa: PLC0415
+        from modelward.encrypted.envelope import digest  # noqa: PLC0415
+
+        content = _fetched(aggregate, keys, namespace) if from_cluster else _bounded(Path(aggregate))
+        said = word_of(auditor.opened(keys, content), digest(content))
+        text = spoken(said, ClientKeys.read(keys).signing)
+    place, _, name = said.model.partition("/")
+    object_name, where = shlex.quote(f"modeldeployments.modelward.io/{name}"), shlex.quote(f"--namespace={place}")
+    click.echo(f"kubectl annotate {where} --overwrite {object_name} {WORD_ANNOTATION}={text}")
+    click.echo(f"Fair: {said.status}, {said.reason}", err=True)
 
 
 def _fetched(model: str, keys: Path, namespace: str | None) -> bytes:

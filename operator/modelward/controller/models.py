@@ -31,6 +31,7 @@ from modelward.detect.origin import known_of
 from modelward.lineage.subject import Fit
 from modelward.planner.anonymity import of_requests
 from modelward.planner.audit import kept_for
+from modelward.planner.auditors_word import word_of
 from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.monitored import Watch, max_age_days
 from modelward.planner.names import KubeObject, controls, labels, namespace_of
@@ -141,6 +142,7 @@ class Models:
             test=case.test,
             anonymity=of_requests(md, case.policies),
             kept=kept_for(case.policies),
+            word=word_of(raw, case.policies, case.references, self._clock()),
         )
         installed = self._installed()
         configuration = ""

@@ -80,6 +80,18 @@ def kept_for(policies: Sequence[Policy]) -> tuple[str, ...]:
     return tuple(_who(policy) for policy in _asking(policies) if policy["spec"]["audit"].get("only", True))
 
 
+def asks_of(policies: Sequence[Policy]) -> list[tuple[str, int, tuple[str, str]]]:
+    """Return the digest of each auditor's keys that policies name, the length of its periods, and where they lie."""
+    return [
+        (
+            one["spec"]["audit"]["keysDigest"].removeprefix("sha256:"),
+            int(one["spec"]["audit"]["periodSeconds"]),
+            (key_namespace(one), one["spec"]["audit"]["publicKeyConfigMapName"]),
+        )
+        for one in _asking(policies)
+    ]
+
+
 def _limits(md: ModelDeployment) -> dict[str, Any]:
     """By how much groups may differ, for whoever opens an aggregate of them."""
     fairness = md.spec.fairness

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelward.audit.word import MAX_FIELDS, Word
+from modelward.encrypted.parameters import EncryptedError
 from modelward.fairness.counts import GroupCounts
 from modelward.fairness.rates import CONFIDENCE, Share, Spread, wilson
 from modelward.planner.fairness import judged, rounded
@@ -56,6 +58,21 @@ def fairness_in(opened: Opened) -> dict[str, Any] | None:
         "minimumGroupSize": seen.minimum,
         "attributes": attributes,
     }
+
+
+def word_of(opened: Opened, aggregate: str) -> Word:
+    """Return the word of an aggregate (its digest): the verdict, and by which fields groups are too far apart.
+
+    Raises:
+        EncryptedError: it compares no groups.
+    """
+    seen, most, header = counted_in(opened), opened.header.max_difference, opened.header
+    if seen is None or most is None:
+        raise EncryptedError("it compares no groups: the model declared no spec.fairness.protected when it was made")
+    status, reason, _ = judged(most, seen)
+    past = (one.field for one in apart(seen) if any(it.difference > most and it.certain for _, it in one.each))
+    fields = tuple(past)[:MAX_FIELDS]
+    return Word(header.keys, aggregate, header.model, header.begun, header.ended, status, reason, fields)  # type: ignore[arg-type]
 
 
 def _group(group: GroupCounts, seen: Counted) -> dict[str, Any]:

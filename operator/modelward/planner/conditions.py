@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from modelward.api.lineage import cyclic, lineage, problems
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.planner.auditors_word import fair_by
 from modelward.planner.fairness import fair, kept_for_auditor
 from modelward.planner.monitored import monitored
 from modelward.planner.observation import Observation
@@ -213,6 +214,8 @@ def _monitored(md: ModelDeployment, observation: Observation, conditions: Condit
 
 
 def _fair(md: ModelDeployment, observation: Observation, conditions: Conditions) -> Told:
+    if observation.kept and observation.word and md.spec.fairness and md.spec.fairness.protected:
+        return fair_by(observation.word)
     if observation.kept:
         return kept_for_auditor(md.spec.fairness, observation.kept)
     seen = observation.watch.seen

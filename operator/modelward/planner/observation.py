@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,6 +64,7 @@ class Observation:
         anonymity: what policies ask of its requests; None: nothing.
         served: who got its answers; None: its sidecars were not asked since the controller began.
         kept: policies whose auditors alone are told counts of groups.
+        word: what such an auditor said of them last, as `status.auditorsWord` has it; None: nothing that still stands.
     """
 
     verdict: Verdict | None = None
@@ -85,6 +87,7 @@ class Observation:
     anonymity: Asked | None = None
     served: Record | None = None
     kept: tuple[str, ...] = ()
+    word: Mapping[str, Any] | None = None
 
     @property
     def judgement(self) -> Verdict | None:

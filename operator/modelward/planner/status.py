@@ -72,6 +72,8 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
         out["monitoring"] = told
     if not observation.kept:
         out |= _of_groups(md, raw, observation)
+    elif observation.word:
+        out["auditorsWord"] = dict(observation.word)
     tested = observation.test.last or _before(raw, "lastSecurityTest")
     if tested:  # what was found stays, whoever asks for tests or no longer does
         out["lastSecurityTest"] = dict(tested)

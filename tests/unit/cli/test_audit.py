@@ -16,6 +16,7 @@ from modelward.audit.aggregate import Sum, added, public_key, sealed
 from modelward.audit.layout import Counted, layout_of
 from modelward.audit.parameters import PARAMETERS
 from modelward.audit.told import Window
+from modelward.audit.word import heard
 from modelward.cli import audit
 from modelward.cli.kubectl import KubectlError
 from modelward.encrypted import envelope
@@ -89,6 +90,17 @@ def test_the_verdict_on_fairness_follows(folder: Path, truths: bool) -> None:
     parity = attribute["demographicParity"]
     assert parity["low"] < 0.1776 < parity["high"]
     assert ("truePositives" in attribute) is truths
+    told = run("word", "--keys", folder / "keys", folder / "credit.bin")
+    assert told.exit_code == 0, told.stderr
+    command, text = told.stdout.strip().rsplit(" modelward.io/auditors-word=", 1)
+    assert command == "kubectl annotate --namespace=loans --overwrite modeldeployments.modelward.io/credit"
+    said = heard(text, public, "loans/credit")
+    assert (said.status, said.reason, said.fields) == ("False", "DifferenceTooLarge", ("sex",))
+
+
+def test_there_is_no_word_of_an_aggregate_that_compares_no_groups(folder: Path) -> None:
+    nothing = run("word", "--keys", folder / "keys", folder / "aggregate.bin")
+    assert (nothing.exit_code, "it compares no groups" in nothing.stderr) == (2, True)
 
 
 def test_the_cluster_is_asked_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
