@@ -21,10 +21,10 @@ from modelward.planner.network_policy import name_resolution
 from modelward.planner.own_job import (
     Kind,
     common_arguments,
-    isolation,
     job_container,
     job_host_name,
     job_labels,
+    job_network_policy,
     job_pod,
     runs,
 )
@@ -87,12 +87,7 @@ def baseline_secret(md: ModelDeployment, request: FitRequest, key: str, baseline
 def fit_network_policy(md: ModelDeployment, request: FitRequest, datasets: Destinations) -> KubeObject:
     """Return the NetworkPolicy of the Job's pod: the controller may call it, and it may call where its data is."""
     egress = [name_resolution(), *(way.rule() for way in datasets.egress)] if request.source.url else []
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata(md, fit_name(md.metadata.name)),
-        "spec": isolation(job_labels(_FIT, md), egress),
-    }
+    return job_network_policy(md, _FIT, fit_name(md.metadata.name), egress)
 
 
 def fit_job(md: ModelDeployment, request: FitRequest, dataset: Dataset, image: str, config_key: str) -> KubeObject:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.errand import PORT
-from modelward.planner.names import KubeObject, namespace_of
+from modelward.planner.names import KubeObject, metadata, namespace_of
 from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL, SYSTEM_NAMESPACE, USER
 
 Kind = Literal["fit", "security-test"]
@@ -37,13 +37,18 @@ def controllers_pods() -> KubeObject:
     }
 
 
-def isolation(labels: Mapping[str, str], egress: Sequence[KubeObject]) -> KubeObject:
-    """Return the spec of a NetworkPolicy: the controller may call these pods, and they may call `egress`."""
+def job_network_policy(md: ModelDeployment, kind: Kind, name: str, egress: Sequence[KubeObject]) -> KubeObject:
+    """Return the NetworkPolicy of such a Job's pods: the controller may call them, and they may call `egress`."""
     return {
-        "podSelector": {"matchLabels": dict(labels)},
-        "policyTypes": ["Egress", "Ingress"],
-        "ingress": [{"from": [controllers_pods()], "ports": [{"protocol": "TCP", "port": PORT}]}],
-        "egress": list(egress),
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(md, name),
+        "spec": {
+            "podSelector": {"matchLabels": job_labels(kind, md)},
+            "policyTypes": ["Egress", "Ingress"],
+            "ingress": [{"from": [controllers_pods()], "ports": [{"protocol": "TCP", "port": PORT}]}],
+            "egress": list(egress),
+        },
     }
 
 

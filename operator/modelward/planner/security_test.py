@@ -18,10 +18,10 @@ from modelward.planner.names import KubeObject, host_names, metadata, namespace_
 from modelward.planner.own_job import (
     Kind,
     common_arguments,
-    isolation,
     job_container,
     job_host_name,
     job_labels,
+    job_network_policy,
     job_pod,
     runs,
 )
@@ -174,12 +174,7 @@ def security_test_network_policy(md: ModelDeployment) -> KubeObject:
     At any port, for one attack is to try the model's own.
     """
     egress = [{"to": [{"podSelector": {"matchLabels": selector(md)}}]}]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": metadata(md, security_test_name(md.metadata.name)),
-        "spec": isolation(job_labels(KIND, md), egress),
-    }
+    return job_network_policy(md, KIND, security_test_name(md.metadata.name), egress)
 
 
 def security_test_job(md: ModelDeployment, request: Request, address: str, image: str, config_key: str) -> KubeObject:

@@ -14,7 +14,7 @@ import msgspec
 from modelward.audit.told import Collect, Collected
 from modelward.fairness.labels import Labels
 from modelward.incidents import Report
-from modelward.sidecar import binary, counting, failures, feedback, log, rest
+from modelward.sidecar import binary, counting, failures, feedback, passing, rest
 from modelward.sidecar.access import Access
 from modelward.sidecar.access_log import AccessLog
 from modelward.sidecar.binary import Body
@@ -106,7 +106,7 @@ class Gateway:
                 raise
             exchange.state = order
         except Exception as error:  # noqa: BLE001 - whatever it is, the request must not pass
-            raise fault(error) from None
+            raise passing.fault(error) from None
 
     def _admit(self, exchange: Exchange, chain: Chain) -> None:
         header = exchange.header
@@ -171,7 +171,7 @@ class Gateway:
         except Refusal:
             raise
         except Exception as error:  # noqa: BLE001
-            raise fault(error) from None
+            raise passing.fault(error) from None
         exchange.upstream_started = time.perf_counter()
         if work.explains:
             return self._explain(exchange, work, payload, reply)
@@ -316,10 +316,10 @@ class Gateway:
         elif isinstance(outcome, Response):
             if work.groups is not None:
                 work.answered = outcome
-            outcome = _checked(outcome, work)
+            outcome = passing.response(outcome, work)
         elif isinstance(outcome, Stream):
             if work.chain.outputs is not None or work.chain.answers is not None or work.watch is not None:
-                outcome.screen = EventScreen(partial(_event, work))
+                outcome.screen = EventScreen(partial(passing.event, work))
             outcome.headers += work.flag
         reply(outcome)
 
@@ -355,54 +355,3 @@ class Gateway:
     def body_of_answer(response: Response) -> Body:
         """What the model said, in the form of REST."""
         return Body(response.body, binary.header_value(response.headers))
-
-
-def answer(work: Work, body: Body) -> Body:
-    """An answer that fits the declared outputs, its fields treated; raises Refusal."""
-    try:
-        return _answer(work, body)
-    except Refusal:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the answer must not pass, and the caller be told
-        raise fault(error) from None
-
-
-def _answer(work: Work, body: Body) -> Body:
-    chain = work.chain
-    answers = chain.answers
-    if work.route.operation == "Infer":
-        if chain.outputs is not None:
-            chain.outputs.check(body)
-        if work.watch is not None:
-            work.watch(body)
-        if answers is not None and not answers.concerned:
-            return body
-    return body if answers is None else answers.treat(body, work.tensors)
-
-
-def _event(work: Work, data: bytes) -> bytes:
-    return answer(work, Body(data)).content
-
-
-def _checked(response: Response, work: Work) -> Outcome:
-    """The model's answer as the caller may have it."""
-    headers, content = response.headers, response.body
-    if work.route.has_body:  # no success goes past the checks, whatever its number
-        body = Body(content, binary.header_value(headers))
-        try:
-            passed = answer(work, body)
-        except Refusal as refusal:
-            return refusal
-        if passed is not body:
-            content = passed.content
-            if body.json_length is not None:
-                headers = binary.with_header_value(headers, passed.json_length or b"%d" % len(content))
-    if work.flag or content is not response.body:
-        return Response(response.status, headers + work.flag, content)
-    return response
-
-
-def fault(error: Exception) -> Refusal:
-    """What a caller is told of a fault of ours, which is logged."""
-    log.fault("a request met a fault in the sidecar", error)
-    return Refusal("internal-error", "The sidecar failed; tell the model's owner the `instance`.", close=True)

@@ -10,12 +10,13 @@ from modelward.sidecar.access_log import AccessLog
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Chain, Work
 from modelward.sidecar.exchange import Exchange, Outcome, Reply, Response
-from modelward.sidecar.gateway import Gateway, answer, fault
+from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.grpc import framing, messages, routes, status
 from modelward.sidecar.grpc.http2 import once
 from modelward.sidecar.grpc.upstream import Call, Failed, Upstream
 from modelward.sidecar.grpc.wire import WireError
 from modelward.sidecar.instruments import Instruments
+from modelward.sidecar.passing import answer, fault
 from modelward.sidecar.problems import Refusal
 from modelward.sidecar.routes import Route
 from modelward.sidecar.tracing import trace_of
