@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import socket
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from modelward.controller.certificates import issue
 from modelward.controller.incidents import Incidents
 from modelward.controller.models import Models
+from modelward.controller.security_tests import Loaded
 from modelward.detect import fitting
 from modelward.planner.injection import inject
 from modelward.planner.names import KubeObject
@@ -293,6 +295,16 @@ async def test_an_attack_shows_up_is_held_everywhere_and_the_client_let_go(repli
     assert told(await replicas.look("wdbc"))[1] == "Quarantined"
     replicas.annotate("wdbc", release_at="2026-01-02T00:00:00Z")
     assert told(await replicas.look("wdbc"))[1] == "AnomaliesSeen"
+
+
+async def test_a_sidecar_tells_by_which_configuration_it_goes(replicas: Replicas) -> None:
+    """A security test is not begun against another."""
+    apply(replicas.server, watched("configured", securityTest={"gate": False}))
+    await replicas.start("configured", 1)
+    await replicas.reconcile("configured")
+    raw = replicas.server.get("modeldeployment", "configured", "-n", PLACE)
+    document = replicas.controller.made("configured")["ConfigMap"]["data"]["config.json"]
+    assert await replicas.incidents.loaded(raw) == [Loaded(ADDRESSES[0], hashlib.sha256(document.encode()).hexdigest())]
 
 
 async def test_what_does_not_tell_is_told_of(replicas: Replicas) -> None:

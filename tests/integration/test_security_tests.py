@@ -15,13 +15,15 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from modelward import securitytest
 from modelward.attack import report as reports
@@ -297,6 +299,22 @@ async def test_the_jobs_token_is_for_its_run_its_model_and_its_address(testing: 
     assert config["access"]["rules"][-1]["subjects"] == [securitytest.SUBJECT]
     everything = json.dumps(testing.server.get("secret,configmap,job,pod,modeldeployment", "-n", PLACE))
     assert all(token not in everything for token in (errand.stranger, *errand.tokens)), "it lies in no object"
+
+
+async def test_where_a_client_certificate_is_asked_for_the_test_is_brought_one(testing: Testing) -> None:
+    apply(testing.server, model("mutual", encryption={"inTransit": {"mode": "MutualTLS"}}, securityTest={}))
+    await testing.reconcile("mutual")
+    testing.serve("mutual")
+    await testing.reconcile("mutual")
+    testing.start("mutual", PASSED)
+    await testing.until("mutual", is_tested)
+    (errand,) = testing.errands
+    certificate = x509.load_pem_x509_certificate(errand.chain.encode())
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["security-test.modelward.internal"]
+    assert certificate.not_valid_after_utc - datetime.now(UTC) < timedelta(hours=2)
 
 
 async def test_a_model_with_a_hole_stays_closed_and_says_which_until_it_is_mended(testing: Testing) -> None:
