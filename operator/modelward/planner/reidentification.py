@@ -15,6 +15,8 @@ from modelward.api.printable import printable
 from modelward.planner.anonymity import Asked
 from modelward.reidentification.figures import Figures, figures
 from modelward.reidentification.sample import Sample
+from modelward.reidentification.steps import in_steps, moved, share_in_steps
+from modelward.reidentification.steps import shown as in_steps_of
 from modelward.reidentification.told import Combinations, Judged
 from modelward.reidentification.verdict import least_rows, verdict
 from modelward.wording import names
@@ -22,8 +24,6 @@ from modelward.wording import names
 Told = tuple[Any, str, str]
 """Status, reason and message of a condition."""
 
-_VISIBLE = 0.0005  # of a share; smaller changes alone are not written
-_GROWTH = 1.1
 _OURS = ("TooFewRows", "WithinTolerance", "ReidentificationRisk")
 _HELPS = 0.9  # of the share: a field without which more than that is left is not to blame
 _NAMED = 5
@@ -98,11 +98,15 @@ def steady(before: Combined | None, now: Combined | None) -> Combined | None:
         return now or before
     same = (before.since, before.k, before.fields, before.people) == (now.since, now.k, now.fields, now.people)
     was, is_ = before.figures, now.figures
-    grown = not was.rows <= is_.rows <= was.rows * _GROWTH or is_.combinations > was.combinations * _GROWTH
-    grown = grown or now.uncounted > before.uncounted * _GROWTH
-    moved = abs(was.below - is_.below) >= _VISIBLE or bool(was.below) != bool(is_.below) or was.smallest != is_.smallest
+    counts = (
+        (was.rows, is_.rows),
+        (was.combinations, is_.combinations),
+        (was.smallest, is_.smallest),
+        (round(was.below * was.rows), round(is_.below * is_.rows)),
+        (before.uncounted, now.uncounted),
+    )
     told = [name for name, _ in before.suppressed] == [name for name, _ in now.suppressed]
-    return before if same and told and not grown and not moved else now
+    return before if same and told and not any(moved(*count) for count in counts) else now
 
 
 def k_anonymous(
@@ -131,7 +135,7 @@ def k_anonymous(
     if seen is None or (seen.k, seen.fields) != (asked.k, asked.fields) or seen.figures.rows < least:
         if before and before.get("reason") in _OURS and before.get("status") != "Unknown":
             return before["status"], before["reason"], before["message"]
-        rows = seen.figures.rows if seen else 0
+        rows = in_steps(seen.figures.rows) if seen else 0
         lacking = _lacking(seen) if seen else ""
         return "Unknown", "TooFewRows", f"{rows:,} of at least {least:,} rows that are needed to tell{lacking}"
     return _judged(asked, seen, now, before or {})
@@ -194,7 +198,7 @@ def k_anonymous_by_pod(
 
 def reidentification_status(seen: Combined) -> dict[str, Any]:
     """Return `status.reidentification`."""
-    found = seen.figures
+    found = in_steps_of(seen.figures)
     return {
         "since": seen.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "rows": min(found.rows, _MAX_COUNT),
@@ -204,15 +208,15 @@ def reidentification_status(seen: Combined) -> dict[str, Any]:
         "combinations": min(found.combinations, _MAX_COUNT),
         "rowsBelowK": round(found.below, 6),
         "smallest": min(found.smallest, _MAX_COUNT),
-        "uncounted": min(seen.uncounted, _MAX_COUNT),
+        "uncounted": min(in_steps(seen.uncounted), _MAX_COUNT),
     }
 
 
 def _sentence(seen: Combined) -> str:
-    found, unit = seen.figures, "people" if seen.people else "rows"
+    found, unit = in_steps_of(seen.figures), "people" if seen.people else "rows"
     together = names((printable(name)[:64] for name in seen.fields), _NAMED)
     about = "" if found.exact else f" (95 %: {_percent(found.low)} to {_percent(found.high)})"
-    sizes = ", ".join(f"{count:,} of {size}" for size, count in found.sizes[:_NAMED])
+    sizes = ", ".join(f"{_number(count)} of {size}" for size, count in found.sizes[:_NAMED])
     more = ", …" if len(found.sizes) > _NAMED else ""
     small = f"; small combinations, of {unit}: {sizes}{more}" if sizes else ""
     many = f"{'' if found.exact else 'about '}{found.combinations:,}"
@@ -227,13 +231,20 @@ def _first(seen: Combined) -> str:
     least = min(zip(seen.without, seen.fields, strict=False), default=None)
     if least is None or least[0] > _HELPS * seen.figures.below:
         return "the fields further"
-    return f"{printable(least[1])[:64]} first (without it {_percent(least[0])} would be left)"
+    left = _percent(share_in_steps(least[0], seen.figures.rows))
+    return f"{printable(least[1])[:64]} first (without it {left} would be left)"
 
 
 def _lacking(seen: Combined) -> str:
-    fields = [f"{printable(name)[:64]} in {rows:,} rows" for name, rows in seen.suppressed[:_NAMED]]
+    fields = [f"{printable(name)[:64]} in {_number(in_steps(rows))} rows" for name, rows in seen.suppressed[:_NAMED]]
     values = f"; values that the field's hierarchy has no line for: {', '.join(fields)}" if fields else ""
-    return values + (f"; {seen.uncounted:,} more rows were not counted" if seen.uncounted else "")
+    more = _number(in_steps(seen.uncounted))
+    return values + (f"; {more} more rows were not counted" if seen.uncounted else "")
+
+
+def _number(count: int) -> str:
+    """A count in steps, in words where it is too few to be told."""
+    return f"{count:,}" if count != 1 else "a few"
 
 
 def _percent(share: float) -> str:

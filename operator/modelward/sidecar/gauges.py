@@ -1,11 +1,13 @@
 """What is shown of detectors: their rates, drift, and who is held; and of what is counted of rows.
 
-Feature names are the configuration's. Counts of single groups are not shown: who looks each second would see what one
-person was answered. Of combinations nothing is shown where counts are kept for an auditor.
+Feature names are the configuration's. Counts of single groups are not shown, and combinations in the steps that the
+status has: who looks each second would see what one person sent, or was answered. Of combinations nothing is shown
+where counts are kept for an auditor.
 """
 
 from collections.abc import Iterator
 
+from modelward.reidentification.steps import shown
 from modelward.sidecar.gateway import Gateway
 from modelward.sidecar.instruments import Instruments
 
@@ -36,7 +38,7 @@ def watch(instruments: Instruments, gateway: Gateway) -> None:
     def combinations() -> _Points:
         counted = gateway.chain.reidentification
         if counted is not None and not counted.kept:
-            found = counted.figures()
+            found = shown(counted.figures())
             yield ("rows",), found.rows
             yield ("combinations",), found.combinations
             yield ("share_below_k",), found.below
@@ -44,7 +46,7 @@ def watch(instruments: Instruments, gateway: Gateway) -> None:
 
     instruments.watch_all(
         "modelward_reidentification",
-        "Rows of the last 30 days by their combination of quasi-identifiers, as the model got them; of this replica.",
+        "Rows of the last 30 days by combination of quasi-identifiers, as the model got it; this replica's, in steps.",
         ("figure",),
         combinations,
     )

@@ -86,9 +86,25 @@ def test_rows_are_counted_by_combination(serve):
     found = told(running)
     assert (found.k, found.fields, found.people, found.uncounted) == (3, ("age", "city"), False, 0)
     assert sizes(found) == [1, 3]
-    assert running.metric('modelward_reidentification{figure="share_below_k"}') == 0.25
-    assert running.metric('modelward_reidentification{figure="combinations"}') == 2
-    assert running.metric('modelward_reidentification{figure="smallest"}') == 1
+
+
+def test_metrics_tell_in_steps_what_one_person_does_not_move(serve):
+    running = serve()
+
+    def shown() -> list[float]:
+        figures = ("rows", "combinations", "smallest", "share_below_k")
+        return [running.metric(f'modelward_reidentification{{figure="{one}"}}') for one in figures]
+
+    assert shown() == [0, 0, 0, 0]
+    rare = [(40, f"village {number}", "b") for number in range(21)]
+    assert running.ask(people(*[(30, "Ulm", "a")] * 40, *rare)).status == 200
+    before = shown()
+    assert before == [60, 20, 1, pytest.approx(20 / 60)]
+    for one in ((30, "Ulm", "c"), (40, "village 1", "c")):  # one who is like many, and a second one in a village
+        assert running.ask(people(one)).status == 200
+        assert shown() == before
+    assert running.ask(people(*[(50, f"hamlet {number}", "d") for number in range(9)])).status == 200
+    assert shown() == [70, 30, 1, pytest.approx(30 / 70)]
 
 
 def test_combinations_are_those_that_the_model_sees(serve):
