@@ -126,7 +126,7 @@ class Form:
 
     @classmethod
     def _of_one(cls, index: int, output: Output, rows: int) -> "Form | None":
-        width = _width(output, rows)
+        width = width_of(output, rows)
         if width is None:
             return None
         if not output.datatype.startswith("FP"):
@@ -151,7 +151,7 @@ class Form:
             AnswerError: the answer is not of this form, or holds a number that is none.
         """
         output = outputs[self.index] if self.index < len(outputs) else None
-        if output is None or _width(output, rows) != self.width:
+        if output is None or width_of(output, rows) != self.width:
             raise AnswerError("the model's answer is not of the form that it had before")
         if self.kind == "Labels":
             return Answers(_labels(output, rows, self.width), None)
@@ -177,17 +177,12 @@ class Form:
         return Answers(scores.argmax(axis=1), scores)
 
 
-def _width(output: Output, rows: int) -> int | None:
-    """The number of elements for each row; None: the output is not one of so many rows."""
+def width_of(output: Output, rows: int) -> int | None:
+    """The number of elements for each row; None: the output is not one of so many rows, or has too many elements."""
     if not output.shape or output.shape[0] != rows or rows < 1:
         return None
     width = math.prod(output.shape[1:])
     return width if 1 <= width <= MAX_CLASSES and len(output.data) == rows * width else None
-
-
-def comparable(output: Output, rows: int) -> Output:
-    """The output, without its data where they are none of so many rows: whoever holds answers need not hold those."""
-    return output if _width(output, rows) is not None else output._replace(data=())
 
 
 def _labels(output: Output, rows: int, width: int) -> npt.NDArray[Any]:

@@ -82,10 +82,13 @@ class Ordinary:
             raise ValueError(f"ordinary answers are at least 20, not {len(answers)}")
         if kind == "values":
             return cls._of_scores(np.array(answers, dtype=np.float64), rate)
-        labels, shares = _mix([_name(answer) for answer in answers])
-        if kind == "labels":
-            return cls(kind, labels, shares)
-        return cls(kind, labels, shares, unsure=float(np.quantile([_confidence(each) for each in answers], _UNSURE)))
+        sure = [_confidence(each) for each in answers] if kind == "probabilities" else []
+        return cls._of_names(kind, [_name(answer) for answer in answers], sure)
+
+    @classmethod
+    def _of_names(cls, kind: Kind, names: Sequence[str], sure: Sequence[float]) -> "Ordinary":
+        labels, shares = _mix(names)
+        return cls(kind, labels, shares, unsure=float(np.quantile(sure, _UNSURE)) if sure else 0.0)
 
     @classmethod
     def _of_scores(cls, scores: Array, rate: float) -> "Ordinary":
@@ -133,6 +136,28 @@ def _confidence(answer: Answer) -> float:
     return float(np.max(answer))
 
 
+class Shares:
+    """Who may give how much of the `count` that are learned from: no client more than a tenth.
+
+    Unless there are too few clients: after ten times as many everybody may. Memory: a number a client, of `count`.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._given: dict[str, int] = {}
+        self._met = 0
+
+    def takes(self, client: str) -> bool:
+        """Whether one more of this client counts."""
+        self._met += 1
+        given = self._given.get(client, 0)
+        if given >= self._count / 10 and self._met < 10 * self._count:
+            return False
+        if given or len(self._given) < self._count:
+            self._given[client] = given + 1
+        return True
+
+
 class _Watched:
     """What is remembered of one client, or of all."""
 
@@ -146,8 +171,8 @@ class _Watched:
 class Outputs:
     """The tests over all answers of one output.
 
-    Memory: of a client at most MAX_LABELS numbers, and few where few labels come; at most MAX_LEARNED answers while it
-    learns. After a restart it learns anew, unless a reference is given.
+    Memory: of a client at most MAX_LABELS numbers, and few where few labels come; while it learns, at most MAX_LEARNED
+    answers, of each its label and how sure it is. After a restart it learns anew, unless a reference is given.
     """
 
     def __init__(
@@ -157,9 +182,9 @@ class Outputs:
             raise ValueError(f"between 20 and {MAX_LEARNED} answers are learned from, not {learn}")
         self._kind: Kind = kind
         self._rate, self._learn = rate, learn
-        self._answers: list[Answer] = []
-        self._given: dict[str, int] = {}
-        self._met = 0
+        self._names: list[str] = []
+        self._numbers: list[float] = []  # of each answer how sure it is, or the score that it is
+        self._shares = Shares(learn)
         self._clients = Remembered(clients, _Watched)
         self._overall = _Watched()
         self._collapse = Cusum.of(2 * _UNSURE, 0.6, HORIZON / rate)
@@ -203,16 +228,23 @@ class Outputs:
         return tests[place].score(watched.floods[place])
 
     def _learn_from(self, client: str, answer: Answer) -> None:
-        self._met += 1
-        given = self._given.get(client, 0)
-        if given >= self._learn / 10 and self._met < 10 * self._learn:
+        if not self._shares.takes(client):
             return
-        if given or len(self._given) < self._learn:
-            self._given[client] = given + 1
-        self._answers.append(answer)
-        if len(self._answers) >= self._learn:
-            learnt, self._answers, self._given = self._answers, [], {}  # first: what cannot be learnt from is not kept
-            self._begin(Ordinary.of(self._kind, learnt, self._rate))
+        match self._kind:
+            case "values":
+                self._numbers.append(float(answer))  # type: ignore[arg-type]
+            case "probabilities":
+                self._numbers.append(_confidence(answer))
+                self._names.append(_name(answer))
+            case "labels":
+                self._names.append(_name(answer))
+        if max(len(self._names), len(self._numbers)) >= self._learn:
+            names, numbers = self._names, self._numbers  # first: what cannot be learnt from is not kept
+            self._names, self._numbers, self._shares = [], [], Shares(self._learn)
+            if self._kind == "values":
+                self._begin(Ordinary.of("values", numbers, self._rate))
+            else:
+                self._begin(Ordinary._of_names(self._kind, names, numbers))  # noqa: SLF001 - its own kind
 
 
 def _flood_tests(shares: Array, odds: float, trials: float) -> list[Cusum]:

@@ -6,22 +6,19 @@ What is found is told in words that hold no value: the test, whose it is, and th
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from modelward.detect.answers import AnswerError, Answers, Form, Output, comparable
+from modelward.detect.answers import AnswerError, Output
 from modelward.detect.baseline import Baseline
 from modelward.detect.clients import Caller, Facts
 from modelward.detect.drift import Drift
 from modelward.detect.encoding import Array
 from modelward.detect.extraction import Extraction
+from modelward.detect.forms import Forms
 from modelward.detect.membership import Membership
-from modelward.detect.outputs import Answer, Kind, Outputs
 from modelward.detect.space import Space
 from modelward.incidents import Drifted
-from modelward.sidecar.asking import joined
 from modelward.sidecar.config import Detector
 
-_FORM_ROWS = 32  # answers from which a model's form of answering is told: a single 0.0 may be anything
 _SUSPECT = 0.2  # of what a client alone is accused for: three strange queries one after another
-_KINDS: dict[str, Kind] = {"Labels": "labels", "Values": "values"}
 
 
 class Found(NamedTuple):
@@ -125,46 +122,20 @@ class MembershipWatcher(_Base):
 
 
 class OutputWatcher(_Base):
-    """Answers that are not as usual. The form of the model's answers is told from the first, and held to."""
+    """Answers that are not as usual, in whichever form they come; one in a form that is not learnt yet is told of."""
 
     def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._form: Form | None = None
-        self._outputs: Outputs | None = None
-        self._held: list[tuple[Facts, Sequence[Output], int]] = []
+        self.forms = Forms(rate)
 
     def after(self, facts: Facts, outputs: Sequence[Output], rows: int) -> Found | None:
         """What is odd about the answers to `rows` rows."""
-        if rows < 1:  # they would be held for ever
+        if rows < 1:
             raise AnswerError("the model's answer has no rows")
-        if self._form is None or self._outputs is None:
-            self._held.append((facts, [comparable(each, rows) for each in outputs], rows))
-            if sum(each[2] for each in self._held) >= _FORM_ROWS:
-                self._begin()
-            return None
-        return self._watch(self._outputs, facts, self._form.read(outputs, rows))
-
-    def _begin(self) -> None:
-        held, self._held = self._held, []
-        self._form = form = Form.of(joined([outputs for _, outputs, _ in held]), sum(each[2] for each in held))
-        self._outputs = Outputs(_KINDS.get(form.kind, "probabilities"), rate=self._rate)
-        for facts, outputs, rows in held:
-            self._watch(self._outputs, facts, form.read(outputs, rows))
-
-    def _watch(self, watched: Outputs, facts: Facts, answers: Answers) -> Found | None:
-        found = {
-            (each.test, each.scope): each.score
-            for answer in self._rows(answers)
-            for each in watched.add(facts.caller, answer)
-        }
+        findings = self.forms.add(facts.caller, outputs, rows)
+        if findings is None:
+            return Found(("an answer in a form that is not learnt yet",), accuses=False)
+        found = {(each.test, each.scope): each.score for each in findings}
         if not found:
             return None
         reasons = tuple(f"{test} of answers, {scope}: {score:.2f}" for (test, scope), score in found.items())
         return Found(reasons, accuses=any(scope == "client" for _, scope in found))
-
-    def _rows(self, answers: Answers) -> list[Answer]:
-        if answers.scores is None:
-            return [] if answers.labels is None else answers.labels.tolist()
-        of_classes = self._form is None or self._form.kind != "Values"
-        rows: list[Answer] = (answers.scores if of_classes else answers.scores[:, 0]).tolist()
-        return rows

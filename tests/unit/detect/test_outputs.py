@@ -90,11 +90,11 @@ def test_it_learns_from_the_first_answers_and_from_no_client_alone():
 
 def test_answers_that_cannot_be_learnt_from_are_not_kept():
     outputs = Outputs("labels", learn=20)
-    with mock.patch.object(Ordinary, "of", side_effect=TypeError):
+    with mock.patch.object(Ordinary, "_of_names", side_effect=TypeError):
         for number in range(1, 401):
             with pytest.raises(TypeError) if number % 20 == 0 else contextlib.nullcontext():
                 outputs.add(caller(number), "a")
-    assert outputs._answers == []
+    assert outputs._names == []
 
 
 def test_a_model_with_one_client_learns_in_the_end():

@@ -47,7 +47,7 @@ def test_an_answer_is_looked_at(serve):
     running, model = serve({"type": "Output"})
     assert call(port_of(running), infer()).code == Code.OK
     output = next(iter(running.sidecar._gateway.chain.detection.watch.watchers.values()))
-    assert len(output._held) == len(model.asked) == 1
+    assert [one.rows for one in output.forms._forms.values()] == [len(model.asked)] == [1]
 
 
 def test_the_model_is_asked_again_over_rest(serve, monkeypatch):

@@ -9,9 +9,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from modelward.detect import clients
-from modelward.detect.answers import AnswerError, Form, Output
+from modelward.detect import clients, forms
+from modelward.detect.answers import AnswerError, Output
 from modelward.detect.clients import Facts
+from modelward.detect.forms import Key
 from modelward.incidents import RELEASE
 from modelward.sidecar import config, watch, watchers
 from modelward.sidecar.caller import Caller
@@ -140,8 +141,8 @@ def scores(connection, asked) -> None:
 @pytest.fixture
 def few():
     """Enough answers to learn from are fewer here."""
-    original = watchers.Outputs
-    with mock.patch.object(watchers, "Outputs", lambda kind, rate: original(kind, rate=rate, learn=200)):
+    original = forms.Outputs
+    with mock.patch.object(forms, "Outputs", lambda kind, rate, learn: original(kind, rate=rate, learn=200)):
         yield
 
 
@@ -171,10 +172,13 @@ def test_answers_are_watched_where_no_input_is_declared(run, protocol):
     body = {"predictions": [0.25, 0.75]} if protocol == "v1" else ANSWER | {"outputs": [output]}
     running.model.behaviour = lambda connection, _: connection.answer(json.dumps(body).encode())
     asked = {"instances": [[1.0], [2.0]]} if protocol == "v1" else infer([1.0, 2.0], shape=[2, 1])
-    for _ in range(20):
-        assert running.ask(asked, target=target).status == 200
-    watcher = running.sidecar._gateway.chain.detection.watch.watchers["Output"]
-    assert watcher._form.kind == "Probability"
+    with running.client() as client:
+        for _ in range(180):  # of one client alone it takes ten times as many
+            client.send(request(asked, target=target))
+            assert client.read().status == 200
+    (known,) = forms_of(running)._forms.values()
+    assert known.form is not None
+    assert known.form.kind == "Probability"
 
 
 def test_no_more_clients_are_remembered_than_there_is_room_for():
@@ -231,12 +235,73 @@ def test_answers_without_rows_and_outputs_that_are_too_wide_are_not_held():
     for _ in range(50):
         with pytest.raises(AnswerError):
             watcher.after(facts, [Output("FP64", [0], [])], 0)
-    assert watcher._held == []
-    wide = Output("FP64", [1, 100_000], [0.5] * 100_000)
-    for number in range(watchers._FORM_ROWS):
-        assert sum(len(each.data) for _, outputs, _ in watcher._held for each in outputs) == number
-        watcher.after(facts, [wide, Output("FP64", [1], [0.5])], 1)
-    assert watcher._form == Form("Probability", 1, 1)
+    assert len(watcher.forms) == 0
+    wide = Output("FP64", [1, 100_000], [0.5] * 100_000, "wide")
+    for _ in range(50):
+        watcher.after(facts, [wide, Output("FP64", [1], [0.5], "p")], 1)
+    assert list(watcher.forms._forms) == [Key("p", "numbers", 1)]
+
+
+def dicing(connection, asked) -> None:
+    """Two outputs as the caller asks for them, of a width that the caller chooses as well."""
+    body = json.loads(asked.body)
+    row, names = (
+        body["inputs"][0]["data"],
+        [each["name"] for each in body.get("outputs", ({"name": "p"}, {"name": "label"}))],
+    )
+    sure = 0.97 if row[0] > 1 else 0.03
+    width = body.get("parameters", {}).get("width", 2)
+    scores = [sure, *[(1 - sure) / (width - 1)] * (width - 1)]
+    given = {
+        "p": {"name": "p", "shape": [1, width], "datatype": "FP64", "data": scores},
+        "label": {"name": "label", "shape": [1], "datatype": "INT64", "data": [int(sure > 0.5)]},
+    }
+    connection.answer(json.dumps(ANSWER | {"outputs": [given[name] for name in names]}).encode())
+
+
+@pytest.mark.usefixtures("few")
+def test_answers_of_odd_forms_at_the_start_keep_no_one_from_being_watched(run):
+    """Mallory has each answer in another form, and others beside them; what others get is learnt all the same."""
+    running = run(**watching({"type": "Output"}))
+    running.model.behaviour = dicing
+    odd = infer([1.5, 10.0, -5.0])
+    with running.client() as mallory:
+        for client in range(12):
+            for number in range(25):
+                width = 2 + (client * 25 + number) % 50
+                mallory.send(request(odd | {"parameters": {"width": width}}, bearer=token(sub="mallory")))
+                assert mallory.read().status in (200, 503)  # more forms than there is room for cannot be judged
+            assert set(ask_all(running, ordinary(25), f"clerk{client}")) == {200}
+        assert {key.name for key in forms_of(running).learnt} >= {"p", "label"}
+    answer = running.ask(infer() | {"parameters": {"width": 77}}, bearer=token(sub="nora"))
+    assert (answer.status, answer.header.get("x-modelward-verdict")) == (200, None)  # its label is known, and judged
+    with running.client() as client:
+        for _ in range(120):
+            client.send(request(infer([1.5, 10.0, -5.0]), bearer=token(sub="trudy")))
+            last = client.read()
+    assert (last.status, last.problem) == (403, "answer-withheld")  # what was learnt is what others got
+
+
+@pytest.mark.usefixtures("few")
+def test_an_answer_in_a_form_that_is_not_learnt_is_marked_and_accuses_nobody(run):
+    running = run(**watching({"type": "Output"}))
+    running.model.behaviour = dicing
+    for client in range(12):
+        assert set(ask_all(running, ordinary(25), f"clerk{client}")) == {200}
+    odd = infer([0.1, 10.0, -5.0]) | {"outputs": [{"name": "p"}], "parameters": {"width": 3}}
+    answer = running.ask(odd, bearer=token(sub="mallory"))
+    assert (answer.status, answer.header["x-modelward-verdict"]) == (200, "anomalous")
+    line = running.log(12 * 25 + 1)[-1]
+    assert (line["detector"], line["reasons"]) == ("Output", ["an answer in a form that is not learnt yet"])
+    assert running.metric('modelward_anomalies_total{detector="Output",action="flagged"}') == 1
+    assert running.order().json["quarantined"] == []
+    assert running.ask(infer(), bearer=token(sub="clerk1")).header.get("x-modelward-verdict") is None
+
+
+def forms_of(running) -> forms.Forms:
+    """What is learnt of a model's answers."""
+    found: forms.Forms = running.sidecar._gateway.chain.detection.watch.watchers["Output"].forms
+    return found
 
 
 @pytest.mark.parametrize("policy", ["Block", "Pass"])
