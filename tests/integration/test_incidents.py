@@ -28,6 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from modelward.controller.certificates import issue
+from modelward.controller.event_budget import NEW
 from modelward.controller.incidents import Incidents
 from modelward.controller.models import Models
 from modelward.controller.security_tests import Loaded
@@ -380,6 +381,43 @@ async def test_an_answer_without_end_or_sense_is_bounded_and_told(replicas: Repl
             assert (condition, reason) == ("Unknown", "SidecarsSilent")
             assert why in message
             answers.pop(0)
+
+
+async def test_a_sidecar_that_makes_clients_up_makes_so_many_events(replicas: Replicas, tmp_path: Path) -> None:
+    apply(replicas.server, watched("lies"))
+    await replicas.reconcile("lies")
+    replicas.pod("lies", "lies-0", ADDRESSES[0])
+    pair = issue(replicas.controller.have().authority, [f"lies.{PLACE}.svc"], replicas.controller.clock())
+    (tmp_path / "tls.crt").write_bytes(pair.chain)
+    (tmp_path / "tls.key").write_bytes(pair.key)
+    genuine = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    genuine.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    looks = [0]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        looks[0] += 1
+        moment = f"2026-03-01T11:{looks[0]:02}:00Z"
+        incidents = [
+            {"client": f"user:{looks[0]}-{number}", "issuer": "i", "network": "10.0.0.0/24", "detector": "Ensemble",
+             "action": "blocked", "count": 1, "first": moment, "last": moment, "reference": "r"}
+            for number in range(20)
+        ]  # fmt: skip
+        report = {"model": f"{PLACE}/lies", "baseline": "", "fitted": "", "since": moment, "incidents": incidents,
+                  "quarantined": [], "rates": [], "drift": [], "dropped": 0}  # fmt: skip
+        content = json.dumps(report).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, ADDRESSES[0], replicas.port, ssl=genuine):
+        for _ in range(6):
+            await replicas.look("lies")
+    assert looks == [6]
+    assert len(replicas.controller.events("AnomalyDetected")) == NEW
+    (withheld,) = replicas.controller.events("EventsWithheld")
+    assert withheld["count"] == 60 - NEW  # the rest is owed, until five minutes later
+    assert withheld["involvedObject"]["name"] == "lies"
 
 
 async def test_sidecars_with_mutual_tls_are_asked_with_a_certificate_that_callers_cannot_have(

@@ -215,7 +215,7 @@ class Aggregates:
             await self._recorder.record(raw, "Normal", "AggregateGivenOut", message, topic=keys)
         for pod, why in refused.items():
             message = f"{len(why)} windows of encrypted counters by {pod} are not added: {why[0]}"
-            await self._recorder.record(raw, "Warning", "WindowRefused", message, topic=pod)
+            await self._recorder.record(raw, "Warning", "WindowRefused", message, topic=pod, heard=True)
 
 
 def _audit(item: KubeObject | None, key: Ed25519PrivateKey) -> Audit | None:

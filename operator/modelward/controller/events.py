@@ -1,4 +1,7 @@
-"""Events of core/v1: one object for each thing told, whose count rises when it is told again."""
+"""Events of core/v1: one object for each thing told, whose count rises when it is told again.
+
+Of what sidecars say (`heard`) so many are written an hour, and the rest is told of by one Event that counts.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from modelward.controller.cluster import ApiError, Cluster
+from modelward.controller.event_budget import AGAIN, NEW, EventBudget
 from modelward.planner.names import FIELD_MANAGER, KubeObject
 from modelward.wording import one_line, rfc3339
 
@@ -26,9 +30,17 @@ class Recorder:
         self._cluster = cluster
         self._clock = clock
         self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._budget = EventBudget(clock)
 
     async def record(
-        self, about: KubeObject, kind: Literal["Normal", "Warning"], reason: str, message: str, *, topic: str = ""
+        self,
+        about: KubeObject,
+        kind: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        *,
+        topic: str = "",
+        heard: bool = False,
     ) -> None:
         """Record an event about an object, in its namespace (in `default` where it has none).
 
@@ -38,13 +50,31 @@ class Recorder:
             reason: a word for programs.
             message: a sentence for people.
             topic: what makes two of a reason one, where their messages differ; the last message stands.
+            heard: a sidecar said so, which may lie: no more than so many of these an hour are recorded about an object.
         """
         event = self._event(about, kind, reason, one_line(message, _MAX_MESSAGE), topic)
-        metadata = event["metadata"]
+        if heard and not self._budget.take(_who(about), event["metadata"]["name"]):
+            return
+        await self._write(event, 1)
+
+    async def settle(self, about: KubeObject) -> None:
+        """Record how many events about an object were too many, if there are any and it was not told just now."""
+        owed = self._budget.owed(_who(about))
+        if owed:
+            message = (
+                f"{owed} more Events of what its sidecars tell were not written, since this was told last: {NEW} new"
+                f" ones are in an hour, and {AGAIN} again. status.monitoring and the sidecars' access logs tell more"
+            )
+            await self._write(self._event(about, "Warning", "EventsWithheld", message, "withheld"), owed)
+
+    async def _write(self, event: KubeObject, times: int) -> None:
+        reason, metadata = event["reason"], event["metadata"]
         key = (metadata["namespace"], metadata["name"])
-        count = self._counts.pop(key, 0) + 1
+        before = self._counts.pop(key, 0)
+        count = before + times
+        event["count"] = times
         try:
-            if count == 1:
+            if not before:
                 count = await self._first(event)
             else:
                 await self._repeat(event, count)
@@ -60,9 +90,10 @@ class Recorder:
         except ApiError as error:
             if error.status != 409:
                 raise
-            await self._repeat(event, 2)  # told by the controller before this one
-            return 2
-        return 1
+            count = 1 + int(event["count"])  # told by the controller before this one
+            await self._repeat(event, count)
+            return count
+        return int(event["count"])
 
     async def _repeat(self, event: KubeObject, count: int) -> None:
         try:
@@ -100,3 +131,8 @@ class Recorder:
             "source": {"component": FIELD_MANAGER},
             "reportingComponent": f"modelward.io/{FIELD_MANAGER.removeprefix('modelward-')}",
         }
+
+
+def _who(about: KubeObject) -> str:
+    metadata = about["metadata"]
+    return metadata.get("uid") or f"{about['kind']} {metadata.get('namespace', '')} {metadata['name']}"

@@ -30,6 +30,7 @@ from modelward.controller.installation import Installed
 from modelward.controller.lineage import Lineage
 from modelward.controller.observe import leaving, unwatched_because
 from modelward.controller.security_tests import Loaded
+from modelward.controller.telling import tell
 from modelward.fairness.labels import Labels
 from modelward.incidents import Release, Report, Spread
 from modelward.planner.fairness_reports import counted, to_let_go, to_pass_on
@@ -37,7 +38,8 @@ from modelward.planner.names import KubeObject, host_names
 from modelward.planner.references import References
 from modelward.planner.reidentification import steady
 from modelward.planner.sidecar import HTTPS_PORT, RELEASE_ANNOTATION, RELEASE_AT_ANNOTATION, serving_secret_name
-from modelward.planner.sightings import MAX_TOLD, Seen, gathered, monitoring_status, news, shown, to_spread, without
+from modelward.planner.sightings import Seen, gathered, monitoring_status, shown, to_spread, without
+from modelward.reidentification.steps import shown as in_steps_of
 
 SECONDS = 15.0
 """Between two looks at a model with detectors."""
@@ -131,7 +133,7 @@ class Incidents:
             held[f"{{{place}}}"] = len(seen.quarantined)
             silent[f"{{{place}}}"] = len(seen.silent)
             if seen.combined is not None:
-                below[f"{{{place}}}"] = seen.combined.figures.below
+                below[f"{{{place}}}"] = in_steps_of(seen.combined.figures).below
             for field, measure, difference in seen.fairness.differences if seen.fairness else ():
                 apart[f"{{{place},field={quoted(field)},measure={quoted(measure)}}}"] = difference
         return {
@@ -281,18 +283,7 @@ class Incidents:
     async def _tell(self, raw: KubeObject, seen: Seen) -> None:
         last = self.of(raw["metadata"]["namespace"], raw["metadata"]["name"])
         before = monitoring_status(last) if last else (raw.get("status") or {}).get("monitoring") or {}
-        sightings, quarantined = news(seen, before)
-        for one in sightings:
-            await self._recorder.record(raw, "Warning", "AnomalyDetected", one.sentence, topic="\n".join(one.key))
-        others = seen.sightings[MAX_TOLD:]
-        if others and seen.anomalies > before.get("anomalies", 0):
-            message = f"{len(others)} more clients and detectors with {sum(one.count for one in others)} anomalies"
-            await self._recorder.record(raw, "Warning", "AnomalyDetected", message, topic="others")
-        for held in quarantined:
-            who = f"{held.client} (issuer {held.issuer or 'none'})"
-            message = f"{who} is refused until {held.until}, for what {held.reason} found"
-            topic = f"{held.client}\n{held.issuer}"
-            await self._recorder.record(raw, "Warning", "ClientQuarantined", message, topic=topic)
+        await tell(self._recorder, raw, seen, before)
 
     def _client(self) -> Pair:
         """The certificate that is shown where one is asked for."""

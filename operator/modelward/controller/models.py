@@ -299,7 +299,7 @@ class Models:
                 raise GoneError from error
             raise
         for told in status_news(before, wanted):
-            await self._recorder.record(raw, told.kind, told.reason, told.message, topic=told.topic)
+            await self._recorder.record(raw, told.kind, told.reason, told.message, topic=told.topic, heard=told.heard)
 
 
 def _parsed(raw: KubeObject) -> ModelDeployment:

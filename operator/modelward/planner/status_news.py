@@ -14,12 +14,14 @@ class News(NamedTuple):
         reason: a word for programs.
         message: a sentence for people.
         topic: where given, all of one topic are one Event, whose count rises: their messages differ in figures alone.
+        heard: it is what sidecars say, which may lie.
     """
 
     kind: Literal["Normal", "Warning"]
     reason: str
     message: str
     topic: str = ""
+    heard: bool = False
 
 
 def status_news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[News]:
@@ -65,13 +67,13 @@ def _broken(condition: Mapping[str, Any]) -> bool:
 def _of(condition: Mapping[str, Any]) -> News | None:
     kind, reason, message = condition["type"], condition["reason"], condition["message"]
     if kind == "Fair" and reason == "DifferenceTooLarge":
-        return News("Warning", "UnfairOutcome", message, "UnfairOutcome")
+        return News("Warning", "UnfairOutcome", message, "UnfairOutcome", heard=True)
     if kind == "KAnonymous" and reason == "ReidentificationRisk":
-        return News("Warning", reason, message, reason)
+        return News("Warning", reason, message, reason, heard=True)
     unwatched = kind == "Monitored" and reason in ("BaselineStale", "Drifted", "RateOff")
     stalled = kind == "Stalled" and reason != "PolicyViolation"  # of which PolicyCompliant tells
     if _broken(condition) or unwatched or stalled:
-        return News("Warning", reason, message)
+        return News("Warning", reason, message, heard=unwatched)
     if kind == "Ready" and condition["status"] == "True":
         return News("Normal", "Ready", message)
     # Of SidecarMissing tells who finds the pods.

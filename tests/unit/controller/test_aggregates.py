@@ -64,7 +64,7 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
 
-    async def record(self, about: Any, kind: str, reason: str, message: str, *, topic: str = "") -> None:
+    async def record(self, about: Any, kind: str, reason: str, message: str, *, topic: str = "", **_: Any) -> None:
         self.told.append((reason, message))
 
 

@@ -20,15 +20,15 @@ def status(kind: str, truth: str, reason: str, message: str = "said") -> dict[st
         ("PolicyCompliant", "True", "Compliant", None),
         ("Stalled", "True", "ReferenceMissing", News("Warning", "ReferenceMissing", "said")),
         ("Stalled", "True", "PolicyViolation", None),
-        ("Monitored", "False", "Drifted", News("Warning", "Drifted", "said")),
+        ("Monitored", "False", "Drifted", News("Warning", "Drifted", "said", heard=True)),
         ("Monitored", "True", "AnomaliesSeen", None),
-        ("Fair", "False", "DifferenceTooLarge", News("Warning", "UnfairOutcome", "said", "UnfairOutcome")),
+        ("Fair", "False", "DifferenceTooLarge", News("Warning", "UnfairOutcome", "said", "UnfairOutcome", heard=True)),
         ("Fair", "True", "WithinLimit", None),
         (
             "KAnonymous",
             "False",
             "ReidentificationRisk",
-            News("Warning", "ReidentificationRisk", "said", "ReidentificationRisk"),
+            News("Warning", "ReidentificationRisk", "said", "ReidentificationRisk", heard=True),
         ),
     ],
 )
