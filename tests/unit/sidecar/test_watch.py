@@ -193,7 +193,7 @@ def test_no_more_clients_are_remembered_than_there_is_room_for():
         exchange.address = f"10.{number // 250}.{number % 250}.1"
         detection.judge(exchange, [Tensor(spec, [1, COLUMNS], list(NORMAL))])
     watched = detection.watch.watchers
-    assert watched["Membership"]._membership.remembered == 512
+    assert len(watched["Membership"]._membership._clients) == 512
     assert [len(each) for each in watched["Extraction"]._extraction._parties.values()] == [512, 512, 1]
 
 
