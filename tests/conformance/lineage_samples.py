@@ -15,6 +15,7 @@ from tests.corpus.largest import largest_policy
 from tests.unit.lineage.manifests import DATASET, NOW, model, policy
 
 BASIS = {"article6": "PublicTask", "article9": "HealthCare", "note": "Hospital Act, section 12"}
+LATER = "2026-03-01T12:00:40Z"
 LEE = Consumer("user:lee", "clinic", "diagnosis", 3, 6, NOW, NOW)
 WINDOW = Window(7, "2026-03-01T12:00:00Z", "2026-03-01T12:01:00Z", 5, 3, 6, (LEE,), 0)
 
@@ -33,8 +34,8 @@ def life(about: Subject) -> list[Event]:
         *deployment(about, "modelward", NOW, "CREATE"),
         fitting(about, "modelward", NOW, fit),
         fitting(about, "modelward", NOW, fit._replace(state="FAIL", why="the data set is not there")),
-        fitting(about, "modelward", NOW, fit._replace(run="r/2")),
-        fitting(about, "modelward", NOW, fit._replace(run="r/2", state="COMPLETE", sha256="c" * 64)),
+        fitting(about, "modelward", LATER, fit._replace(run="r/2")),
+        fitting(about, "modelward", LATER, fit._replace(run="r/2", state="COMPLETE", sha256="c" * 64)),
         *serving(about, "modelward", f"{about.name}-0", "p1", WINDOW),
         *deployment(about._replace(spec="another"), "modelward", NOW, "ALTER"),
         *deployment(about, "modelward", NOW, "DROP"),
