@@ -8,6 +8,7 @@ PY := .venv/bin/python
 RUNS := 20000
 MINUTES := 10
 REQUESTS := 1000000
+KUBERNETES := 1.30
 FUZZ := admission_review aggregates baseline free_text encrypted encrypted_pipe statements http_reader tensors token configuration grpc_messages
 EXTRAS := controller lineage admission sidecar otlp grpc jobs he
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -63,6 +64,10 @@ conformance-lineage: setup build/lineage-peers/.ready ## Lineage events before A
 
 test-integration: setup ## A real etcd and kube-apiserver (built on first use)
 	$(PY) -m tests.stages integration
+
+test-oldest: setup ## The integration tests against KUBERNETES=1.30, the oldest supported, or another up to 1.36 (built on first use)
+	tools=$$($(PY) -m tests.cluster tools --kubernetes $(KUBERNETES) | tail -n 1); \
+		MODELWARD_TEST_BIN=$$tools $(PY) -m pytest -q tests/integration -n 2 --dist loadfile
 
 test-chart: setup ## The chart, rendered by Helm (built on first use)
 	$(PY) -m tests.stages chart
@@ -199,4 +204,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 	$(COMPILE) --group signing -o requirements/signing.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-browser test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-lineage conformance-signing conformance-pii test-chart test-integration fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction bench-report soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-browser test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-lineage conformance-signing conformance-pii test-chart test-integration test-oldest fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction bench-report soak-sink test-e2e cluster cluster-down images setup format generate lock

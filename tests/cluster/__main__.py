@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from tests.cluster import cache, go_builds, images, kind
+from tests.cluster import cache, go_builds, images, kind, versions
 from tests.cluster.commands import ClusterError, PrerequisiteError
 from tests.cluster.prerequisites import docker_answers, ensure_debootstrap, ensure_docker, ensure_go
 from tests.cluster.progress import run_steps
@@ -39,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("status", help="what there is").set_defaults(run=_status)
     tools = verbs.add_parser("tools", help=f"build {', '.join(go_builds.TOOLS)}; the last line is their folder")
     tools.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    tools.add_argument(
+        "--kubernetes",
+        type=_kubernetes,
+        default=_minor(versions.KUBERNETES),
+        metavar="VERSION",
+        help=f"of this minor version, as {_minor(versions.OTHER_KUBERNETES[0])}; {versions.KUBERNETES} is the default",
+    )
     tools.set_defaults(run=_tools)
     load = verbs.add_parser("load", help="put local images into the cluster; prints each with its name by digest")
     load.add_argument("images", nargs="+", metavar="IMAGE")
@@ -47,6 +54,18 @@ def _parser() -> argparse.ArgumentParser:
         run=_base
     )
     return parser
+
+
+def _minor(version: str) -> str:
+    return version.removeprefix("v").rpartition(".")[0]
+
+
+def _kubernetes(minor: str) -> str:
+    """The patch release that stands for a minor version."""
+    known = {_minor(version): version for version in (*versions.OTHER_KUBERNETES, versions.KUBERNETES)}
+    if minor not in known:
+        raise argparse.ArgumentTypeError(f"{minor!r}: there are {', '.join(known)}")
+    return known[minor]
 
 
 def _prerequisites(_: argparse.Namespace) -> None:
@@ -75,13 +94,14 @@ def _status(_: argparse.Namespace) -> None:
 
 def _tools(arguments: argparse.Namespace) -> None:
     names = tuple(arguments.names) or go_builds.TOOLS
+    programs = go_builds.programs_of(arguments.kubernetes)
     if unknown := set(names) - set(go_builds.TOOLS):
         raise PrerequisiteError(f"no such tool: {', '.join(sorted(unknown))}; there are {', '.join(go_builds.TOOLS)}")
-    if go_builds.steps(names):  # nobody waits for a lock to hear that all is there
+    if go_builds.steps(names, programs):  # nobody waits for a lock to hear that all is there
         ensure_go()
         with cache.lock():
-            run_steps(go_builds.steps(names))
-    print(go_builds.tool_folder())
+            run_steps(go_builds.steps(names, programs))
+    print(go_builds.tool_folder(programs))
 
 
 def _load(arguments: argparse.Namespace) -> None:

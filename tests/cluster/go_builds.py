@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ _FLAGS = ("-mod=mod", "-trimpath")
 _STAGED = re.compile(r"^\s+(k8s\.io/\S+) v0\.0\.0\b(?!-)", re.MULTILINE)
 _STAGED_SAMPLE = "\tk8s.io/api v0.0.0\n"  # stands for all of them in keys: the rest follows from the version
 _KUBERNETES = "k8s.io/kubernetes"
+_SAMPLE = "k8s.io/sample-apiserver"
+_EMPTY = "empty"  # the folder of a module with nothing in it
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,14 @@ class Program:
         return cache.root() / "programs" / f"{self.name}-{self.version}-{key}"
 
 
-def _kubernetes_variables() -> tuple[str, ...]:
+Programs = Mapping[str, Program]
+
+
+def _kubernetes_variables(version: str) -> tuple[str, ...]:
     """Without these a binary calls itself v0.0.0, and kubeadm refuses to work with it."""
-    major, minor = versions.KUBERNETES.removeprefix("v").split(".")[:2]
+    major, minor = version.removeprefix("v").split(".")[:2]
     values = {
-        "gitVersion": versions.KUBERNETES,
+        "gitVersion": version,
         "gitMajor": major,
         "gitMinor": minor,
         "gitCommit": "unknown",
@@ -57,9 +63,9 @@ def _kubernetes_variables() -> tuple[str, ...]:
     return tuple(f"{package}.{name}={value}" for package in packages for name, value in values.items())
 
 
-def _kubernetes(name: str, seconds: float) -> Program:
+def _kubernetes(name: str, seconds: float, version: str = versions.KUBERNETES) -> Program:
     package = f"{_KUBERNETES}/cmd/{name}"
-    return Program(name, _KUBERNETES, versions.KUBERNETES, package, seconds, variables=_kubernetes_variables())
+    return Program(name, _KUBERNETES, version, package, seconds, variables=_kubernetes_variables(version))
 
 
 def _containerd(name: str, seconds: float) -> Program:
@@ -101,18 +107,26 @@ PROGRAMS = {
 TOOLS = ("kube-apiserver", "etcd", "kubectl", "kind", "helm", "kube-controller-manager")
 
 
-def steps(names: tuple[str, ...]) -> list[Step]:
+def programs_of(kubernetes: str) -> Programs:
+    """PROGRAMS with Kubernetes' own of another version, as ``v1.30.14``."""
+    return {
+        name: _kubernetes(name, program.seconds, kubernetes) if program.module == _KUBERNETES else program
+        for name, program in PROGRAMS.items()
+    }
+
+
+def steps(names: tuple[str, ...], programs: Programs = PROGRAMS) -> list[Step]:
     """What is left to do to have the named programs in the cache."""
-    missing = [program for name, program in PROGRAMS.items() if name in names and not program.path.exists()]
+    missing = [program for name, program in programs.items() if name in names and not program.path.exists()]
     return [
         Step(f"building {program.name} {program.version}", program.seconds, partial(_build, program))
         for program in missing
     ]
 
 
-def tool_folder() -> Path:
+def tool_folder(programs: Programs = PROGRAMS) -> Path:
     """The folder with the tools built so far, under their plain names: for a PATH."""
-    tools = [PROGRAMS[name] for name in TOOLS]
+    tools = [programs[name] for name in TOOLS]
     folder = cache.folder("bin", cache.key(*(tool.path.name for tool in tools)))
     for tool in tools:
         if tool.path.exists() and not (folder / tool.name).exists():
@@ -142,12 +156,14 @@ def go_mod(program: Program, upstream: str) -> str:
     """The go.mod to build a program with; ``upstream`` is that of its module.
 
     Kubernetes is the reason for it: its module requires the staged ones at v0.0.0 and replaces them by folders of its
-    own repository, which does not count elsewhere. They are released together: v1.37.2 of it, v0.37.2 of them.
+    own repository, which does not count elsewhere. They are released together: v1.37.2 of it, v0.37.2 of them. The
+    sample of an API server, which nothing built here imports, is not to be had of every release: ``_EMPTY`` stands in.
     """
     released = program.version.replace("v1.", "v0.", 1)
     lines = ["module modelward/build", "go 1.26.0", f"require {program.module} {program.version}"]
     for staged in _STAGED.findall(upstream):
-        lines += [f"require {staged} {released}", f"replace {staged} => {staged} {released}"]
+        source = f"./{_EMPTY}" if staged == _SAMPLE else f"{staged} {released}"
+        lines += [f"require {staged} {released}", f"replace {staged} => {source}"]
     return "\n".join(lines) + "\n"
 
 
@@ -155,6 +171,8 @@ def _build(program: Program) -> None:
     upstream = Path(_download(program.module, program.version)["GoMod"]).read_text(encoding="utf-8")
     with cache.scratch() as folder:
         (folder / "go.mod").write_text(go_mod(program, upstream), encoding="utf-8")
+        (folder / _EMPTY).mkdir()
+        (folder / _EMPTY / "go.mod").write_text(f"module {_SAMPLE}\n", encoding="utf-8")
         target = folder / program.name
         flags = [*_FLAGS, f"-tags={program.tags}", "-ldflags", program.link_flags]
         run(["go", "build", *flags, "-o", target, program.package], cwd=folder, env=_environment())

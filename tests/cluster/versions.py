@@ -3,6 +3,8 @@
 GO_AT_LEAST = (1, 26, 6)
 
 KUBERNETES = "v1.37.2"  # kubectl, the API server of the integration tests, and the node image built here
+# What else the integration tests can be run against, oldest first: the last patch release of each that can be had.
+OTHER_KUBERNETES = ("v1.30.14", "v1.31.14", "v1.32.13", "v1.33.13", "v1.34.4", "v1.35.4", "v1.36.3")
 ETCD = "v3.7.3"
 CONTAINERD = "v2.4.2"
 COREDNS = "v1.14.7"

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.cluster import go_builds
-from tests.cluster.go_builds import PROGRAMS, go_mod
+from tests.cluster import go_builds, versions
+from tests.cluster.go_builds import PROGRAMS, go_mod, programs_of
 
 KUBERNETES_GO_MOD = """\
 module k8s.io/kubernetes
@@ -17,6 +17,7 @@ require (
 	k8s.io/utils v0.0.0-20260108192941-914a6e750570
 	k8s.io/klog/v2 v2.140.0
 	k8s.io/client-go v0.0.0
+	k8s.io/sample-apiserver v0.0.0
 )
 
 replace (
@@ -37,6 +38,8 @@ def test_kubernetes_staged_modules_are_taken_from_where_they_are_released() -> N
         "replace k8s.io/api => k8s.io/api v0.37.2",
         "require k8s.io/client-go v0.37.2",
         "replace k8s.io/client-go => k8s.io/client-go v0.37.2",
+        "require k8s.io/sample-apiserver v0.37.2",
+        "replace k8s.io/sample-apiserver => ./empty",
     ]
 
 
@@ -53,6 +56,15 @@ def test_what_decides_a_program_decides_where_it_is_kept(change: dict[str, objec
 
 def test_kubernetes_programs_know_their_version() -> None:
     assert "-X k8s.io/component-base/version.gitVersion=v1." in PROGRAMS["kubeadm"].link_flags
+
+
+def test_another_kubernetes_changes_its_own_programs_alone() -> None:
+    others = programs_of("v1.30.14")
+    changed = {name for name, program in PROGRAMS.items() if others[name].path != program.path}
+    assert changed == {name for name in PROGRAMS if name.startswith("kube")}
+    assert "gitMinor=30" in others["kubectl"].link_flags
+    assert go_builds.tool_folder(others) != go_builds.tool_folder()
+    assert programs_of(versions.KUBERNETES) == PROGRAMS
 
 
 def test_only_what_is_not_there_is_left_to_do() -> None:

@@ -82,6 +82,12 @@ def test_a_go_that_is_missing_or_too_old_is_named(tmp_path: Path) -> None:
     assert old.stderr.startswith("tests.cluster tools: Go is too old (go1.19.8): install Go 1.26.6 or newer")
 
 
+def test_an_unknown_kubernetes_is_named(tmp_path: Path) -> None:
+    done = run_cluster(tmp_path, "tools", "--kubernetes", "1.29")
+    assert done.returncode == 2
+    assert "argument --kubernetes: '1.29': there are 1.30, 1.31," in done.stderr
+
+
 def test_an_unknown_tool_is_named(tmp_path: Path) -> None:
     done = run_cluster(tmp_path, "tools", "kubectl", "terraform")
     assert done.returncode == 2
