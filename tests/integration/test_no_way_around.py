@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -211,6 +213,8 @@ def test_replace_by_force_leaves_nothing_unwatched(cluster: ApiServer) -> None:
 
 
 def test_a_running_sidecar_is_not_resized_away(cluster: ApiServer, running: str) -> None:
+    if '"pods/resize"' not in cluster.kubectl("get", "--raw", "/api/v1").stdout:
+        pytest.skip("this version of Kubernetes resizes no pods (KEP-1287: from 1.33 on)")
     tiny = {"limits": {"memory": "1Ki"}, "requests": {"memory": "1Ki", "cpu": "1m"}}
     change = json.dumps({"spec": {"initContainers": [{"name": "modelward-sidecar", "resources": tiny}]}})
     result = cluster.kubectl("-n", "clinic", "patch", running, "--subresource=resize", "-p", change, token=ALICE)
@@ -432,9 +436,14 @@ def test_nobody_writes_the_status_of_a_model(cluster: ApiServer) -> None:
     change = {"status": {"endpoint": "https://evil"}}
     for token in (ALICE, ADMIN_TOKEN):
         refused(patch(cluster, "md/stated", change, "--subresource=status", token=token), "status is written by")
-    manifest = yaml.safe_dump({**model("stated"), **change})
-    flags = ("--server-side", "--subresource=status", "--force-conflicts", "--field-manager=modelward-controller")
-    refused(cluster.kubectl("apply", *flags, "-f", "-", input=manifest, token=ALICE), "status is written by")
+    applied = httpx.patch(
+        f"{cluster.url}/apis/modelward.io/v1alpha1/namespaces/clinic/modeldeployments/stated/status",
+        params={"fieldManager": "modelward-controller", "force": "true"},
+        headers={"Authorization": f"Bearer {ALICE}", "Content-Type": "application/apply-patch+yaml"},
+        content=yaml.safe_dump({**model("stated"), **change}),
+        verify=ssl.create_default_context(cafile=str(cluster.ca)),
+    )
+    refused(Result(int(applied.is_error), "", applied.text), "status is written by")
     assert cluster.kubectl("-n", "clinic", "delete", "md", "stated").ok
 
 

@@ -24,7 +24,7 @@ from modelward.controller.installation import Installation
 from modelward.planner.access import AccessSettings, RateLimits
 from modelward.planner.injection import inject
 from modelward.planner.names import KubeObject
-from tests.integration.apiserver import ApiServer
+from tests.integration.apiserver import ApiServer, Result
 from tests.integration.frameworks import CRDS
 from tests.integration.test_controller import (
     IMAGE,
@@ -440,10 +440,15 @@ async def test_a_job_that_has_finished_is_no_alarm(controller: Controller) -> No
     resume = json.dumps({"spec": {"suspend": False}})
     assert controller.server.kubectl("patch", "job", "wdbc", "-n", PLACE, "-p", resume).ok
     times = {"startTime": "2026-11-01T00:00:00Z", "completionTime": "2026-11-01T00:01:00Z", "succeeded": 1}
-    done = [{"type": kind, "status": "True"} for kind in ("SuccessCriteriaMet", "Complete")]
-    status = json.dumps({"status": {**times, "conditions": done}})
-    patched = controller.server.kubectl("patch", "job", "wdbc", "-n", PLACE, "--subresource=status", "-p", status)
-    assert patched.ok, patched.stderr
+
+    def completed(*conditions: str) -> Result:
+        done = [{"type": kind, "status": "True"} for kind in conditions]
+        status = json.dumps({"status": {**times, "conditions": done}})
+        return controller.server.kubectl("patch", "job", "wdbc", "-n", PLACE, "--subresource=status", "-p", status)
+
+    if not completed("SuccessCriteriaMet", "Complete").ok:  # as 1.31 and later want it: KEP-3998
+        patched = completed("Complete")
+        assert patched.ok, patched.stderr
     conditions = await controller.reconcile("guard")
     assert conditions["Ready"] == ("False", "Finished")
     assert not {"Stalled", "Reconciling"} & conditions.keys()

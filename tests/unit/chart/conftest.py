@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.cluster.go_builds import PROGRAMS
-from tests.unit.chart.rendering import CHART, Helm, Render
+from tests.unit.chart.rendering import TEMPLATE, Helm, Render
 
 
 @pytest.fixture(scope="session")
 def helm() -> Helm:
     """Run Helm with the arguments given."""
-    program = PROGRAMS["helm"].path
+    given = os.environ.get("MODELWARD_TEST_BIN")
+    program = Path(given) / "helm" if given else PROGRAMS["helm"].path
     if not program.exists():
         pytest.fail(f"Helm is not built yet ({program} is not there): run `python3 -m tests.cluster tools`")
 
@@ -28,7 +31,7 @@ def helm() -> Helm:
 
 def _render(helm: Helm, *settings: str) -> list[dict[str, Any]]:
     options = [option for setting in settings for option in ("--set", setting)]
-    done = helm("template", "modelward", str(CHART), "--namespace", "modelward-system", *options)
+    done = helm(*TEMPLATE, "--namespace", "modelward-system", *options)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
 

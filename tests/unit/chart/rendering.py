@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.cluster import versions
+
 CHART = Path(__file__).parents[3] / "charts" / "modelward"
+# For the oldest Kubernetes: an old Helm takes the cluster for its own age where there is none to ask.
+TEMPLATE = ("template", "modelward", str(CHART), f"--kube-version={versions.OTHER_KUBERNETES[0]}")
 
 Helm = Callable[..., subprocess.CompletedProcess[str]]
 Render = Callable[..., list[dict[str, Any]]]

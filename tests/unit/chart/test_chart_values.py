@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from modelward import __version__
-from tests.unit.chart.rendering import CHART, Helm, Render, of_kind
+from tests.unit.chart.rendering import CHART, TEMPLATE, Helm, Render, of_kind
 
 
 def test_lint_is_clean(helm: Helm) -> None:
@@ -52,13 +52,13 @@ def test_versions_are_the_packages() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helm: Helm, setting: str, named: str) -> None:
-    done = helm("template", "modelward", str(CHART), "--namespace", "modelward-system", "--set", setting)
+    done = helm(*TEMPLATE, "--namespace", "modelward-system", "--set", setting)
     assert done.returncode != 0
-    assert named in done.stderr
+    assert named in done.stderr.replace(".", "/")  # Helm 3 writes images.sidecar
 
 
 def test_another_namespace_is_refused_with_the_fix(helm: Helm) -> None:
-    done = helm("template", "modelward", str(CHART), "--namespace", "default")
+    done = helm(*TEMPLATE, "--namespace", "default")
     assert done.returncode != 0
     assert "--namespace modelward-system --create-namespace" in done.stderr
 
