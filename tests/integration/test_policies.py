@@ -149,7 +149,8 @@ async def test_one_invalid_rule_is_told_and_the_others_stay_in_force(
     told = conditions(place, "own")
     assert told["Ready"][:2] == told["RulesValid"][:2] == ("False", "InvalidRule")
     assert "spec.rules[0].expression (OWN-002) is not taken by the API server" in told["Ready"][2]
-    assert "'reverse'" in told["Ready"][2], "what the API server says against it, which differs from version to version"
+    said = ("found no matching overload", "undeclared reference to 'reverse'")  # which of them depends on the version
+    assert any(text in told["Ready"][2] for text in said)
     (event,) = events(place, "InvalidRule")
     assert event["involvedObject"]["name"] == "own"
     one_pod = placed(model("single", replicas=1))
