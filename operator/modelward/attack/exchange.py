@@ -19,7 +19,10 @@ Trouble = Literal["", "refused", "closed", "timeout", "tls", "unsupported"]
 """Why no answer came: no connection; it was closed; nothing in time; no handshake; not to be had on this machine."""
 PROBLEM = "application/problem+json"
 _TYPE = "https://modelward.io/problems/"
-_INSIDE = frozenset({"anomalous-input", "answer-withheld", "schema-violation", "malformed-json", "rate-limited"})
+_INSIDE = frozenset(
+    {"anomalous-input", "answer-withheld", "schema-violation", "malformed-json", "rate-limited", "model-refused",
+     "model-failed"}
+)  # fmt: skip
 _T = TypeVar("_T")
 
 

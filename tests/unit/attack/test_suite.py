@@ -239,3 +239,9 @@ def test_no_report_holds_a_value_or_a_token() -> None:
     for value in {repr(number) for number in KINDS.reshape(-1).tolist()}:
         assert value not in told
     assert "c2lnbmF0dXJl" not in told
+
+
+@pytest.mark.parametrize("slug", ["model-refused", "model-failed"])
+def test_who_gets_an_error_of_the_models_was_let_in(slug: str) -> None:
+    assert problem(500, slug).let_in
+    assert not problem(401, "unauthenticated").let_in
