@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,7 +22,8 @@ AGREES = 0.9
 """A copy is one that says what the model says of so many held-out rows, at the least."""
 SEEDS = 20
 HELD_OUT = 60
-STEP = 0.1  # of a column's range
+STEP = 0.1  # of a column's range, on average
+MOST = 5000  # rows that are made up
 STOPPED = 20  # refusals in a row after which a thief gives up
 FREE = 100
 """Answers that anybody gets who may ask. A thief who is refused everything within them has no more than an honest
@@ -30,12 +31,24 @@ caller; a model that so few answers copy is bounded by coverage alone."""
 _NO_ROWS = "neither reference rows (--data) nor bounds of the inputs (minimum and maximum in the manifest) were given"
 
 
-class Theft(NamedTuple):
+@dataclass
+class Theft:
     """What a thief has: scaled rows, their answers, and how many of them are seeds."""
 
-    rows: list[Array]
-    answers: list[Answer]
+    rows: list[Array] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     seeds: int = 0
+    _seen: set[bytes] = field(default_factory=set)
+
+    def ask(self, oracle: Oracle, unit: Array, scale: Scale) -> Asking[None]:
+        """Ask a row that was not asked yet."""
+        key = np.round(unit, 9).tobytes()
+        if key in self._seen:
+            return
+        answer = yield from oracle.ask(scale.rows(unit))
+        self._seen.add(key)
+        self.rows.append(unit)
+        self.answers.append(answer)
 
     @property
     def made(self) -> list[Answer]:
@@ -61,18 +74,19 @@ def synthetic(target: Target, oracle: Oracle | None) -> Steps:
 
 def _synthetic(target: Target, oracle: Oracle, scale: Scale) -> Steps:
     rng = np.random.default_rng([target.seed, 1])
-    theft = Theft([], [])
+    theft = Theft()
     held = yield from _held_out(target, oracle)
     try:
-        while not _stopped(theft.answers):
+        for _ in range(MOST):
             unit = rng.uniform(size=len(scale.low))
             if target.data is not None and rng.uniform() < 0.5:  # each column as in some row, but each in another's
                 data = target.data.rows
                 unit = scale.unit(data[rng.integers(len(data), size=data.shape[1]), np.arange(data.shape[1])])
-            theft.rows.append(unit)
-            theft.answers.append((yield from oracle.ask(scale.rows(unit))))
+            yield from theft.ask(oracle, unit, scale)
+            if _stopped(theft.answers):
+                break
     except SpentError:
-        del theft.rows[len(theft.answers) :]
+        pass
     return judged(theft, _test(theft, held, scale), rng)
 
 
@@ -88,22 +102,21 @@ def augmented(target: Target, oracle: Oracle | None) -> Steps:
 def _augmented(target: Target, oracle: Oracle, scale: Scale) -> Steps:
     rng = np.random.default_rng([target.seed, 2])
     held = yield from _held_out(target, oracle)
-    theft = Theft([], [], SEEDS)
+    theft = Theft()
     try:
         for row in target.references(SEEDS):
-            theft.rows.append(scale.unit(row))
-            theft.answers.append((yield from oracle.ask(row)))
+            yield from theft.ask(oracle, scale.unit(row), scale)
+        theft.seeds = len(theft.rows)
         while not _stopped(theft.made):
-            fresh = _moved(theft, rng)
-            if not fresh:
-                break
-            for unit in fresh:
-                theft.rows.append(unit)
-                theft.answers.append((yield from oracle.ask(scale.rows(unit))))
+            before = len(theft.rows)
+            for unit in _moved(theft, rng):
+                yield from theft.ask(oracle, unit, scale)
                 if _stopped(theft.made):
                     break
+            if len(theft.rows) == before or before > MOST:
+                break  # nothing new can be made of them
     except SpentError:
-        del theft.rows[len(theft.answers) :]
+        pass
     return judged(theft, _test(theft, held, scale), rng)
 
 
@@ -117,7 +130,8 @@ def _moved(theft: Theft, rng: np.random.Generator) -> list[Array]:
     for place in rng.permutation(len(lesson.rows)):
         row = lesson.rows[place]
         own = int(lesson.targets[place].argmax())
-        moved.append(np.clip(row - STEP * np.sign(copy.gradient(row, own)), 0.0, 1.0))
+        step = STEP * rng.uniform(0.5, 1.5)
+        moved.append(np.clip(row - step * np.sign(copy.gradient(row, own)), 0.0, 1.0))
     return moved
 
 

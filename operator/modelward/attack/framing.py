@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelward.attack.bypass import counted
 from modelward.attack.exchange import Finding, Reply, Request, Steps
+from modelward.attack.granted import counted
 from modelward.attack.target import Target
 
 _INNER = "GET /v2/health/live HTTP/1.1\r\nHost: {host}\r\nX-Smuggled: 1\r\n\r\n"

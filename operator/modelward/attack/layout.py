@@ -19,6 +19,7 @@ from modelward.detect.table import Table, TableError
 
 Protocol = Literal["v1", "v2"]
 _BITS = {f"{sign}INT{bits}": (sign, bits) for sign in ("", "U") for bits in (8, 16, 32, 64)}
+MAX_WIDTH = 1 << 16
 _TEXT = "a"  # of an input of text where no category is known
 
 
@@ -178,8 +179,12 @@ def _part(declared: Mapping[str, Any]) -> Part:
     name = str(declared.get("name", ""))
     if not name or not shape:
         raise LayoutError("an input has no name or no shape")
+    if not 0 < abs(math.prod(axis or 1 for axis in shape)) <= MAX_WIDTH or min(shape) < -1:
+        raise LayoutError(f"the input {name!r} has more than {MAX_WIDTH:,} elements a row, or an axis that cannot be")
     batched = shape[0] in (-1, 0, 1) or len(shape) > 1
     inner = tuple(shape[1:]) if batched else tuple(shape)
+    if 0 in inner:
+        raise LayoutError(f"the input {name!r} has an axis without elements")
     if list(inner).count(-1) > 1:
         raise LayoutError(f"the input {name!r} has more than one open axis: give its shape in the manifest")
     return Part(

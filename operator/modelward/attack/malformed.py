@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from modelward.attack.bypass import counted
 from modelward.attack.exchange import PROBLEM, Finding, Reply, Request, Steps, skipped
+from modelward.attack.granted import counted
 from modelward.attack.target import Target
 
 OVERSIZED = 8 << 20

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from modelward.attack.exchange import Asking, Reply
-from modelward.attack.layout import Layout, LayoutError
+from modelward.attack.layout import Layout
 from modelward.attack.target import Target
 from modelward.detect.answers import AnswerError, Form, Output, from_v1
 from modelward.detect.encoding import Array
@@ -178,22 +180,29 @@ def _stacked(answers: Sequence[Sequence[Output]]) -> list[Output]:
     return stacked
 
 
+class _Tensor(msgspec.Struct):
+    name: str
+    datatype: str = "FP64"
+    shape: list[int] = []
+
+
+class _About(msgspec.Struct):
+    inputs: list[_Tensor] | None = None
+    outputs: list[_Tensor] | None = None
+
+
 def metadata_of(reply: Reply) -> Layout:
-    """What the V2 metadata of a model say of its inputs and outputs; nothing of either where they cannot be used.
+    """What the V2 metadata of a model say of its inputs and outputs; nothing of either where they do not say it.
 
     Raises:
-        LayoutError: they name inputs whose form cannot be laid out.
+        LayoutError: they name inputs that cannot be laid out.
     """
     try:
-        document = json.loads(reply.body) if reply.good else {}
-        outputs = tuple(str(one["name"]) for one in document.get("outputs") or ())[:MAX_OUTPUTS]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Layout("v2", ())
-    if not document.get("inputs"):
+        about = msgspec.json.decode(reply.body, type=_About) if reply.good else _About()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        about = _About()
+    outputs = tuple(one.name for one in (about.outputs or ())[:MAX_OUTPUTS])
+    if not about.inputs:
         return Layout("v2", (), outputs)
-    try:
-        return Layout.of_schema(document, "v2")
-    except (KeyError, TypeError, ValueError) as error:
-        raise LayoutError(
-            "the model's metadata do not say it in the protocol's form: give a manifest with -f"
-        ) from error
+    told = Layout.of_schema({"inputs": [msgspec.structs.asdict(one) for one in about.inputs]}, "v2")
+    return replace(told, outputs=outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelward.attack.exchange import Finding, SpentError, Steps
 from modelward.attack.target import Target
 
+HELD = 20  # refusals in a row, for who asks, after which there is nothing to see
 LEAST = 100
 """Answered requests without which the lack of a limit is not told."""
 
@@ -29,12 +30,17 @@ def _seen(before: int) -> Steps:
 
 
 def _rate_limit(target: Target) -> Steps:
-    sent = 0
+    sent = held = 0
     body = target.content()
     try:
         while True:
             reply = yield target.infer(body)._replace(patient=False)
             sent += 1
+            held = 0 if reply.let_in or reply.status == 429 else held + 1
+            if held >= HELD:
+                return Finding(
+                    "Inconclusive", f"the caller is refused what is ordinary ({reply.told}): there is no rate to limit"
+                )
             if reply.status == 429:
                 after = reply.headers.get("retry-after", "")
                 told = f", with Retry-After {after}" if after.isdigit() and len(after) < 6 else ", without Retry-After"

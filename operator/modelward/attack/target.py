@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,7 @@ class Target:
 
     Attributes:
         host: as the header Host has it.
+        issued: claims of tokens as the model's issuers would give them, which anybody can make up.
         stranger: a token that verifies, of somebody whom no rule lets ask.
         purpose: what is said in the header; None: nothing.
         certificate: whether a client certificate is shown.
@@ -66,6 +68,7 @@ class Target:
     host: str
     protocol: Protocol = "v2"
     callers: Callers = field(default_factory=Callers)
+    issued: tuple[Mapping[str, Any], ...] = ()
     stranger: str | None = None
     purpose: str | None = None
     certificate: bool = False

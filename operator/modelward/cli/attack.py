@@ -104,7 +104,7 @@ def command(
     URL is https://host[:port] of its sidecar. Attack only what you may: detectors will notice, and the caller may be
     held. Exit codes: 0 no attack succeeded, 1 one did, 2 usage, unreachable, or the suite did not come to its end.
     """
-    from modelward.attack.suite import Budget  # noqa: PLC0415 - numpy is slow to import
+    from modelward.attack.driver import Budget  # noqa: PLC0415 - numpy is slow to import
     from modelward.cli.attack_client import ClientError, Tls, Url  # noqa: PLC0415
     from modelward.cli.attack_run import AttackError, Options, run_suite  # noqa: PLC0415
 

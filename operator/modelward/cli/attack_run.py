@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,12 @@ from modelward.api.manifest import ManifestError
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import SchemaError, canonical, parse
 from modelward.attack.catalogue import SUITES, Attack
+from modelward.attack.driver import Budget, Driver
 from modelward.attack.exchange import Asking, GoneError, Reply, SpentError
 from modelward.attack.layout import Layout, LayoutError, Part, Protocol
 from modelward.attack.oracle import metadata_of
 from modelward.attack.report import SecurityTestReport
-from modelward.attack.suite import Budget, Driver, EndedError
+from modelward.attack.suite import EndedError
 from modelward.attack.suite import run_suite as driven
 from modelward.attack.target import Callers, Rows, Target
 from modelward.cli.attack_client import Client, Place, Tls, Url
@@ -30,6 +31,7 @@ from modelward.planner.upstream import model_name_of, protocol_of
 
 MAX_ROWS = 5000
 _MAX_DATA = 256 << 20
+_LATER = 4_102_444_800  # the year 2100
 Tell = Callable[[str, float], None]
 
 
@@ -99,6 +101,7 @@ def run_suite(options: Options, tell: Tell = lambda _what, _share: None) -> Secu
         host=options.url.authority,
         protocol=protocol,
         callers=Callers(options.tokens),
+        issued=tuple(_issued(md)) if md else (),
         stranger=options.stranger,
         purpose=options.purpose,
         certificate=options.tls.certificate is not None,
@@ -131,6 +134,23 @@ def _manifest(options: Options) -> ModelDeployment | None:
         names = ", ".join(md.metadata.name for md in found) or "none"
         raise AttackError(f"-f {options.manifest}: one ModelDeployment is wanted, of {names}; choose with --model")
     return named[0]
+
+
+def _issued(md: ModelDeployment) -> Iterator[dict[str, Any]]:
+    """Claims as each issuer that the manifest names would give them to the first that a rule lets ask."""
+    access = md.spec.access
+    rules = access.rules if access else ()
+    subjects = [subject.partition(":")[2] for rule in rules for subject in rule.subjects if subject.startswith("user:")]
+    groups = [subject.partition(":")[2] for rule in rules for subject in rule.subjects if subject.startswith("group:")]
+    purposes = [purpose for rule in rules for purpose in rule.purposes]
+    for issuer in access.issuers if access else ():
+        yield {
+            "iss": issuer.issuer,
+            "aud": list(issuer.audiences),
+            "sub": subjects[0] if subjects else "admin",
+            "groups": groups,
+            "exp": _LATER,
+        } | ({"purpose": purposes[0]} if purposes else {})
 
 
 def _rate_limit(md: ModelDeployment | None) -> tuple[int, float] | None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from modelward.attack.driver import Budget, Driver
 from modelward.attack.exchange import PROBLEM, Reply, Request
 from modelward.attack.layout import Layout
-from modelward.attack.suite import Budget, Driver
 from modelward.attack.target import Callers, Rows, Target
 
 GOOD = "e30.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"

@@ -154,6 +154,32 @@ def test_nothing_is_said_of_what_an_honest_caller_cannot_ask(service: Any, told:
         run_suite("baseline", BASELINE, target(), driver(service), "https://model.example")
 
 
+def test_without_a_caller_what_nobody_may_do_is_tried_and_the_rest_is_said_to_be_open() -> None:
+    report = run(Service(), to=target(callers=Callers(), stranger=None))
+    ended = outcomes(report)
+    assert ended["bypass.no-token"] == ended["bypass.path"] == "Withstood"
+    assert ended["input.shape"] == ended["evasion.boundary"] == ended["rate.limit"] == "Skipped"
+    assert report.outcome == "Errored"
+    assert "--token-file" in report.note
+    weak = run(Service(plain=True), to=target(callers=Callers(), stranger=None))
+    assert weak.outcome == "Failed"
+
+
+def test_tokens_as_the_issuer_would_give_them_are_made_up_without_one() -> None:
+    claims = {"iss": "https://login.example", "aud": "m", "sub": "a", "exp": 4_102_444_800}
+    report = run(Service(unsigned=True), "bypass.alg-none", to=target(callers=Callers(), issued=(claims,)))
+    assert outcomes(report) == {"bypass.alg-none": "Succeeded"}
+
+
+def test_a_caller_who_is_held_shows_nothing_of_inputs() -> None:
+    """A refusal of everything is none of what was sent."""
+    one = target(callers=Callers(("good-1",)), data=None)
+    service = Service(watched=lambda _: True, holds_after=1)
+    ended = outcomes(run(service, to=one))
+    assert ended["input.shape"] == ended["rate.limit"] == "Inconclusive"
+    assert ended["bypass.no-token"] == "Withstood"
+
+
 def test_the_next_caller_goes_on_where_one_is_held() -> None:
     two = target(callers=Callers(("good-1", "good-2")))
     service = Service(watched=strange, holds_after=5)
@@ -192,7 +218,9 @@ def test_requests_keep_to_the_rate_and_wait_out_its_limit() -> None:
     began = clock.now
     service = Service(per_window=100)
     sends = driver(service, clock, requests=400, per_second=10.0)
-    report = run_suite("baseline", [one for one in BASELINE if one.asks_rows], target(), sends, "https://model.example")
+    report = run_suite(
+        "baseline", [one for one in BASELINE if one.asks_as == "rows"], target(), sends, "https://model.example"
+    )
     assert clock.now - began >= (report.requests - 1) / 10
     assert sum(1 for seconds in clock.waited if math.isclose(seconds, 7.05)) == sends.limited > 0
 
