@@ -241,7 +241,7 @@ class AuditorsWord(Part):
         description="SHA-256 of the auditor's keys, as the policy pins it."
     )
     begun: Timestamp = Field(description="From when on rows were counted (RFC 3339).")
-    ended: Timestamp = Field(description="Until when.")
+    ended: Timestamp = Field(description="Until when rows were counted (RFC 3339).")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether groups are treated alike.")
     reason: ShortText = Field(description="Why, in a word, as of the condition Fair.")
     fields: Annotated[list[FieldName], Field(max_length=16)] = Field(
