@@ -351,3 +351,14 @@ def test_the_report_in_every_format(start: Callable[..., Running], place: Path) 
     assert '<testsuite name="modelward attack baseline" tests="3" failures="1"' in written["junit"]
     assert "<h1>Security test: Failed</h1>" in written["html"]
     assert "script-src &#x27;sha256-" in written["html"]
+
+
+def test_flags_can_be_given_in_the_environment(start: Callable[..., Running], place: Path) -> None:
+    given = {
+        "MODELWARD_ATTACK_MODEL": "m",
+        "MODELWARD_ATTACK_ONLY": "bypass.no-token",
+        "MODELWARD_ATTACK_OUTPUT": "json",
+    }
+    files = {"MODELWARD_ATTACK_CA_FILE": str(place / "ca.crt"), "MODELWARD_ATTACK_TOKEN_FILES": str(place / "alice")}
+    result = CliRunner().invoke(cli, ["attack", f"https://localhost:{start().port}"], env=given | files)
+    assert outcomes(report(result, 0)) == {"bypass.no-token": "Withstood"}
