@@ -51,10 +51,10 @@ def test_results_are_aggregated_by_rule() -> None:
                 st.sampled_from(["high", "medium", "low"]),
                 st.text(max_size=200),
             ),
-            max_size=40,
+            max_size=20,
             unique=True,
         ),
-        max_size=20,
+        max_size=10,
     )
 )
 def test_no_report_is_too_large_and_none_counts_short(found: dict[str, list[Broken]]) -> None:
