@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from modelward.api.printable import printable
 from modelward.cli.failures import in_words
 from modelward.cli.kubectl import kubectl
 from modelward.cli.output import to_json
@@ -120,7 +121,7 @@ def open_(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None,
         click.echo(to_json(_document(opened)), nl=False)
         return
     click.echo(f"{opened.header.model}, {_time(opened.header.begun)} to {_time(opened.header.ended)}")
-    console = Console(width=120, highlight=False)
+    console = Console(width=120, highlight=False, markup=False, emoji=False)  # a group may be called `[/b]`
     console.print(_table(opened))
     fairness = fairness_in(opened)
     if fairness:
@@ -191,7 +192,7 @@ def _table(opened: Opened) -> Table:
         shown = f"{cell.count:,}" if cell.count is not None else f"under {opened.header.minimum}"
         if before and cell.block != before:
             table.add_section()
-        table.add_row(cell.block if cell.block != before else "", cell.cell, shown)
+        table.add_row(printable(cell.block) if cell.block != before else "", printable(cell.cell), shown)
         before = cell.block
     return table
 
@@ -211,7 +212,8 @@ def _rates(fairness: dict[str, Any]) -> Table:
             table.add_section()
         for first, group in enumerate(attribute["groups"]):
             rates = [_lying(group[one], "rate") if one in group else "" for one in shown]
-            table.add_row("" if first else attribute["field"], group["name"], rates[0] or few, *rates[1:])
+            field = "" if first else printable(attribute["field"])
+            table.add_row(field, printable(group["name"]), rates[0] or few, *rates[1:])
         apart = [
             _lying(attribute[one], "difference") if one in attribute else ""
             for one in (_DIFFERENCES[rate] for rate in shown)
@@ -226,7 +228,11 @@ def _lying(figure: dict[str, Any], name: str) -> str:
 
 def _sentence(opened: Opened) -> str:
     header = opened.header
-    missing = f" Not counted, for want of known values: {', '.join(opened.uncounted)}." if opened.uncounted else ""
+    missing = (
+        f" Not counted, for want of known values: {', '.join(map(printable, opened.uncounted))}."
+        if opened.uncounted
+        else ""
+    )
     return (
         f"{header.windows} windows of {header.pods} pods, for {header.policy}. Each count has noise of a standard"
         f" deviation of {opened.scale:.1f} (epsilon {opened.epsilon} a row, over the whole table) and is rounded to"

@@ -226,7 +226,8 @@ def _k_anonymous(observation: Observation, conditions: Conditions, now: datetime
     seen = observation.watch.seen
     before = conditions.previous.get("KAnonymous")
     if observation.kept:
-        return k_anonymous_by_pod(observation.anonymity, seen.judged if seen else (), observation.kept, before)
+        judged, pods = (seen.judged, seen.asked) if seen else ((), 0)
+        return k_anonymous_by_pod(observation.anonymity, judged, observation.kept, before, pods)
     return k_anonymous(observation.anonymity, seen.combined if seen else None, now, before)
 
 

@@ -161,7 +161,11 @@ def _judged(asked: Asked, seen: Combined, now: datetime, before: Mapping[str, An
 
 
 def k_anonymous_by_pod(
-    asked: Asked | None, judged: Sequence[Judged], policies: Sequence[str], before: Mapping[str, Any] | None = None
+    asked: Asked | None,
+    judged: Sequence[Judged],
+    policies: Sequence[str],
+    before: Mapping[str, Any] | None = None,
+    pods: int = 0,
 ) -> Told:
     """Return the condition KAnonymous where figures are for auditors alone, and each sidecar judges its own rows.
 
@@ -172,6 +176,7 @@ def k_anonymous_by_pod(
         judged: what each sidecar said last.
         policies: whose auditors the figures are for.
         before: the condition as it was told last.
+        pods: how many sidecars were asked; of those that said nothing nobody knows whether their rows keep to it.
     """
     if asked is None or asked.unread or not asked.fields:
         return k_anonymous(asked, None, _FIRST)
@@ -185,11 +190,14 @@ def k_anonymous_by_pod(
     )
     if not alike and before and before.get("message") in (within, risk):
         return before["status"], before["reason"], before["message"]
-    if alike and all(one == "Within" for one in alike):
+    lacking = pods > len(alike)
+    if alike and not lacking and all(one == "Within" for one in alike):
         return "True", "WithinTolerance", within
-    if alike == ["Risk"]:
+    if alike == ["Risk"] and not lacking:
         return "False", "ReidentificationRisk", risk
-    if "Risk" in alike:
+    if alike and lacking:
+        why = f"{len(alike)} of {pods} sidecars have said whether their own rows keep to it"
+    elif "Risk" in alike:
         why = "a sidecar's own rows do not keep to it, and whether those of all do nobody here adds up"
     else:
         why = "no sidecar has counted enough yet: each tells once a period"

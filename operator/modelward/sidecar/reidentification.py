@@ -87,7 +87,7 @@ class Reidentification:
         self._of_people = hashlib.blake2b(digest_size=8, key=key, person=b"person")
         self._clock = clock
         self._judged = Judged(settings.k, tuple(settings.fields), "Unknown")
-        self._period: int | None = None
+        self._judged_at: float | None = None
         self._window = Window(clock)
         self._counters = Counters(1 + len(settings.fields), clock)  # rows that are uncounted, and suppressed by field
         self._left_out = LeftOut()
@@ -99,7 +99,7 @@ class Reidentification:
             self._window, self._counters = previous._window, previous._counters  # noqa: SLF001 - its own kind
             self._left_out = previous._left_out  # noqa: SLF001
             if previous.settings == self.settings:
-                self._judged, self._period = previous._judged, previous._period  # noqa: SLF001
+                self._judged, self._judged_at = previous._judged, previous._judged_at  # noqa: SLF001
 
     # --- on a request's way
 
@@ -175,22 +175,25 @@ class Reidentification:
     def judged(self, seconds: int) -> Judged:
         """Whether this replica's own rows keep to k, judged once in so many `seconds`.
 
-        Not oftener: of two verdicts between which one row came anybody could tell whether it was a rare one.
+        Not oftener: of two verdicts between which one row came anybody could tell whether it was a rare one. The first
+        comes so long after this is asked for first, whatever the time of day, and however long periods were before.
         """
-        period = int(self._clock() // seconds)
-        if self._period is not None and period > self._period:
+        now = self._clock()
+        if self._judged_at is None:
+            self._judged_at = now
+        elif now - self._judged_at >= seconds:
+            self._judged_at = now
             settings, uncounted = self.settings, self._counters.totals()[0]
             found = verdict(
                 self.figures(),
                 settings.k,
                 settings.tolerance,
-                self._clock() - self._window.begins,
+                now - self._window.begins,
                 uncounted,
                 was_broken=self._judged.verdict == "Risk",
             )
             told = found if found in ("Within", "Risk") else "Unknown"
             self._judged = msgspec.structs.replace(self._judged, verdict=told)
-        self._period = max(period, self._period or 0)
         return self._judged
 
     def figures(self) -> Figures:

@@ -1,5 +1,6 @@
 """From keys to an opened aggregate: what is added unread is what was counted, and no more is told than may be."""
 
+import hashlib
 import multiprocessing
 import shutil
 import stat
@@ -418,6 +419,18 @@ def test_a_layout_that_is_not_the_one_named_is_refused(tmp_path: Path) -> None:
     aggregate = sealed(total, other.encode(), CONTROLLER, model="m/m", policy="p", minimum=1)
     with pytest.raises(EncryptedError, match="layout is another"):
         auditor.opened(tmp_path, aggregate)
+
+
+def test_an_aggregate_that_an_earlier_version_gave_out_is_opened(tmp_path: Path) -> None:
+    own = Auditor(tmp_path)
+    blocks = [{"name": "age", "cells": ["young", "old", "other"], "edges": [40.0], "rule": ""}]
+    layout = msgspec.json.encode({"blocks": blocks, "uncounted": ["name"]})
+    digest = hashlib.sha256(layout).hexdigest()
+    total = added(empty(own.keys), window(own.keys, own.encryptor, [900, 800, 0]), "a", SECONDS, NOW)
+    total = msgspec.structs.replace(total, layout=digest)
+    opened = auditor.opened(tmp_path, sealed(total, layout, CONTROLLER, model="m/m", policy="p", minimum=10))
+    assert [cell.cell for cell in opened.cells] == ["young", "old", "other"]
+    assert opened.attributes == ()
 
 
 def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:

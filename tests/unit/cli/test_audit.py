@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from modelward.api.printable import printable
 from modelward.audit.aggregate import Sum, added, public_key, sealed
 from modelward.audit.layout import Counted, layout_of
 from modelward.audit.parameters import PARAMETERS
@@ -96,6 +97,21 @@ def test_the_verdict_on_fairness_follows(folder: Path, truths: bool) -> None:
     assert command == "kubectl annotate --namespace=loans --overwrite modeldeployments.modelward.io/credit"
     said = heard(text, public, "loans/credit")
     assert (said.status, said.reason, said.fields) == ("False", "DifferenceTooLarge", ("sex",))
+
+
+@pytest.mark.parametrize("name", ["[/b]", "[red]x", ":smile:", "a\x1b]0;title\x07"])
+def test_whatever_groups_are_called_the_table_shows_it_and_the_terminal_obeys_none(folder: Path, name: str) -> None:
+    layout = layout_of([Counted("sex", (name, "m"), outcome=True)])
+    public = (folder / "keys/public/keys.bin").read_bytes()
+    ciphertext = Encryptor(PARAMETERS, public_key(public)).encrypt_integers(np.array([500, 400, 300, 400, 0, 0, 0]))
+    window = Window(envelope.digest(public), layout.digest(), 600, ciphertext)
+    total = added(Sum(window.keys, window.layout), window, "pod", 300, 900)
+    facts: Any = {"model": "loans/credit", "policy": "DataPolicy care", "minimum": 20, "max_difference": 0.1}
+    (folder / "credit.bin").write_bytes(sealed(total, layout.encode(), CONTROLLER, **facts))
+    shown = run("open", "--keys", folder / "keys", folder / "credit.bin")
+    assert shown.exit_code == 0, shown.stderr
+    assert shown.stdout.count(printable(name)) >= 3
+    assert "\x1b" not in shown.stdout
 
 
 def test_there_is_no_word_of_an_aggregate_that_compares_no_groups(folder: Path) -> None:

@@ -15,7 +15,12 @@ pytest.importorskip("Pyfhel")
 from modelward.audit.layout import Counted
 from modelward.fairness.labels import Told
 from modelward.incidents import LABELS, Report
+from modelward.reidentification.figures import Figures
+from modelward.sidecar import config
+from modelward.sidecar.config import TensorDeclaration
 from modelward.sidecar.reader import run
+from modelward.sidecar.reidentification import Reidentification
+from modelward.sidecar.tensors import TensorSpec
 from tests.unit.sidecar.harness import Answer, settings
 from tests.unit.sidecar.test_auditing import AUDIT, Audited, tally
 from tests.unit.sidecar.test_fairness import FAIRNESS, FEEDBACK, applicants, grants
@@ -147,6 +152,33 @@ def test_whether_rows_keep_to_k_is_judged_once_a_period(kept: Audited) -> None:
     kept.source._setup = kept.setup(document(2, recordValues=False))
     assert kept.call(kept.sidecar.reload())
     assert report(kept).judged.verdict == "Risk"  # type: ignore[union-attr]
+
+
+def test_a_longer_period_puts_the_verdict_off_and_a_shorter_one_gives_no_two_at_once() -> None:
+    now = 1_000_000_000.0
+    inputs = msgspec.convert(APPLICANTS, list[TensorDeclaration])
+    asked = msgspec.convert(COMBINED, config.Reidentification)
+    made = Reidentification(
+        asked, {one.name: TensorSpec(one) for one in inputs}, {}, None, "credit", lambda: now, kept=True
+    )
+    looks = list[float]()
+    nothing = made.figures()
+
+    def after(seconds: float, period: int) -> int:
+        nonlocal now
+        now += seconds
+        before = len(looks)
+        made.judged(period)
+        return len(looks) - before
+
+    def figures() -> Figures:
+        looks.append(now)
+        return nothing
+
+    made.figures = figures  # type: ignore[method-assign]
+    assert [after(0, 3600), after(3599, 3600), after(1, 3600)] == [0, 0, 1]
+    assert [after(3600, 86_400), after(82_799, 86_400), after(1, 86_400)] == [0, 0, 1]
+    assert [after(60, 120), after(59, 120), after(1, 120), after(1, 120)] == [0, 0, 1, 0]
 
 
 def test_a_window_in_which_there_were_labels_alone_is_handed_over(kept: Audited) -> None:
