@@ -215,7 +215,7 @@ def test_replace_by_force_leaves_nothing_unwatched(cluster: ApiServer) -> None:
 def test_a_running_sidecar_is_not_resized_away(cluster: ApiServer, running: str) -> None:
     if '"pods/resize"' not in cluster.kubectl("get", "--raw", "/api/v1").stdout:
         pytest.skip("this version of Kubernetes resizes no pods (KEP-1287: from 1.33 on)")
-    tiny = {"limits": {"memory": "1Ki"}, "requests": {"memory": "1Ki", "cpu": "1m"}}
+    tiny = {"requests": {"cpu": "1m"}}  # less memory some versions refuse by themselves
     change = json.dumps({"spec": {"initContainers": [{"name": "modelward-sidecar", "resources": tiny}]}})
     result = cluster.kubectl("-n", "clinic", "patch", running, "--subresource=resize", "-p", change, token=ALICE)
     refused(result, "may not be changed")
