@@ -13,17 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from modelward import __version__
 from modelward.attack.exchange import Channel, Reply, Request, Trouble
+from modelward.cli.attack_answers import Incoming, read
 
-MAX_BODY = 1 << 20
-_MAX_LINE = 64 << 10
-_MAX_HEADERS = 128
 _MAX_FOLLOWING = 4
-_SECONDS = 15.0
+_SECONDS = 15.0  # for a connection, and for an answer
+_RAW_SECONDS = 5.0  # for the answer to a request whose end is ambiguous: some servers wait for more of it
 _SECOND_ANSWER = 0.5  # seconds that one is waited for which should not come
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -113,25 +112,29 @@ class Tls:
 
 
 class _Connection:
-    """A connection, and what comes on it."""
+    """A connection, and what has come on it."""
 
-    def __init__(self, raw: socket.socket) -> None:
+    def __init__(self, raw: socket.socket, seconds: float) -> None:
         self.socket = raw
-        self.stream: IO[bytes] = raw.makefile("rb")
+        self._seconds = seconds
+        self.incoming = Incoming(raw, seconds)
+
+    def send(self, content: bytes) -> None:
+        self.incoming = Incoming(self.socket, self._seconds)
+        self.socket.settimeout(self._seconds)
+        self.socket.sendall(content)
 
     def close(self) -> None:
-        self.stream.close()
         self.socket.close()
 
 
 class Client:
     """Sends to one endpoint, and to the model's own port where one is given."""
 
-    def __init__(self, url: Url, tls: Tls, model: Place | None = None, seconds: float = _SECONDS) -> None:
+    def __init__(self, url: Url, tls: Tls, model: Place | None = None) -> None:
         self._url = url
         self._tls = tls
         self._model = model
-        self._seconds = seconds
         self._context = tls.context() if url.tls else None
         self._bare = tls.context(certificate=False) if url.tls else None
         self._kept: _Connection | None = None
@@ -183,7 +186,7 @@ class Client:
     def _apart(self, request: Request, content: bytes, *, following: bool = True) -> Reply:
         """Send on a connection of its own, and look whether more than one answer comes."""
         try:
-            connection = self._open(request.channel)
+            connection = self._open(request.channel, _SECONDS if request.raw is None else _RAW_SECONDS)
         except ValueError:  # OpenSSL was built without it
             return Reply(trouble="unsupported")
         except OSError as error:
@@ -206,11 +209,11 @@ class Client:
     def _talk(self, connection: _Connection, content: bytes, method: str, *, following: bool) -> Reply:
         broken: OSError | None = None
         try:
-            connection.socket.sendall(content)
+            connection.send(content)
         except OSError as error:
             broken = error  # an answer may be there: the other side need not read to the end
         try:
-            reply = _read(connection.stream, method)
+            reply = read(connection.incoming, method)
         except OSError as error:
             return Reply(trouble=_trouble(broken or error))
         except ValueError:
@@ -227,21 +230,21 @@ class Client:
         head = f"{request.method} {request.target} HTTP/1.1\r\nhost: {self._url.authority}\r\n{lines}\r\n"
         return head.encode("latin-1", "replace") + (request.body or b"")
 
-    def _open(self, channel: Channel) -> _Connection:
+    def _open(self, channel: Channel, seconds: float = _SECONDS) -> _Connection:
         place = self._model if channel == "model" and self._model is not None else self._url.place
-        raw = socket.create_connection(place, timeout=self._seconds)
+        raw = socket.create_connection(place, timeout=seconds)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = self._bare if channel == "no-certificate" else self._context
         try:
             if channel == "old-tls":
                 context = self._tls.context(old=True)
             if context is None or channel in ("plain", "model"):
-                return _Connection(raw)
+                return _Connection(raw, seconds)
             secure = context.wrap_socket(raw, server_hostname=self._tls.server_name or self._url.place.host)
         except BaseException:
             raw.close()
             raise
-        return _Connection(secure)
+        return _Connection(secure, seconds)
 
     def _drop(self) -> None:
         if self._kept is not None:
@@ -266,66 +269,8 @@ def _trouble(error: OSError) -> Trouble:
 
 def _more(connection: _Connection) -> Iterator[int]:
     """The statuses of answers that come though nothing was asked."""
-    connection.socket.settimeout(_SECOND_ANSWER)
     for _ in range(_MAX_FOLLOWING):
         try:
-            reply = _read(connection.stream, "GET")
+            yield read(Incoming(connection.socket, _SECOND_ANSWER, connection.incoming.rest), "GET").status
         except (OSError, ValueError):
             return
-        yield reply.status
-
-
-def _read(stream: IO[bytes], method: str) -> Reply:
-    """Read one answer (RFC 9112), interim ones left out.
-
-    Raises:
-        ValueError: what came is none.
-        OSError: nothing came, or it broke off.
-    """
-    while True:
-        status, headers = _head(stream)
-        if status >= 200 or status == 101:
-            break
-    if method == "HEAD" or status in (204, 304):
-        return Reply(status, headers)
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        body, whole = _chunks(stream)
-    elif "content-length" in headers:
-        size = int(headers["content-length"])
-        body = stream.read(min(size, MAX_BODY))
-        whole = len(body) == size
-    else:
-        body, whole = stream.read(MAX_BODY), False
-    return Reply(status, headers, body, "" if whole else "closed")
-
-
-def _head(stream: IO[bytes]) -> tuple[int, dict[str, str]]:
-    first = stream.readline(_MAX_LINE)
-    if not first:
-        raise ConnectionResetError
-    version, _, rest = first.partition(b" ")
-    if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
-        raise ValueError("not an answer of HTTP/1")
-    headers: dict[str, str] = {}
-    for _ in range(_MAX_HEADERS):
-        line = stream.readline(_MAX_LINE).strip()
-        if not line:
-            return int(rest[:3]), headers
-        name, _, value = line.decode("latin-1").partition(":")
-        headers[name.strip().lower()] = value.strip()
-    raise ValueError("too many headers")
-
-
-def _chunks(stream: IO[bytes]) -> tuple[bytes, bool]:
-    parts: list[bytes] = []
-    total = 0
-    while total < MAX_BODY:
-        size = int(stream.readline(_MAX_LINE).partition(b";")[0].strip() or b"x", 16)
-        if size == 0:
-            while stream.readline(_MAX_LINE).strip():
-                pass
-            return b"".join(parts), True
-        parts.append(stream.read(min(size, MAX_BODY)))
-        total += size
-        stream.readline(3)
-    return b"".join(parts), False

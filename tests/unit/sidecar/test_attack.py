@@ -239,6 +239,7 @@ class _Naked(BaseHTTPRequestHandler):
     """A model server that nobody protects, and that is as lax as can be."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16  # head and body in one packet
 
     def do_GET(self) -> None:
         self._answer(200, json.dumps({"inputs": settings()["inputs"], "outputs": OUTPUTS}).encode())
@@ -362,3 +363,34 @@ def test_flags_can_be_given_in_the_environment(start: Callable[..., Running], pl
     files = {"MODELWARD_ATTACK_CA_FILE": str(place / "ca.crt"), "MODELWARD_ATTACK_TOKEN_FILES": str(place / "alice")}
     result = CliRunner().invoke(cli, ["attack", f"https://localhost:{start().port}"], env=given | files)
     assert outcomes(report(result, 0)) == {"bypass.no-token": "Withstood"}
+
+
+def test_a_model_that_speaks_v1(start: Callable[..., Running], place: Path) -> None:
+    """Inputs as the manifest says: V1 has no metadata of them."""
+    upstream = {"port": 1, "model": "m", "protocol": "v1", "readyPath": "/v1/models/m"}
+    running = start(upstream=upstream, screening={})
+
+    def answers(connection: ModelConnection, asked: Asked) -> None:
+        instances = json.loads(asked.body)["instances"] if asked.body else []
+        connection.answer(json.dumps({"predictions": [int(predict(row) >= 0.5) for row in instances]}).encode())
+
+    running.model.behaviour = answers
+    (place / "model.yaml").write_text(json.dumps(_v1_manifest()))
+    only = [one for family in ("bypass", "input", "extraction.augmented") for one in ("--only", family)]
+    result = attack(place, running.port, "-o", "json", "--budget", "900", "-f", str(place / "model.yaml"), *only)
+    ended = outcomes(report(result, 1))
+    assert {id_ for id_, outcome in ended.items() if outcome == "Succeeded"} == {"extraction.augmented"}
+    assert {ended[id_] for id_ in ("input.shape", "input.not-a-number", "input.out-of-range")} == {"Withstood"}
+
+
+def _v1_manifest() -> dict[str, Any]:
+    inputs = [
+        {"name": "x", "datatype": "FP64", "shape": [-1, 3], "columns": list(COLUMNS), "minimum": -50, "maximum": 50}
+    ]
+    served = {"image": f"m@sha256:{'0' * 64}", "port": 8080, "protocol": "v1"}
+    return {
+        "apiVersion": "modelward.io/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "m"},
+        "spec": {"model": served, "schema": {"inputs": inputs}},
+    }
