@@ -6,6 +6,7 @@ ConfigMap; a Job says what it was asked, and only the controller can write one. 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -59,6 +60,8 @@ from modelward.securitytest import Errand, Request
 
 AT_ONCE = 4
 """Tests of a whole cluster that run at the same time."""
+OF_NAMESPACE = 3
+"""And of one namespace: a Job whose pod does not start, for want of a quota, lasts half an hour."""
 _CLIENT_NAME = "security-test.modelward.internal"  # no access rule names it
 _CLIENT_VALIDITY = timedelta(seconds=2 * securitytest.SECONDS)
 
@@ -98,6 +101,7 @@ class SecurityTests:
         self._clock = clock
         self._asker = Asker(lambda: installed().signing_key.sign, port)
         self._told: dict[tuple[str, str], Mapping[str, Any]] = {}  # of each model, for metrics
+        self._beginning = asyncio.Lock()  # models are looked at side by side, and each counts the others' Jobs
 
     async def look(
         self,
@@ -154,8 +158,6 @@ class SecurityTests:
         ready = [one for one in await self._sidecars.loaded(raw) if one.configuration == configuration]
         if not ready:
             return replace(tested, now="a test is due, and no ready pod goes by the latest configuration yet")
-        if await self._others() >= AT_ONCE:
-            return replace(tested, now=f"a test is due, and waits until one of {AT_ONCE} others has ended")
         request = Request(
             f"{namespace_of(md)}/{md.metadata.name}",
             md.metadata.uid or "",
@@ -166,12 +168,16 @@ class SecurityTests:
         )
         authority = self._installed().authority
         pair = issue(authority, [host_name(namespace_of(md), md.metadata.name)], self._clock())
-        for item in (
-            security_test_network_policy(md),
-            security_test_secret(md, ServingCertificate(pair.chain, pair.key, authority.bundle)),
-            security_test_job(md, request, ready[0].address, settings.jobs_image, settings.config_key),
-        ):
-            await ensure(self._cluster, item)
+        async with self._beginning:
+            full = await self._full(namespace_of(md))
+            if full:
+                return replace(tested, now=f"a test is due, and waits until one of {full} has ended")
+            for item in (
+                security_test_network_policy(md),
+                security_test_secret(md, ServingCertificate(pair.chain, pair.key, authority.bundle)),
+                security_test_job(md, request, ready[0].address, settings.jobs_image, settings.config_key),
+            ):
+                await ensure(self._cluster, item)
         return replace(tested, now=f"Job {job_name(md.metadata.name, request)} was made: {what.why}")
 
     def gone(self, namespace: str, name: str) -> None:
@@ -182,9 +188,13 @@ class SecurityTests:
         """Return what is told to Prometheus; see `health.Metrics`."""
         return security_test_metrics(self._told)
 
-    async def _others(self) -> int:
+    async def _full(self, namespace: str) -> str:
+        """Which tests have to end before another may begin; empty: none."""
         jobs = await self._cluster.find("Job", labels={JOB_LABEL: KIND})
-        return sum(not _over(job) for job in jobs)
+        places = [job["metadata"]["namespace"] for job in jobs if not _over(job)]
+        if len(places) >= AT_ONCE:
+            return f"{AT_ONCE} others"
+        return f"{OF_NAMESPACE} others of this namespace" if places.count(namespace) >= OF_NAMESPACE else ""
 
     async def _settle(self, md: ModelDeployment, raw: KubeObject, job: KubeObject, found: LastTest) -> LastTest:
         """Take in what there is of a Job that was not taken in yet."""

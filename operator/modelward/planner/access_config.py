@@ -45,12 +45,13 @@ def access_config(
             _issuer(issuer, f"spec.access.issuers[{index}]", references, settings)
             for index, issuer in enumerate(access.issuers if access else ())
         ],
-        "rules": [
+        # The first rule that fits counts: for the test that is its own, whatever the owner writes for everybody.
+        "rules": ([tester] if tester else [])
+        + [
             rule.model_dump(mode="json", by_alias=True, exclude_none=True)
             for rule in (access.rules if access else ())
             if rule.subjects and rule.operations  # a rule that names nobody, or nothing, allows nothing
-        ]
-        + ([tester] if tester else []),
+        ],
         "purposeHeader": any(one.get("purposeHeader", False) for one in asked),
     }
     if any(fetched(md)):  # the sidecar holds the list itself, whatever else changes about its configuration

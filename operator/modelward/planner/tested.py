@@ -24,7 +24,7 @@ DEFAULT_SUITE = "baseline"
 """Of a model whose owner names none, and whose policy asks for a test all the same."""
 _OF_MODEL = {"image", "command", "args", "env", "port", "name", "protocol", "grpc_port", "volume_claims"}
 _OF_TARGET = {"api_version", "kind", "name", "port", "model_name", "protocol"}
-_OF_CONTAINER = ("image", "command", "args", "env")
+_OF_CONTAINER = ("image", "command", "args", "workingDir", "env", "envFrom", "volumeMounts", "volumeDevices")
 _OF_POLICY = ("fields", "undeclaredFields", "kAnonymity", "quarantine", "onDetectorError", "classification")
 
 
@@ -130,7 +130,7 @@ def subject_digest(md: ModelDeployment, references: References, pods: Sequence[M
     parts = {
         "model": _dumped(spec.model, include=_OF_MODEL),
         "target": _dumped(spec.target_ref, include=_OF_TARGET),
-        "containers": [] if spec.model else [_container(one) for pod in pods for one in pod.get("containers", ())],
+        "pods": [] if spec.model else [_pod(pod) for pod in pods],
         "schema": _dumped(spec.schema_),
         "encryption": _dumped(spec.encryption),
         "access": _dumped(spec.access),
@@ -149,6 +149,13 @@ def tools_digest(policies: Sequence[KubeObject], sidecar_image: str, jobs_image:
 
 def _requires(policy: KubeObject) -> bool:
     return "securityTest" in policy["spec"].get("require", {})
+
+
+def _pod(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pod runs, and on what: a model is often brought by an init container, or by a volume."""
+    containers = ("initContainers", "containers")
+    told: dict[str, Any] = {kind: [_container(one) for one in pod.get(kind) or ()] for kind in containers}
+    return {**told, "volumes": pod.get("volumes") or []}
 
 
 def _container(container: Mapping[str, Any]) -> dict[str, Any]:

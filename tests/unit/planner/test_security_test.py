@@ -154,6 +154,23 @@ def test_a_workload_that_runs_already_is_its_containers() -> None:
     assert subject_digest(md, REFERENCES, [pod]) != subject_digest(md, REFERENCES, [{"containers": [{"image": "n"}]}])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"initContainers": [{"name": "fetch", "image": "f", "args": ["s3://models/2"]}]},
+        {"volumes": [{"name": "model", "persistentVolumeClaim": {"claimName": "other"}}]},
+        {"containers": [{"name": "m", "image": "m", "envFrom": [{"configMapRef": {"name": "which"}}]}]},
+        {"containers": [{"name": "m", "image": "m", "volumeMounts": [{"name": "other", "mountPath": "/mnt/models"}]}]},
+        {"containers": [{"name": "m", "image": "m", "workingDir": "/other"}]},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_what_brings_a_workload_another_model_is_another_subject(more: dict[str, Any]) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "wdbc", "port": 8080}
+    md, pod = model(model=None, targetRef=target), {"containers": [{"name": "m", "image": "m"}]}
+    assert subject_digest(md, REFERENCES, [pod]) != subject_digest(md, REFERENCES, [{**pod, **more}])
+
+
 def test_images_and_what_policies_do_are_the_tools() -> None:
     rounds = stored({"fields": [{"name": "age", "treatment": "Round", "digits": 0}]})
     assert tools_digest([rounds, stored({})], "s", "j") == tools_digest([stored({}), rounds], "s", "j")
@@ -275,7 +292,17 @@ def test_the_sidecar_is_told_of_the_test_where_one_is_asked_for_and_nowhere_else
         (model(None), [stored({"require": {"securityTest": {}}})], True),
     ):
         rules = sidecar_config(md, policies, REFERENCES)["access"]["rules"]
-        assert (SUBJECT in rules[-1]["subjects"]) is wanted
+        assert (SUBJECT in rules[0]["subjects"]) is wanted
+
+
+def test_no_rule_of_the_owners_comes_before_the_tests() -> None:
+    """Else an owner would hold the test alone to a rate at which no attack can be told from none."""
+    slow = {"requests": 1, "seconds": 86400}
+    for named in (SUBJECT, "*"):
+        rules = [{"subjects": ["user:a"]}, {"subjects": [named], "operations": ["Infer"], "rateLimit": slow}]
+        md = model(access={**supported()["spec"]["access"], "rules": rules})
+        first, *_ = sidecar_config(md, [], REFERENCES)["access"]["rules"]
+        assert (first["subjects"], first.get("rateLimit")) == ([SUBJECT], None)
 
 
 # --- its objects
