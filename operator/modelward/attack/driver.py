@@ -29,7 +29,8 @@ class Budget:
 class Driver:
     """Sends what attacks yield, at a bounded rate, and waits out refusals for the rate (429).
 
-    `sent`, `limited`: how many requests were sent in all, and how many of them were refused with 429.
+    `sent`, `limited`: how many requests were sent in all, and how many of them were refused with 429. `heard`: of those
+    to the endpoint itself, how many were answered, and how many were not for want of anybody there.
     """
 
     send: Send
@@ -39,6 +40,8 @@ class Driver:
     tell: Callable[[str, float], None] = lambda _what, _share: None
     sent: int = 0
     limited: int = 0
+    heard: tuple[int, int] = (0, 0)
+    silent: bool = False  # the last one was not answered
     _began: float = field(default=0.0, init=False)
     _next: float = field(default=0.0, init=False)
     _refused: int = field(default=0, init=False)
@@ -108,10 +111,14 @@ class Driver:
     def _look(self, request: Request, reply: Reply) -> None:
         if request.channel not in ("endpoint", "no-certificate"):
             return
+        if request.raw is None:  # what waits for the rest of a request whose end is ambiguous is there
+            answered, unanswered = self.heard
+            self.silent = reply.silent
+            self.heard = (answered, unanswered + 1) if self.silent else (answered + 1, unanswered)
         self._refused = self._refused + 1 if reply.trouble == "refused" else 0
         if self._refused >= _UNREACHABLE:
             raise GoneError("the endpoint takes no connections any more")
 
 
 def _seconds(after: str) -> float:
-    return float(min(int(after), 3600)) + 0.05 if after.isdigit() and len(after) < 6 else 1.0
+    return float(min(int(after), 3600)) + 0.05 if after.isascii() and after.isdigit() and len(after) < 6 else 1.0

@@ -86,6 +86,11 @@ class Reply(NamedTuple):
         return self.good or self.problem in _INSIDE
 
     @property
+    def silent(self) -> bool:
+        """Whether nobody was there to answer: it came from what stands before them, or not in time (RFC 9110, 15.6)."""
+        return self.status in (502, 503, 504) or self.trouble in ("refused", "timeout")
+
+    @property
     def told(self) -> str:
         """The answer in a word or two, without anything that the other side wrote."""
         return f"{self.status}" if self.status else self.trouble or "no answer"

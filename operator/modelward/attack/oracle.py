@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -91,10 +92,11 @@ class Oracle:
         outputs = _stacked([outputs for _, outputs, _ in self._first])
         try:
             self.form = Form.of(outputs, len(self._first))
-        except AnswerError:
+        except (AnswerError, ArithmeticError, TypeError, ValueError):  # whatever a model sends in the place of numbers
             return
         for key, answer, reply in self._first:
-            self.known[key] = self._read(answer, reply)
+            with suppress(AnswerError):
+                self.known[key] = self._read(answer, reply)
 
     @property
     def measures(self) -> bool:
@@ -135,7 +137,10 @@ class Oracle:
     def _read(self, outputs: Sequence[Output], reply: Reply) -> Answer:
         if self.form is None:
             raise AnswerError("the form of the model's answers is not known")
-        read = self.form.read(outputs, 1)
+        try:
+            read = self.form.read(outputs, 1)
+        except (ArithmeticError, TypeError, ValueError):
+            raise AnswerError("the answer is not of the form that others had") from None
         label = None if read.labels is None else str(read.labels[0])
         return Answer(label, None if read.scores is None else read.scores[0], reply.status)
 
@@ -151,7 +156,7 @@ def outputs_of(body: bytes, protocol: str) -> list[Output]:
         if protocol == "v1":
             return from_v1(document["predictions"])
         return [_output(one) for one in document["outputs"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
         raise AnswerError("the answer is not one of the inference protocol's") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -48,14 +49,15 @@ def run_suite(
     started = now()
     met = _introduced(target, driver)
     reports: list[AttackReport] = []
-    ended = ""
+    ended, unheard = "", 0
     for attack in attacks:
         before = driver.sent
         if ended:
             finding = Finding("Skipped", ended)
         else:
             try:
-                finding = _run(attack, target, driver, met)
+                finding, heard = _run(attack, target, driver, met)
+                unheard += not heard
             except GoneError as gone:
                 ended = str(gone)
                 finding = Finding("Inconclusive", ended)
@@ -67,9 +69,11 @@ def run_suite(
         started_at=_time(started),
         finished_at=_time(now()),
         requests=driver.sent,
-        outcome=verdict(reports, whole=not ended and not met.nobody),
+        outcome=verdict(reports, whole=not ended and not met.nobody and not unheard),
         seed=target.seed,
-        note=(ended or met.note)[:_MAX_TEXT],
+        note=(ended or (f"attacks that were not answered: {unheard}; is the model ready?" if unheard else met.note))[
+            :_MAX_TEXT
+        ],
         attacks=tuple(reports),
     )
 
@@ -133,7 +137,27 @@ def _once(request: Request) -> Asking[Reply]:
     return reply
 
 
-def _run(attack: Attack, target: Target, driver: Driver, met: _Met) -> Finding:
+def _run(attack: Attack, target: Target, driver: Driver, met: _Met) -> tuple[Finding, bool]:
+    """Run an attack, and tell whether anybody was there to answer it: where nobody was, it says nothing."""
+    if driver.silent and not _there(target, driver):
+        return Finding("Inconclusive", "not tried: not even an ordinary request is answered by now"), False
+    before = driver.heard
+    finding = _tried(attack, target, driver, met)
+    answered, unanswered = (now - then for now, then in zip(driver.heard, before, strict=True))
+    if finding.outcome == "Withstood" and (unanswered > answered or (driver.silent and not _there(target, driver))):
+        told = f"{unanswered} of {answered + unanswered} requests were not answered at all"
+        return Finding("Inconclusive", told), False
+    return finding, True
+
+
+def _there(target: Target, driver: Driver) -> bool:
+    """Whether an ordinary request is answered, or refused; also where the budget lets none be sent any more."""
+    with suppress(SpentError):
+        return not driver.ask(_once(target.infer(target.content())), "an ordinary request").silent
+    return True
+
+
+def _tried(attack: Attack, target: Target, driver: Driver, met: _Met) -> Finding:
     if attack.asks_as != "nobody":
         if met.nobody:
             return Finding("Skipped", _NOBODY)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelward.attack import catalogue
 from modelward.attack.catalogue import BASELINE
-from modelward.attack.exchange import Finding, Reply, Request, SpentError, Steps
+from modelward.attack.exchange import Asking, Finding, Reply, Request, SpentError, Steps
+from modelward.attack.oracle import Oracle
 from modelward.attack.report import SecurityTestReport
 from modelward.attack.suite import EndedError, run_suite
 from modelward.attack.target import Callers, Rows, Target
@@ -204,6 +211,91 @@ def test_an_endpoint_that_goes_away_ends_the_suite() -> None:
     assert report.outcome == "Errored"
     assert report.note
     assert report.attacks[-1].outcome == "Skipped"
+
+
+def cut(service: Service, answers: int, then: Reply, until: int = 1 << 30) -> Callable[[Request], Reply]:
+    """The service, with another answer in the place of all after so many, until there were so many."""
+    sent = 0
+
+    def send(request: Request) -> Reply:
+        nonlocal sent
+        sent += 1
+        return then if answers < sent <= until and request.channel == "endpoint" else service(request)
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "then", [Reply(502), Reply(503), Reply(504), Reply(trouble="timeout")], ids=lambda one: one.told
+)
+def test_a_model_that_is_down_withstands_nothing_and_falls_to_nothing(then: Reply) -> None:
+    """What nobody was there to refuse was not refused, and what a gateway says of that is no hole."""
+    asked = (one for one in BASELINE if one.id not in ("bypass.plain-http", "bypass.old-tls", "bypass.model-port"))
+    report = run_suite("baseline", list(asked), target(), driver(cut(Service(), 13, then)), "https://model.example")
+    ended = outcomes(report)
+    assert set(ended.values()) <= {"Inconclusive", "Skipped"}, ended
+    assert report.outcome == "Errored"
+
+
+def test_what_was_not_answered_for_a_while_is_said_of_those_attacks_alone() -> None:
+    which = [one for one in BASELINE if one.id in ("bypass.no-token", "bypass.garbage-token", "bypass.stranger")]
+    report = run_suite("baseline", which, target(), driver(cut(Service(), 13, Reply(503), 17)), "https://model.example")
+    assert list(outcomes(report).values()) == ["Inconclusive", "Withstood", "Withstood"]
+    assert "4 of 4 requests were not answered" in report.attacks[0].evidence
+    assert (report.outcome, report.note) == ("Errored", "attacks that were not answered: 1; is the model ready?")
+
+
+def test_an_input_that_brings_the_model_down_is_found_though_nothing_is_answered_after_it() -> None:
+    service = Service()
+    down: list[Request] = []
+
+    def send(request: Request) -> Reply:
+        if (request.body or b"").startswith(b'{"inputs": [[[['):
+            down.append(request)
+        return Reply(502) if down else service(request)
+
+    which = [one for one in BASELINE if one.id in ("input.deep", "input.oversized")]
+    report = run_suite("baseline", which, target(), driver(send), "https://model.example")
+    assert outcomes(report) == {"input.deep": "Succeeded", "input.oversized": "Inconclusive"}
+
+
+_ODD = st.recursive(
+    st.sampled_from([0, -1, 1.5, math.inf, math.nan, 10**400, 1 << 70, "x", "1e999", None, True, {}]),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=6,
+)
+_OUTPUT = st.fixed_dictionaries(
+    {
+        "name": st.just("y"),
+        "datatype": st.sampled_from(["INT64", "FP64", "BYTES", "BOOL", None]),
+        "shape": st.sampled_from([[1], [1, 1], [1, 2], [math.inf], ["1"], [-1]]) | _ODD,
+        "data": st.lists(_ODD, min_size=1, max_size=2) | _ODD,
+    }
+)
+
+
+@given(st.lists(_OUTPUT, min_size=1, max_size=2), st.lists(_OUTPUT, min_size=1, max_size=2))
+def test_whatever_a_model_answers_is_an_answer_or_none(first: list[Any], then: list[Any]) -> None:
+    oracle, bodies = Oracle(target()), itertools.cycle([{"outputs": first}, {"outputs": first}, {"outputs": then}])
+    for steps in (oracle.learn(), oracle.ask(KINDS[0] + 0.25)):
+        with suppress(StopIteration):
+            next(steps)
+            while True:
+                steps.send(Reply(200, {}, json.dumps(next(bodies)).encode()))
+    assert all(answer.given for answer in oracle.known.values())
+
+
+def test_a_retry_after_that_is_no_number_is_a_second() -> None:
+    replies = iter([problem(429, "rate-limited", {"retry-after": "\xb2"}), Reply(200)])
+    clock = Clock()
+    sends = driver(lambda _: next(replies), clock)
+
+    def asks() -> Asking[Reply]:
+        reply: Reply = yield target().get("/")
+        return reply
+
+    assert sends.ask(asks(), "").status == 200
+    assert clock.waited[0] == 1.0
 
 
 @pytest.mark.parametrize("requests", [60, 200, 700])
