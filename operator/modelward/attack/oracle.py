@@ -84,6 +84,7 @@ class Oracle:
             self._first.append((row.tobytes(), outputs_of(reply.body, self.layout.protocol), reply))
         except AnswerError:
             return
+        self._first = self._first[-LEARN:]
 
     def _settle(self) -> None:
         """Find the form from all that was answered together."""
@@ -116,6 +117,9 @@ class Oracle:
         self.asked += 1
         reply: Reply = yield self.target.infer(self.layout.body(row))
         answer = Answer(status=reply.status, problem=reply.problem)
+        if reply.good and self.form is None:  # no ordinary row was answered: this is the first to tell the form
+            self._take(row, reply)
+            self._settle()
         if reply.good:
             try:
                 answer = self._read(outputs_of(reply.body, self.layout.protocol), reply)

@@ -77,7 +77,7 @@ class SecurityTestReport(msgspec.Struct, frozen=True, rename="camel", kw_only=Tr
         requests: all that were sent.
         outcome: see `verdict`.
         seed: what the attacks drew by: the same seed, data and model give the same requests.
-        note: why it is Errored; empty otherwise.
+        note: why it is Errored, or what else to know of the whole; empty where there is nothing.
     """
 
     api_version: Literal["modelward.io/v1alpha1"] = "modelward.io/v1alpha1"

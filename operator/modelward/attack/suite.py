@@ -82,7 +82,7 @@ class _Met(NamedTuple):
     """How an ordinary request fared.
 
     Attributes:
-        oracle: where ordinary rows are answered in a form that can be compared.
+        oracle: where rows can be asked, which takes a known form of the inputs.
         metadata: whether the caller may read the model's metadata, by which is seen later whether it is held.
         nobody: no caller was given, and one is asked for.
         note: what the report should say of it.
@@ -113,8 +113,8 @@ def _introduced(target: Target, driver: Driver) -> _Met:
     if not reply.let_in and not (oracle is None and about.good):
         raise EndedError(_why(target, reply))
     if oracle is not None and oracle.form is None:
-        why = "attacks that ask rows were not tried, for no ordinary row was answered in a form that can be compared"
-        return _Met(metadata=about.good, note=f"{why}: give rows as callers send them with --data")
+        note = "no ordinary row was answered in a form that can be compared: give rows as callers send them with --data"
+        return _Met(oracle, about.good, note=note)
     return _Met(oracle, about.good)
 
 
@@ -173,7 +173,7 @@ def _tried(attack: Attack, target: Target, driver: Driver, met: _Met) -> Finding
 def _open(target: Target, driver: Driver, met: _Met, *, rows: bool) -> bool:
     """Whether the caller, or the next one, is still answered what is ordinary."""
     while True:
-        if rows and met.oracle is not None:
+        if rows and met.oracle is not None and met.oracle.known:
             control = _answered(met.oracle)
         elif met.metadata or met.oracle is None:
             control = _granted(target, metadata=met.metadata)

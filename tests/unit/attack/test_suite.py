@@ -187,6 +187,13 @@ def test_a_caller_who_is_held_shows_nothing_of_inputs() -> None:
     assert ended["bypass.no-token"] == "Withstood"
 
 
+@pytest.mark.parametrize(("watched", "outcome"), [(lambda _: True, "Withstood"), (None, "Succeeded")])
+def test_without_data_noise_within_the_declared_bounds_is_asked(watched: Any, outcome: str) -> None:
+    """As a Job does, which has the manifest alone; what is ordinary may be refused there, and noise with it."""
+    report = run(Service(watched=watched), "extraction.synthetic", to=target(data=None, holdout=None))
+    assert outcomes(report) == {"extraction.synthetic": outcome}
+
+
 def test_the_next_caller_goes_on_where_one_is_held() -> None:
     two = target(callers=Callers(("good-1", "good-2")))
     service = Service(watched=strange, holds_after=5)
