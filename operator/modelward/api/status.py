@@ -244,6 +244,10 @@ class AuditorsWord(Part):
     ended: Timestamp = Field(description="Until when rows were counted (RFC 3339).")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether groups are treated alike.")
     reason: ShortText = Field(description="Why, in a word, as of the condition Fair.")
+    max_difference: float = Field(ge=0, le=1, description="The spec.fairness.maxDifference by which that was judged.")
+    compared: Annotated[str, Field(max_length=64)] = Field(
+        description="SHA-256 of the groups that were compared and of which answers are favourable, as declared then."
+    )
     fields: Annotated[list[FieldName], Field(max_length=16)] = Field(
         default=[], description="Protected fields by which they are too far apart."
     )
@@ -315,10 +319,11 @@ class ModelDeploymentStatus(Part):
     fairness: FairnessStatus | None = Field(
         default=None, description="How equally groups of people were treated, as its sidecars told last."
     )
-    auditors_word: AuditorsWord | None = Field(
+    auditors_words: Annotated[list[AuditorsWord], Field(max_length=4)] | None = Field(
         default=None,
-        description="What the auditor of a policy with `audit.only` said last of how groups were treated, in the"
-        " annotation modelward.io/auditors-word. None: nothing that still stands.",
+        description="What auditors said last of how groups were treated, in the annotation modelward.io/auditors-word."
+        " Those that stand no longer are remembered for three months, so that none that is older takes their place.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["keys"]},
     )
     lineage: LineageStatus | None = Field(
         default=None, description="Who answers for where the model comes from, and who got its answers."

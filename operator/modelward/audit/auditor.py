@@ -20,7 +20,7 @@ from typing import Final
 
 from modelward.audit import ledger as ledgers
 from modelward.audit.aggregate import public_key
-from modelward.audit.layout import Layout, LayoutError, read_layout
+from modelward.audit.layout import Layout, LayoutError, compared, read_layout
 from modelward.audit.ledger import Ledger
 from modelward.audit.noise import KEY_BYTES, Stream, bound, rounded, two_sided_geometric
 from modelward.audit.parameters import LEAST_NOISE_BUDGET, LEVEL, MAX_ROWS, PARAMETERS
@@ -64,6 +64,7 @@ class Opened:
             left out of `cells` for being small are in a group's sum all the same.
         unknown: rows whose group or outcome is not known, by any of these fields.
         share: epsilon of one cell.
+        compared: names the groups that are compared and what counts as favourable, as `layout.compared` does.
     """
 
     header: Aggregate
@@ -76,6 +77,7 @@ class Opened:
     attributes: tuple[AttributeCounts, ...]
     unknown: int
     share: Fraction
+    compared: str = ""
 
     def off(self, doubt: float) -> int:
         """By how much the counts of two groups may all be off, but with a probability of `doubt`."""
@@ -150,6 +152,7 @@ def opened(directory: Path, content: bytes) -> Opened:
         attributes,
         unknown,
         share,
+        compared(layout.blocks),
     )
 
 

@@ -7,7 +7,7 @@ Blocks of what was true are of the rows of which somebody told that, by then or 
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final
 
@@ -163,6 +163,16 @@ def layout_of(counted: Sequence[Counted], uncounted: Sequence[str] = ()) -> Layo
     if len(layout.encode()) > MAX_LAYOUT_BYTES:
         raise LayoutError(f"the names of all cells are longer than {MAX_LAYOUT_BYTES:,} bytes together")
     return layout
+
+
+def compared(blocks: Iterable[Counted | Block]) -> str:
+    """Names what a verdict on fairness compares: fields, their groups, which answers are favourable. 64 hex digits."""
+    parts = [
+        [one.field, one.groups, tuple(map(float, one.edges)), one.rule]
+        for one in blocks
+        if one.outcome and not one.truth
+    ]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 def read_layout(content: bytes) -> Layout:

@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta
 
-from modelward.audit.told import Digest, Time
+from modelward.audit.told import Digest
 from modelward.encrypted import envelope
 from modelward.encrypted.envelope import Keys, Name
 from modelward.encrypted.parameters import EncryptedError
@@ -21,6 +21,7 @@ from modelward.encrypted.parameters import EncryptedError
 MAX_TEXT: Final = 8192
 MAX_FIELDS: Final = 16
 _SIGNATURE_BYTES: Final = 64
+Moment = Annotated[int, Meta(ge=0, le=253_402_300_799)]  # the calendar's last second
 _CONTEXT: Final = b"modelward auditor's word: "
 
 
@@ -28,15 +29,18 @@ class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     """What the holder of `keys` read in an `aggregate` (digests) of `model` from `begun` to `ended` (seconds, epoch).
 
     `status` is that of the condition Fair, `reason` its reason; `fields` are those by which groups are too far apart.
+    It is by `max_difference`, and of the groups and answers that `compared` names (see `layout.compared`).
     """
 
     keys: Digest
     aggregate: Digest
     model: Name
-    begun: Time
-    ended: Time
+    begun: Moment
+    ended: Moment
     status: Literal["True", "False", "Unknown"]
     reason: Literal["WithinLimit", "DifferenceTooLarge", "TooFewRows", "NothingToCompare"]
+    max_difference: Annotated[float, Meta(ge=0, le=1)]
+    compared: Digest
     fields: Annotated[tuple[Name, ...], Meta(max_length=MAX_FIELDS)] = ()
 
 
@@ -67,4 +71,6 @@ def heard(text: str, keys: bytes, model: str) -> Word:
         raise EncryptedError("it is of other keys")
     if word.model != model:
         raise EncryptedError(f"it is of {word.model}")
+    if word.begun > word.ended:
+        raise EncryptedError("it is of no time")
     return word

@@ -31,7 +31,7 @@ from modelward.detect.origin import known_of
 from modelward.lineage.subject import Fit
 from modelward.planner.anonymity import of_requests
 from modelward.planner.audit import kept_for
-from modelward.planner.auditors_word import word_of
+from modelward.planner.auditors_word import word_of, words_of
 from modelward.planner.fit_request import fitted_in_cluster
 from modelward.planner.monitored import Watch, max_age_days
 from modelward.planner.names import KubeObject, controls, labels, namespace_of
@@ -134,6 +134,8 @@ class Models:
     async def _bring_about(self, md: ModelDeployment, raw: KubeObject) -> Observation:
         case = await self._cases.of(md, raw)
         await self._lineage.judged(raw, case.policies)
+        now = self._clock()
+        words = words_of(raw, case.policies, case.references, now)
         observation = Observation(
             verdict=case.verdict,
             readiness=case.readiness,
@@ -142,7 +144,8 @@ class Models:
             test=case.test,
             anonymity=of_requests(md, case.policies),
             kept=kept_for(case.policies),
-            word=word_of(raw, case.policies, case.references, self._clock()),
+            words=words,
+            word=word_of(words, md, case.policies, now),
         )
         installed = self._installed()
         configuration = ""

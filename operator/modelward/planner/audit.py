@@ -202,14 +202,8 @@ def _counted(
         for field in policy["spec"].get("fields", ())
         if field.get("role") == "QuasiIdentifier"
     }
-    fairness = md.spec.fairness
-    rule = _rule(fairness.favourable.model_dump(mode="json")) if fairness else ""
     truths = (False, True) if kept_for(policies) and _is_told_truths(md) else (False,)
-    counted = [
-        Counted(one.field, group_names(one.groups, one.edges), tuple(one.edges), outcome=True, rule=rule, truth=truth)
-        for one in (fairness.protected if fairness else ())
-        for truth in truths
-    ]
+    counted = [msgspec.structs.replace(one, truth=truth) for one in protected(md) for truth in truths]
     uncounted: list[str] = []
     for tensor in md.spec.schema_.inputs if md.spec.schema_ else ():
         columns = tensor.columns or [tensor.name]
@@ -225,6 +219,18 @@ def _counted(
             else:
                 counted.append(values)
     return counted, uncounted
+
+
+def protected(md: ModelDeployment) -> list[Counted]:
+    """Return protected fields, each row of which is counted by how it was answered."""
+    fairness = md.spec.fairness
+    if fairness is None:
+        return []
+    rule = _rule(fairness.favourable.model_dump(mode="json"))
+    return [
+        Counted(one.field, group_names(one.groups, one.edges), tuple(one.edges), outcome=True, rule=rule)
+        for one in fairness.protected
+    ]
 
 
 def _is_told_truths(md: ModelDeployment) -> bool:

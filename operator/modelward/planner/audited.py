@@ -12,7 +12,7 @@ from modelward.audit.word import MAX_FIELDS, Word
 from modelward.encrypted.parameters import EncryptedError
 from modelward.fairness.counts import GroupCounts
 from modelward.fairness.rates import CONFIDENCE, Share, Spread, wilson
-from modelward.planner.fairness import judged, rounded
+from modelward.planner.fairness import judged, rounded, shown
 from modelward.planner.group_counts import Counted, apart
 
 if TYPE_CHECKING:
@@ -70,9 +70,19 @@ def word_of(opened: Opened, aggregate: str) -> Word:
     if seen is None or most is None:
         raise EncryptedError("it compares no groups: the model declared no spec.fairness.protected when it was made")
     status, reason, _ = judged(most, seen)
-    past = (one.field for one in apart(seen) if any(it.difference > most and it.certain for _, it in one.each))
-    fields = tuple(past)[:MAX_FIELDS]
-    return Word(header.keys, aggregate, header.model, header.begun, header.ended, status, reason, fields)  # type: ignore[arg-type]
+    past = (shown(one.field) for one in apart(seen) if any(it.difference > most and it.certain for _, it in one.each))
+    return Word(
+        header.keys,
+        aggregate,
+        header.model,
+        header.begun,
+        header.ended,
+        status,
+        reason,  # type: ignore[arg-type]
+        most,
+        opened.compared,
+        tuple(filter(None, past))[:MAX_FIELDS],
+    )
 
 
 def _group(group: GroupCounts, seen: Counted) -> dict[str, Any]:

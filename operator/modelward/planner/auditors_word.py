@@ -10,23 +10,30 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from modelward.api.modeldeployment import ModelDeployment
+from modelward.audit.layout import compared
 from modelward.audit.word import Word, heard
 from modelward.encrypted.parameters import EncryptedError
-from modelward.planner.audit import asks_of
+from modelward.planner.audit import asks_of, protected
 from modelward.planner.fairness import Condition, shown
 from modelward.planner.references import References
 
 WORD_ANNOTATION = "modelward.io/auditors-word"
+MAX_WORDS = 4
+"""That are remembered: of the two auditors that a model has at most, and of two that it had."""
 _PERIODS = 3  # that a word stands after the time that it is of: one to be given out, one to be opened, one to spare
 _SKEW_SECONDS = 60
+_LONGEST_SECONDS = _PERIODS * 2_678_400  # what no period is longer than
+
+Told = Mapping[str, Any]
+"""A word as `status.auditorsWords` has it."""
 
 
-def word_of(
-    raw: Mapping[str, Any], policies: Sequence[dict[str, Any]], references: References, now: datetime
-) -> dict[str, Any] | None:
-    """Return `status.auditorsWord`: the newest that was said under a key that policies name, and still stands.
+def words_of(raw: Told, policies: Sequence[dict[str, Any]], references: References, now: datetime) -> tuple[Told, ...]:
+    """Return `status.auditorsWords`: the newest under each key, of this very model.
 
-    Of two auditors the one who says that groups are treated unequally is heard, until they say otherwise.
+    Those under keys that no policy names now are remembered: a policy that comes back, or whose selector does, lets no
+    older word in. Nor is one heard of a time before the model was made: another had its name then.
 
     Args:
         raw: the ModelDeployment as the API server has it, with the status that the controller wrote.
@@ -36,39 +43,75 @@ def word_of(
     """
     metadata = raw["metadata"]
     text = (metadata.get("annotations") or {}).get(WORD_ANNOTATION, "")
-    before = (raw.get("status") or {}).get("auditorsWord")
-    words = [before] if before else []
-    seconds = dict[str, int]()
-    for keys, period, place in asks_of(policies):
-        seconds[keys] = max(period, seconds.get(keys, 0))
-        content = references.audit_key(*place) if text else None
+    words = list[Told]((raw.get("status") or {}).get("auditorsWords") or ())
+    seconds = _seconds_of(policies)
+    for _, _, place in asks_of(policies) if text else ():
+        content = references.audit_key(*place)
         if content is not None:
             try:
-                words.append(_told(heard(text, content, f"{metadata['namespace']}/{metadata['name']}")))
+                word = _told(heard(text, content, f"{metadata['namespace']}/{metadata['name']}"))
             except EncryptedError:
                 continue  # another auditor's, perhaps
-    standing = [
-        one
-        for one in words
-        if one.get("keys") in seconds
-        and -_SKEW_SECONDS <= now.timestamp() - _seconds(one["ended"]) <= _PERIODS * seconds[one["keys"]]
-    ]
-    newest: dict[str, dict[str, Any]] = {}
-    for one in standing:  # what the status remembers comes first, and nothing of the same time takes its place
-        if one["keys"] not in newest or one["ended"] > newest[one["keys"]]["ended"]:
+            if _stands(word, seconds.get(word["keys"], 0), now):
+                words.append(word)
+    made = metadata.get("creationTimestamp")
+    newest = dict[str, Told]()
+    for one in words:  # what the status remembers comes first, and nothing of the same time takes its place
+        later = made is None or _seconds(one["ended"]) > _seconds(made)
+        if (
+            later
+            and _stands(one, _LONGEST_SECONDS, now)
+            and one["ended"] > newest.get(one["keys"], {"ended": ""})["ended"]
+        ):
             newest[one["keys"]] = one
-    return max(newest.values(), key=lambda one: (one["status"] == "False", one["ended"]), default=None)
+    chosen = sorted(newest.values(), key=lambda one: (one["keys"] in seconds, one["ended"], one["keys"]))[-MAX_WORDS:]
+    return tuple(sorted(chosen, key=lambda one: one["keys"]))
+
+
+def word_of(
+    words: Sequence[Told], md: ModelDeployment, policies: Sequence[dict[str, Any]], now: datetime
+) -> Told | None:
+    """Return the word that is heard: of those that still stand, under keys that policies name.
+
+    Of two auditors the one who says that groups are treated unequally is heard, until they say otherwise. What else is
+    said stands for what is declared now alone: by another declaration the same answers may be unfair.
+
+    Args:
+        words: those that are remembered.
+        md: the ModelDeployment.
+        policies: those that govern it.
+        now: the time.
+    """
+    seconds, fairness = _seconds_of(policies), md.spec.fairness
+    standing = [one for one in words if one["keys"] in seconds and _stands(one, seconds[one["keys"]], now)]
+    chosen = max(standing, key=lambda one: (one["status"] == "False", one["ended"]), default=None)
+    if chosen is None or fairness is None or not fairness.protected:
+        return None
+    of_this = chosen["maxDifference"] <= fairness.max_difference and chosen["compared"] == compared(protected(md))
+    return chosen if of_this or chosen["status"] == "False" else None
+
+
+def _seconds_of(policies: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """For each auditor's keys for how long a word under them stands."""
+    seconds = dict[str, int]()
+    for keys, period, _ in asks_of(policies):
+        seconds[keys] = max(_PERIODS * period, seconds.get(keys, 0))
+    return seconds
+
+
+def _stands(word: Told, seconds: int, now: datetime) -> bool:
+    return -_SKEW_SECONDS <= now.timestamp() - _seconds(word["ended"]) <= seconds
 
 
 def fair_by(word: Mapping[str, Any]) -> Condition:
     """Return the condition Fair by an auditor's word."""
     when = f"says the auditor of what was answered from {word['begun']} to {word['ended']} (spec.audit.only)"
-    fields = ", ".join(shown(field) for field in word.get("fields") or ())
+    fields, most = ", ".join(shown(field) for field in word.get("fields") or ()), word["maxDifference"]
     match word["reason"]:
         case "DifferenceTooLarge":
-            what = f"groups by {fields} are treated more unequally than spec.fairness.maxDifference accepts"
+            what = f"groups by {fields} are treated more unequally than spec.fairness.maxDifference accepted ({most:g})"
         case "WithinLimit":
-            what = "no groups are treated more unequally than spec.fairness.maxDifference accepts"
+            what = f"no groups are treated more unequally than spec.fairness.maxDifference accepted ({most:g})"
         case "NothingToCompare":
             what = "no answer is favourable, or every one"
         case _:
@@ -77,8 +120,10 @@ def fair_by(word: Mapping[str, Any]) -> Condition:
 
 
 def _told(word: Word) -> dict[str, Any]:
-    told = {"keys": word.keys, "begun": _time(word.begun), "ended": _time(word.ended)}
-    return told | {"status": word.status, "reason": word.reason, "fields": [shown(one) for one in word.fields]}
+    told: dict[str, Any] = {"keys": word.keys, "begun": _time(word.begun), "ended": _time(word.ended)}
+    told |= {"status": word.status, "reason": word.reason, "compared": word.compared}
+    fields = [name for one in word.fields if (name := shown(one))]
+    return {**told, "maxDifference": word.max_difference, "fields": fields}
 
 
 def _time(seconds: int) -> str:

@@ -214,7 +214,7 @@ def _monitored(md: ModelDeployment, observation: Observation, conditions: Condit
 
 
 def _fair(md: ModelDeployment, observation: Observation, conditions: Conditions) -> Told:
-    if observation.kept and observation.word and md.spec.fairness and md.spec.fairness.protected:
+    if observation.kept and observation.word:
         return fair_by(observation.word)
     if observation.kept:
         return kept_for_auditor(md.spec.fairness, observation.kept)

@@ -64,7 +64,8 @@ class Observation:
         anonymity: what policies ask of its requests; None: nothing.
         served: who got its answers; None: its sidecars were not asked since the controller began.
         kept: policies whose auditors alone are told counts of groups.
-        word: what such an auditor said of them last, as `status.auditorsWord` has it; None: nothing that still stands.
+        words: what such auditors said of them last, as `status.auditorsWords` has it.
+        word: the one of these that is heard; None: none that still stands for what is declared.
     """
 
     verdict: Verdict | None = None
@@ -87,6 +88,7 @@ class Observation:
     anonymity: Asked | None = None
     served: Record | None = None
     kept: tuple[str, ...] = ()
+    words: tuple[Mapping[str, Any], ...] = ()
     word: Mapping[str, Any] | None = None
 
     @property

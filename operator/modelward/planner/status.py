@@ -34,11 +34,13 @@ def invalid_status(raw: dict[str, Any], message: str, now: datetime) -> dict[str
     conditions = Conditions.of(raw, now)
     conditions.set("Ready", "False", "InvalidSpec", message)
     conditions.set("Stalled", "True", "InvalidSpec", message)
+    words = _before(raw, "auditorsWords")
     return {
         "conditions": list(conditions.found.values()),
         "observedGeneration": conditions.generation,
         "policies": [],
         "violations": [],
+        **({"auditorsWords": words} if words else {}),
     }
 
 
@@ -72,8 +74,8 @@ def status(md: ModelDeployment, raw: dict[str, Any], observation: Observation, n
         out["monitoring"] = told
     if not observation.kept:
         out |= _of_groups(md, raw, observation)
-    elif observation.word:
-        out["auditorsWord"] = dict(observation.word)
+    if observation.words:  # whether or not they are asked for now: an older one must not come back
+        out["auditorsWords"] = [dict(one) for one in observation.words]
     tested = observation.test.last or _before(raw, "lastSecurityTest")
     if tested:  # what was found stays, whoever asks for tests or no longer does
         out["lastSecurityTest"] = dict(tested)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from modelward.api.printable import printable
 from modelward.audit.aggregate import Sum, added, public_key, sealed
-from modelward.audit.layout import Counted, layout_of
+from modelward.audit.layout import Counted, compared, layout_of
 from modelward.audit.parameters import PARAMETERS
 from modelward.audit.told import Window
 from modelward.audit.word import heard
@@ -97,6 +97,7 @@ def test_the_verdict_on_fairness_follows(folder: Path, truths: bool) -> None:
     assert command == "kubectl annotate --namespace=loans --overwrite modeldeployments.modelward.io/credit"
     said = heard(text, public, "loans/credit")
     assert (said.status, said.reason, said.fields) == ("False", "DifferenceTooLarge", ("sex",))
+    assert (said.max_difference, said.compared) == (0.1, compared(blocks))
 
 
 @pytest.mark.parametrize("name", ["[/b]", "[red]x", ":smile:", "a\x1b]0;title\x07"])
