@@ -61,7 +61,7 @@ class Chain:
         self.schema = Schema(settings.upstream.protocol, settings.inputs, settings.undeclared_fields)
         self.outputs = Outputs(settings.outputs) if settings.outputs is not None else None
         declared = self.schema.declared
-        kept = auditing is not None and auditing.settings.only
+        self.kept = kept = auditing is not None and auditing.settings.only  # counts of groups are for auditors alone
         self.fairness: Fairness | None = None
         if settings.fairness is not None:
             from modelward.sidecar import fairness  # noqa: PLC0415 - for those who ask for it

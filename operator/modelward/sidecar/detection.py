@@ -1,9 +1,12 @@
 """The detectors of one configuration, built from its baseline and the declared inputs, and asked together."""
 
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from modelward.detect import clients
 from modelward.detect.baseline import Baseline, BaselineError, from_bytes
@@ -177,16 +180,23 @@ class Detection:
         watched = (*zip(names, self._rates, strict=True), *of_probes.items())
         return tuple(Rate(name, *each.verdict()) for name, each in watched)
 
-    def drift(self) -> tuple[Drifted, ...]:
-        """What has drifted."""
-        drift = self.watch.drift() if self.watch is not None else None
-        return () if drift is None else drift.told(time.time())
+    def drift(self, *, whole: bool = False) -> tuple[Drifted, ...]:
+        """What has drifted.
 
-    def shifts(self) -> Iterator[tuple[tuple[str, ...], float]]:
-        """The greatest scores of drift's tests, by feature (empty: all together) and test."""
+        With `whole` scores are rounded up to whole numbers: from that of a feature of two values anybody computes how
+        many rows had each.
+        """
+        drift = self.watch.drift() if self.watch is not None else None
+        found = () if drift is None else drift.told(time.time())
+        return (
+            tuple(msgspec.structs.replace(one, score=float(math.ceil(one.score))) for one in found) if whole else found
+        )
+
+    def shifts(self, *, whole: bool = False) -> Iterator[tuple[tuple[str, ...], float]]:
+        """The greatest scores of drift's tests, by feature (empty: all together) and test; `whole` as of `drift`."""
         drift = self.watch.drift() if self.watch is not None else None
         for feature, test, score in drift.scores()[:_MOST_SHIFTS] if drift is not None else ():
-            yield (feature, test), score
+            yield (feature, test), float(math.ceil(score)) if whole and math.isfinite(score) else score
 
     def described(self) -> str:
         """The detectors of single rows and the rates asked of them, as in `Ensemble=0.01 Tails=0.05`."""

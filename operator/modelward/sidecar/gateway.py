@@ -68,13 +68,14 @@ class Gateway:
     def report(self) -> Report:
         """What the controller is told."""
         detection, fairness, auditing = self.chain.detection, self.chain.fairness, self.chain.auditing
-        told = self.findings.report(self.chain.settings, detection.fitted, detection.rates(), detection.drift())
+        drift = detection.drift(whole=self.chain.kept)
+        told = self.findings.report(self.chain.settings, detection.fitted, detection.rates(), drift)
         told = msgspec.structs.replace(told, configuration=self.configuration)
         if fairness is not None:
             self._instruments.feedback.add("lost", amount=fairness.elsewhere.expire())
             told = msgspec.structs.replace(told, fairness=fairness.labels() if fairness.kept else fairness.report())
         combined = self.chain.reidentification
-        if auditing is not None and auditing.settings.only:
+        if auditing is not None and self.chain.kept:
             judged = None if combined is None else combined.judged(auditing.period)
             told = msgspec.structs.replace(told, kept=True, judged=judged)
         elif combined is not None:

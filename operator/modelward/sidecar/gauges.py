@@ -1,8 +1,8 @@
 """What is shown of detectors: their rates, drift, and who is held; and of what is counted of rows.
 
 Feature names are the configuration's. Counts of single groups are not shown, and combinations in the steps that the
-status has: who looks each second would see what one person sent, or was answered. Of combinations nothing is shown
-where counts are kept for an auditor.
+status has: who looks each second would see what one person sent, or was answered. Where counts are kept for an
+auditor nothing is shown of combinations, and drift in whole numbers.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def watch(instruments: Instruments, gateway: Gateway) -> None:
                 yield (rate.detector, "high"), rate.high
 
     def shifts() -> _Points:
-        return gateway.chain.detection.shifts()
+        return gateway.chain.detection.shifts(whole=gateway.chain.kept)
 
     def rows() -> _Points:
         fairness = gateway.chain.fairness

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 from unittest import mock
 
@@ -128,6 +129,11 @@ def test_drift_is_told_and_refuses_nobody(run):
     assert running.metric('modelward_drift{feature="b",test="KS"}') > 1
     assert running.metric('modelward_drift{feature="a",test="KS"}') < 1
     assert running.order().json["incidents"] == []
+    running.sidecar._gateway.chain.kept = True  # where counts are kept, no count can be computed from how far it is
+    told = {(each["feature"], each["test"]): each["score"] for each in running.order().json["drift"]}
+    assert told == {(each["feature"], each["test"]): math.ceil(each["score"]) for each in drift}
+    assert running.metric('modelward_drift{feature="b",test="KS"}') == told["b", "KS"]
+    assert running.metric('modelward_drift{feature="a",test="KS"}') == 1.0
 
 
 def scores(connection, asked) -> None:
