@@ -29,7 +29,7 @@ test: setup ## Everything: lint, types, contracts, unit, conformance, chart, int
 
 ##@ Parts of the tests
 test-lint: setup ## ruff, mypy, import-linter
-	$(PY) -m tests.stages lint format types contracts
+	$(PY) -m tests.stages lint format types calls contracts
 
 test-unit: setup ## Pure and in-process tests, in about a minute
 	$(PY) -m tests.stages unit

@@ -41,6 +41,12 @@ STAGES = (
     Stage("lint", "ruff, rules and format", (str(BIN / "ruff"), "check", "--quiet"), 30),
     Stage("format", "ruff format", (str(BIN / "ruff"), "format", "--check", "--quiet"), 30),
     Stage("types", "mypy, strict", (str(BIN / "mypy"),), 180),
+    Stage(
+        "calls",
+        "mypy: each call in the tests fits what it calls",
+        (str(BIN / "mypy"), "--config-file", "tests/mypy.ini", "tests"),
+        90,
+    ),
     Stage("contracts", "import-linter: pure core, thin edges", (str(BIN / "lint-imports"), "--no-cache"), 60),
     Stage(
         "unit",

@@ -30,7 +30,10 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.validate import canonical, parse
 from modelward.controller.cases import Cases
 from modelward.controller.cluster import Cluster
+from modelward.controller.events import Recorder
+from modelward.controller.incidents import Incidents
 from modelward.controller.ledger import Ledger
+from modelward.controller.security_tests import SecurityTests
 from modelward.controller.targets import Targets
 from modelward.rules.admission_policy import catalogue_policies, custom_policies
 from modelward.rules.judge import Review, judge
@@ -171,7 +174,10 @@ def controlled(client: httpx.Client, apiserver: ApiServer) -> Found:
             patch.setenv("KUBECONFIG", kubeconfig)
             async with Cluster.connected() as cluster:
                 installed = partial(pytest.fail, "the installation is not asked")
-                cases = Cases(cluster, installed, partial(datetime.now, UTC), Ledger(), Targets(cluster))
+                clock = partial(datetime.now, UTC)
+                incidents = Incidents(cluster, Recorder(cluster), installed, clock)
+                tests = SecurityTests(cluster, installed, incidents, clock)
+                cases = Cases(cluster, installed, clock, Ledger(), Targets(cluster), tests)
                 return {case.name: await _background(cases, case) for case in CASES}
 
     return asyncio.run(judge_all())
