@@ -113,7 +113,7 @@ def fair_by(word: Mapping[str, Any]) -> Condition:
         case "WithinLimit":
             what = f"no groups are treated more unequally than spec.fairness.maxDifference accepted ({most:g})"
         case "NothingToCompare":
-            what = "no answer is favourable, or every one"
+            what = "no answer is favourable, or every one, as far as can be told"
         case _:
             what = "there are too few rows to tell"
     return word["status"], word["reason"], f"{what}: {when}"

@@ -17,7 +17,7 @@ from modelward.api.printable import printable
 from modelward.api.schema import Tensor
 from modelward.fairness.counts import GroupCounts
 from modelward.fairness.groups import OTHER, can_be, group_names
-from modelward.fairness.rates import Spread, ratio, wilson
+from modelward.fairness.rates import CONFIDENCE, Spread, ratio, wilson
 from modelward.planner.group_counts import Counted, apart
 from modelward.wording import names, sentences
 
@@ -133,9 +133,8 @@ def judged(most: float, seen: Counted) -> Condition:
         return "Unknown", "TooFewRows", few + _left_out(seen)
     if seen.uncounted > seen.rows:
         return "Unknown", "TooFewRows", f"{seen.rows:,} rows are the lesser part of all{_left_out(seen)}"
-    rates = {group.selection.rate for one in seen.attributes for group in one.groups if group.rows}
-    if rates in ({0.0}, {1.0}):
-        which = "every" if 1.0 in rates else "no"
+    which = _same_answer(seen)
+    if which:
         why = (
             f"{which} answer to {seen.rows:,} rows is favourable: hold spec.fairness.favourable against what it answers"
         )
@@ -146,6 +145,15 @@ def judged(most: float, seen: Counted) -> Condition:
     without = "" if any(one.equalized_odds is not None for one in found) else "; true and false positives: no feedback"
     message = f"the largest difference is {largest.difference:.3f}, in {name} by {shown(field)}; accepted: {most:g}"
     return "True", "WithinLimit", message + without + _left_out(seen)
+
+
+def _same_answer(seen: Counted) -> str:
+    """`no` or `every`, where no answer or every one is favourable, or noise may be all that says otherwise."""
+    shares = [group.selection for one in seen.attributes for group in one.groups if group.rows]
+    off = seen.off((1 - CONFIDENCE) / max(len(shares), 1))
+    if all(share.hits <= off for share in shares):
+        return "no"
+    return "every" if all(share.rows - share.hits <= off for share in shares) else ""
 
 
 def kept_for_auditor(declared: Fairness | None, policies: Sequence[str]) -> Condition:

@@ -78,6 +78,15 @@ def test_alike_is_within_the_limit_and_mostly_unknown_is_not_known() -> None:
     assert told(*groups, unknown=20_000)["status"] == "Unknown"
 
 
+@pytest.mark.parametrize(("hits", "which"), [((0, 5), "no"), ((10, 5), "no"), ((5000, 4990), "every")])
+def test_of_answers_that_are_all_alike_but_for_the_noise_nothing_is_said(hits: tuple[int, int], which: str) -> None:
+    found = told(GroupCounts("f", 5000, hits[0]), GroupCounts("m", 5000, hits[1]))
+    assert (found["status"], found["reason"]) == ("Unknown", "NothingToCompare")
+    assert f"{which} answer to 10,000 rows is favourable" in found["message"]
+    few = told(GroupCounts("f", 5000, 10), GroupCounts("m", 5000, 5), epsilon=100)
+    assert few["status"] == "True"
+
+
 def test_where_no_groups_are_compared_there_is_no_verdict() -> None:
     assert fairness_in(opened()) is None
     assert counted_in(opened(GroupCounts("f", 100, 50), most=None)) is None
