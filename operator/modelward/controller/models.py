@@ -122,7 +122,7 @@ class Models:
         observation = replace(await self._bring_about(md, raw), served=self._lineage.of(namespace, name))
         await self._tell(raw, status(md, raw, observation, self._clock()))
         awaits = observation.obstacle is not None and observation.obstacle.reason in _AWAITED
-        return _LOOK_AGAIN_SECONDS if awaits or observation.test.now else None
+        return _LOOK_AGAIN_SECONDS if awaits else observation.test.look_again
 
     async def _give_back(self, md: ModelDeployment, raw: KubeObject) -> None:
         """Give back the workload that was protected before another was named."""
@@ -214,11 +214,11 @@ class Models:
         try:
             test = await self._tests.begin(case.md, case.raw, case.policies, observation.test, configuration)
         except NameTakenError as error:
-            test = replace(observation.test, now=f"a test is due, and cannot be made: {error}")
+            test = replace(observation.test, now=f"a test is due, and cannot be made: {error}", waits=True)
         except ApiError as error:
             if error.status not in _REFUSALS:
                 raise
-            test = replace(observation.test, now=f"a test is due, and cannot be made: {error}")
+            test = replace(observation.test, now=f"a test is due, and cannot be made: {error}", waits=True)
         return replace(observation, test=test)
 
     async def _kept_away(self, case: Case, observation: Observation) -> Observation:

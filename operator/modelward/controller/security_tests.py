@@ -152,12 +152,18 @@ class SecurityTests:
         if tested.asked is None or tested.now or what is None:
             return tested
         if rule_of_tester(md) is None:
-            return replace(tested, now="a test is due, and nobody may ask: no rule of spec.access lets anyone Infer")
+            return replace(
+                tested, now="a test is due, and nobody may ask: no rule of spec.access lets anyone Infer", waits=True
+            )
         if not settings.jobs_image:
-            return replace(tested, now="a test is due, and this installation names no image for Jobs")
+            return replace(tested, now="a test is due, and this installation names no image for Jobs", waits=True)
+        full = await self._full(namespace_of(md))
+        if full:  # before any sidecar is asked: after an upgrade all models of a cluster are due at once
+            return _waits_for(tested, full)
         ready = [one for one in await self._sidecars.loaded(raw) if one.configuration == configuration]
         if not ready:
-            return replace(tested, now="a test is due, and no ready pod goes by the latest configuration yet")
+            told = "a test is due, and no ready pod goes by the latest configuration yet"
+            return replace(tested, now=told, waits=not tested.gated)
         request = Request(
             f"{namespace_of(md)}/{md.metadata.name}",
             md.metadata.uid or "",
@@ -171,7 +177,7 @@ class SecurityTests:
         async with self._beginning:
             full = await self._full(namespace_of(md))
             if full:
-                return replace(tested, now=f"a test is due, and waits until one of {full} has ended")
+                return _waits_for(tested, full)
             for item in (
                 security_test_network_policy(md),
                 security_test_secret(md, ServingCertificate(pair.chain, pair.key, authority.bundle)),
@@ -244,6 +250,8 @@ class SecurityTests:
                 return await self._take(md, whom, request, answer.content, found)
             return replace(found, now=f"Job {name} runs")
         waits = "; ".join(reason for pod in pods for reason in waiting_because(pod))
+        if not pods:
+            waits = f"it has no pod yet; where it gets none, `kubectl describe job {name}` says why"
         return replace(found, now=f"Job {name} begins" + (f": {waits}" if waits else ""))
 
     async def _errand(self, md: ModelDeployment, raw: KubeObject, request: Request, address: str) -> Errand:
@@ -306,6 +314,10 @@ class SecurityTests:
 
     def _errored(self, found: LastTest, md: ModelDeployment, request: Request, why: str) -> LastTest:
         return replace(found, last=errored_status(request, why, _image(md), self._clock(), found.last))
+
+
+def _waits_for(tested: LastTest, others: str) -> LastTest:
+    return replace(tested, now=f"a test is due, and waits until one of {others} has ended", waits=True)
 
 
 def _image(md: ModelDeployment) -> str:

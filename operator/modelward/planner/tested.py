@@ -25,6 +25,7 @@ DEFAULT_SUITE = "baseline"
 _OF_MODEL = {"image", "command", "args", "env", "port", "name", "protocol", "grpc_port", "volume_claims"}
 _OF_TARGET = {"api_version", "kind", "name", "port", "model_name", "protocol"}
 _OF_CONTAINER = ("image", "command", "args", "workingDir", "env", "envFrom", "volumeMounts", "volumeDevices")
+_SECONDS_AT_WORK, _SECONDS_GATED, _SECONDS_SERVING = 5.0, 30.0, 300.0
 _OF_POLICY = ("fields", "undeclaredFields", "kAnonymity", "quarantine", "onDetectorError", "classification")
 
 
@@ -54,12 +55,14 @@ class LastTest:
         subject: digest of what there is to be tested now.
         last: the last test, as `status.lastSecurityTest` has it; None: there was none.
         now: what is done about the next one, or keeps it from being done; empty: nothing.
+        waits: nothing is done, for others' tests have to end, or somebody has to mend something.
     """
 
     asked: AskedTest | None = None
     subject: str = ""
     last: Mapping[str, Any] | None = None
     now: str = ""
+    waits: bool = False
 
     @property
     def of_this(self) -> Mapping[str, Any] | None:
@@ -75,6 +78,18 @@ class LastTest:
         if self.asked is None or not self.asked.gates:
             return False
         return self.of_this is None or self.of_this["outcome"] != "Passed"
+
+    @property
+    def look_again(self) -> float | None:
+        """In how many seconds to look at the model again; None: when something has changed.
+
+        A thousand models can wait for four tests to end: they must not take the controller's time from all others.
+        """
+        if not self.now:
+            return None
+        if not self.waits:
+            return _SECONDS_AT_WORK
+        return _SECONDS_GATED if self.gated else _SECONDS_SERVING
 
     def told(self, now: datetime) -> tuple[Literal["True", "False", "Unknown"], str, str]:
         """Return the condition SecurityTested: status, reason, message."""

@@ -41,7 +41,11 @@ class Cluster:
 
 
 class Sidecars:
+    def __init__(self) -> None:
+        self.asked = 0
+
     async def loaded(self, raw: Any) -> list[Loaded]:
+        self.asked += 1
         return [Loaded("10.0.0.1", "c")]
 
     async def authorities(self, raw: Any) -> bytes:
@@ -55,10 +59,10 @@ def model(namespace: str, name: str) -> ModelDeployment:
 
 
 async def test_models_side_by_side_begin_no_more_tests_than_may_run_and_a_namespace_leaves_one_to_others() -> None:
-    cluster = Cluster()
+    cluster, sidecars = Cluster(), Sidecars()
     settings = SimpleNamespace(sidecar_image="s", jobs_image="j", config_key="k")
     installed = SimpleNamespace(authority=new_authority(NOW), settings=settings)
-    tests = SecurityTests(cast("Any", cluster), lambda: cast("Any", installed), Sidecars(), lambda: NOW)
+    tests = SecurityTests(cast("Any", cluster), lambda: cast("Any", installed), sidecars, lambda: NOW)
 
     async def begin(namespace: str, count: int) -> list[str]:
         models = [model(namespace, f"m{number}") for number in range(count)]
@@ -71,3 +75,6 @@ async def test_models_side_by_side_begin_no_more_tests_than_may_run_and_a_namesp
     told = await begin("modest", 5)
     assert cluster.jobs() == {"greedy": OF_NAMESPACE, "modest": AT_ONCE - OF_NAMESPACE}
     assert sum("waits until one of 4 others has ended" in one for one in told) == 4
+    asked = sidecars.asked
+    await begin("late", 5)
+    assert sidecars.asked == asked, "who has to wait asks no sidecar"

@@ -180,6 +180,15 @@ def test_images_and_what_policies_do_are_the_tools() -> None:
 # --- when
 
 
+def test_who_waits_for_others_is_not_looked_at_every_few_seconds() -> None:
+    """After an upgrade a thousand models are due at once."""
+    gated, serving = LastTest(ASKED, SUBJECT_DIGEST), LastTest(ASKED, SUBJECT_DIGEST, last())
+    assert gated.look_again is None
+    assert replace(gated, now="a Job runs").look_again == replace(serving, now="a Job runs").look_again == 5
+    assert replace(gated, now="waits", waits=True).look_again == 30
+    assert replace(serving, now="waits", waits=True).look_again == 300
+
+
 def test_the_first_test_is_due_at_once_and_so_is_that_of_another_subject() -> None:
     first = due(known(), TOOLS, "uid", NOW)
     assert first is not None
