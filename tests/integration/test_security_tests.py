@@ -296,7 +296,7 @@ async def test_the_jobs_token_is_for_its_run_its_model_and_its_address(testing: 
     assert errand.url == f"https://letsin.{PLACE}.svc:8443"
     assert errand.manifest["spec"]["model"]["image"] == "wdbc@sha256:" + "b" * 64
     config = json.loads(testing.configuration("letsin"))
-    assert config["access"]["rules"][-1]["subjects"] == [securitytest.SUBJECT]
+    assert config["access"]["rules"][0]["subjects"] == [securitytest.SUBJECT]
     everything = json.dumps(testing.server.get("secret,configmap,job,pod,modeldeployment", "-n", PLACE))
     assert all(token not in everything for token in (errand.stranger, *errand.tokens)), "it lies in no object"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _SAN_KINDS = {"DNS", "URI", "email"}
+_MODELWARDS = ".modelward.internal"
 _PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 
 
@@ -37,8 +38,14 @@ def from_certificate(certificate: Mapping[str, Any]) -> Caller | None:
     """The caller that a client certificate names (`ssl.SSLSocket.getpeercert` form), by its subject alternative names.
 
     The TLS layer has verified the certificate against the configured authorities. The common name counts for nothing.
+    So do modelward's own names: its controller and its security test get a connection by such a certificate, and are
+    known by their tokens. Else a rule for `*` would let in whoever has it, anywhere, for as long as it lasts.
     """
-    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind in _SAN_KINDS]
+    names = [
+        value
+        for kind, value in certificate.get("subjectAltName", ())
+        if kind in _SAN_KINDS and not value.lower().endswith(_MODELWARDS)
+    ]
     if not names:
         return None
     subjects = [f"san:{name}" for name in names]

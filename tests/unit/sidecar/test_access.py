@@ -209,6 +209,13 @@ def test_a_certificate_is_its_alternative_names():
     assert from_certificate({"subject": certificate["subject"]}) is None
 
 
+@pytest.mark.parametrize(
+    "name", ["security-test.modelward.internal", "controller.modelward.internal", "X.Modelward.Internal"]
+)
+def test_modelwards_own_certificates_open_a_connection_and_make_nobody_a_caller(name: str) -> None:
+    assert from_certificate({"subjectAltName": (("DNS", name),)}) is None
+
+
 def test_a_certificate_that_expires_during_a_connection_counts_no_more():
     judge = Access(config.Access(), clock=lambda: 100.0)
     who = Caller(name="san:x", issuer="client-certificate", subjects=frozenset({"san:x"}), expires=99.0)
