@@ -440,6 +440,24 @@ async def test_a_controller_that_takes_over_finds_what_was_kept(testing: Testing
     assert len(testing.jobs("crashed")) == 1
 
 
+async def test_a_job_of_the_version_before_keeps_nobody_waiting_and_closes_no_gate(testing: Testing) -> None:
+    await testing.begun("upgraded")
+    (before,) = testing.jobs("upgraded")
+    made = testing.controller
+    made.installation = Installation(made.cluster, SYSTEM, IMAGE, made.clock, jobs_image=f"{JOBS_IMAGE[:-1]}0")
+    await testing.reconcile("upgraded")
+    (after,) = (job for job in testing.jobs("upgraded") if job["metadata"]["name"] != before["metadata"]["name"])
+    assert after["spec"]["template"]["spec"]["containers"][0]["image"].endswith("0")
+    now = "2026-01-01T00:00:00Z"
+    failed = [
+        {"type": one, "status": "True", "reason": "r", "message": "m", "lastTransitionTime": now}
+        for one in ("FailureTarget", "Failed")
+    ]
+    testing.patch("job", before["metadata"]["name"], {"conditions": failed, "startTime": now, "failed": 1})
+    assert (await testing.reconcile("upgraded"))["SecurityTested"] == ("Unknown", "NotRun")
+    assert "lastSecurityTest" not in testing.status("upgraded")
+
+
 async def test_a_policys_gate_is_judged_by_its_rule_too(testing: Testing) -> None:
     asks = policy("tests", require={"securityTest": {"maxAgeDays": 7, "gate": True}}, enforcement="Enforce")
     apply(testing.server, asks)

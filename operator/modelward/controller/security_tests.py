@@ -209,6 +209,8 @@ class SecurityTests:
             return found
         if last is not None and last.get("run") == request.digest:
             return found
+        if job["spec"]["template"]["spec"]["containers"][0]["image"] != self._installed().settings.jobs_image:
+            return found  # of the version before: its pod is none of ours by now, and a test by this one is due
         if not _over(job):
             return await self._ask(md, raw, job, request, found)
         made = job["metadata"].get("creationTimestamp", "")
