@@ -38,13 +38,13 @@ CONTAINER_NAME = "attack"
 COMMAND = ("python3", "-m", "modelward.cli.security_test_job")
 REQUEST_ANNOTATION = "modelward.io/security-test-request"
 MAX_ATTEMPTS = 5
-"""Runs in a row that were Errored; then it waits for a change, or its schedule."""
+"""Runs in a row that were Errored, in a quarter of an hour; then it is tried four times a day, or by its schedule."""
 _TLS_DIR = "/etc/modelward/test"
 _TTL_SECONDS = 600
 _RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 _SCRATCH = "256Mi"
 _AGAIN = timedelta(minutes=1)  # after an Errored run; twice that after the next
-_LONGEST = timedelta(minutes=30)
+_LATER = timedelta(hours=6)  # a cluster that was full for a while must not keep a gate closed for good
 _APART = timedelta(minutes=10)  # between scheduled runs, however often the schedule says
 _JITTER_SECONDS = 300  # so that not all models of a cluster are attacked at three o'clock
 _OPERATIONS = ("Explain", "Infer", "Metadata")  # not Feedback: what is told there is counted
@@ -133,9 +133,12 @@ def due(tested: LastTest, tools: str, uid: str, now: datetime) -> Due | None:
         return Due(f"changed {before}", "it was not tested as it is now")
     ended = datetime.fromisoformat(last["finishedAt"])
     attempts = int(last.get("attempts", 0))
-    if last["outcome"] == "Errored" and attempts < MAX_ATTEMPTS:
-        waits = min(_AGAIN * 2 ** max(attempts - 1, 0), _LONGEST)
-        return Due(f"again {before}", f"attempt {attempts + 1}") if now >= ended + waits else None
+    if last["outcome"] == "Errored":
+        waits = _AGAIN * 2 ** max(attempts - 1, 0) if attempts < MAX_ATTEMPTS else _LATER
+        if now >= ended + waits:
+            return Due(f"again {before}", f"attempt {attempts + 1}")
+        if attempts < MAX_ATTEMPTS:
+            return None
     if last.get("tools") != tools:
         return Due(f"tools {before}", "what protects or attacks it is another version, or its policies ask otherwise")
     slot = _slot(asked, uid, now)

@@ -201,7 +201,7 @@ def test_the_first_test_is_due_at_once_and_so_is_that_of_another_subject() -> No
     assert due(LastTest(), TOOLS, "uid", NOW) is None
 
 
-def test_what_came_to_nothing_is_tried_again_ever_later_and_then_no_more() -> None:
+def test_what_came_to_nothing_is_tried_again_ever_later_and_then_four_times_a_day() -> None:
     waits = []
     for attempts in range(1, MAX_ATTEMPTS + 1):
         minutes = next(
@@ -214,7 +214,11 @@ def test_what_came_to_nothing_is_tried_again_ever_later_and_then_no_more() -> No
         )
         waits.append(minutes)
     assert waits == [1, 2, 4, 8, None]
-    tired = last("Errored", timedelta(hours=8), attempts=MAX_ATTEMPTS)
+    for attempts in (MAX_ATTEMPTS, MAX_ATTEMPTS + 40):
+        for hours, again in ((5, False), (6, True)):
+            tired = known(last("Errored", timedelta(hours=hours), attempts=attempts))
+            assert (due(tired, TOOLS, "uid", NOW) is not None) is again
+    tired = last("Errored", timedelta(hours=4), attempts=MAX_ATTEMPTS)
     assert due(known(tired), "d" * 64, "uid", NOW) is not None
     assert due(known(tired, schedule="@hourly"), TOOLS, "uid", NOW) is not None
 
