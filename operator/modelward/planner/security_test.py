@@ -132,6 +132,8 @@ def due(tested: LastTest, tools: str, uid: str, now: datetime) -> Due | None:
     if last is None:
         return Due(f"changed {before}", "it was not tested as it is now")
     ended = datetime.fromisoformat(last["finishedAt"])
+    if ended - now > _APART:  # a clock was ahead once: by its time it would be neither old nor due for as long
+        return Due(f"ahead {before}", "the last test ended at a time that is still to come")
     attempts = int(last.get("attempts", 0))
     if last["outcome"] == "Errored":
         waits = _AGAIN * 2 ** max(attempts - 1, 0) if attempts < MAX_ATTEMPTS else _LATER

@@ -265,6 +265,12 @@ def test_before_a_test_is_too_old_it_is_repeated() -> None:
         assert (due(old, TOOLS, "uid", NOW) is not None) is wanted
 
 
+def test_a_test_that_ended_in_the_future_is_repeated_now() -> None:
+    ahead = known(last("Passed", timedelta(days=-900)), schedule="@daily", max_age_days=7)
+    assert due(ahead, TOOLS, "uid", NOW) is not None
+    assert due(known(last("Passed", timedelta(minutes=-5))), TOOLS, "uid", NOW) is None, "clocks differ a little"
+
+
 def test_other_tools_are_a_reason_and_close_no_gate() -> None:
     upgraded = known(last())
     assert due(upgraded, "d" * 64, "uid", NOW) is not None
