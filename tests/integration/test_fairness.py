@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from modelward.controller.incidents import Incidents
+from modelward.controller.models import Models
 from modelward.planner.names import KubeObject
 from tests.integration.model_server import Inputs, asked, column, condition, model_server
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
@@ -135,3 +137,38 @@ async def test_what_cannot_be_watched_is_not_served(replicas: Replicas, port: in
     assert (await replicas.reconcile("blind"))["Ready"] == ("False", "NotSupported")
     status = replicas.server.get("modeldeployment", "blind", "-n", PLACE)["status"]
     assert "religion is no column of spec.schema.inputs" in condition(status, "Ready")[2]
+
+
+async def test_what_is_to_be_kept_is_told_no_more_though_sidecars_cannot_hear_of_it(
+    replicas: Replicas,  # noqa: F811
+    port: int,
+) -> None:
+    made = replicas.controller
+    apply(replicas.server, dropping("unseen"), credit("kept", port))
+    await replicas.start("kept")
+    models = Models(made.cluster, made.recorder, made.have, made.clock)
+    replicas.incidents = Incidents(made.cluster, made.recorder, made.have, port=replicas.port, kept=models.keeps)
+    unequal = applicants(*[(5.0, "female")] * 60, *[(15.0, "male")] * 60)
+    assert replicas.send("kept", "lee", "infer", unequal)[0] == 200
+
+    def told() -> dict[str, float]:
+        return replicas.incidents.metrics()["modelward_model_fairness_difference"][1]
+
+    await replicas.incidents.look(PLACE, "kept")
+    assert told() == {}  # no policy was read yet
+    await models.reconcile(PLACE, "kept")
+    await replicas.incidents.look(PLACE, "kept")
+    assert list(told().values()) == [1.0]
+
+    # An auditor's key that is not there: the sidecars go on as they were configured before.
+    apply(replicas.server, policy("care", audit={"publicKeyConfigMapName": "none", "keysDigest": f"sha256:{'0' * 64}"}))
+    await models.reconcile(PLACE, "kept")
+    assert told() == {}
+    await replicas.incidents.look(PLACE, "kept")
+    assert told() == {}
+    seen = replicas.incidents.of(PLACE, "kept")
+    assert seen is not None
+    assert (seen.kept, seen.fairness) == (True, None)
+    status = await replicas.look("kept")
+    assert condition(status, "Ready")[1] == "ReferenceUnusable"
+    assert "fairness" not in status

@@ -13,19 +13,18 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import SystemRandom
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from modelward import incidents
-from modelward.api.monitoring import DetectorType
 from modelward.controller.aggregates import Aggregates
 from modelward.controller.asking import Asked, Asker, AskingError
 from modelward.controller.certificates import Pair, due, issue_client
 from modelward.controller.cluster import Cluster
 from modelward.controller.emitters import Emitters
 from modelward.controller.events import Recorder
-from modelward.controller.health import quoted
+from modelward.controller.incident_metrics import incident_metrics
 from modelward.controller.installation import Installed
 from modelward.controller.lineage import Lineage
 from modelward.controller.observe import leaving, unwatched_because
@@ -39,7 +38,6 @@ from modelward.planner.references import References
 from modelward.planner.reidentification import steady
 from modelward.planner.sidecar import HTTPS_PORT, RELEASE_ANNOTATION, RELEASE_AT_ANNOTATION, serving_secret_name
 from modelward.planner.sightings import Seen, gathered, monitoring_status, shown, to_spread, without
-from modelward.reidentification.steps import shown as in_steps_of
 
 SECONDS = 15.0
 """Between two looks at a model with detectors."""
@@ -53,7 +51,6 @@ _ROUND_SECONDS = 12.0  # for all of them: whose pods are slow must not keep othe
 CLIENT_NAME = "controller.modelward.internal"
 """In the certificate that the controller shows to sidecars with mutual TLS; no access rule names it."""
 
-_DETECTORS = get_args(DetectorType)
 _CHANCE = SystemRandom()
 
 Place = tuple[str, str]
@@ -70,6 +67,7 @@ class Incidents:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         port: int = HTTPS_PORT,
         lineage: Lineage | None = None,
+        kept: Callable[[str, str], bool] = lambda *_: False,
     ) -> None:
         self._cluster = cluster
         self._recorder = recorder
@@ -77,6 +75,7 @@ class Incidents:
         self._clock = clock
         self._aggregates = Aggregates(cluster, recorder, lambda: installed().signing_key, clock)
         self._lineage = lineage or Lineage(cluster, Emitters(installed))
+        self._kept = kept  # whether counts of a model's groups are for auditors alone, whatever its sidecars say
         self._shown: Pair | None = None
         self._asker = Asker(lambda: installed().signing_key.sign, port, client=self._client)
         self._seen: dict[Place, Seen] = {}
@@ -107,7 +106,8 @@ class Incidents:
         await self._spread(pods, told)
         await self._pass_on(pods, told)
         before = self._seen.get((namespace, name))
-        seen = replace(await asyncio.to_thread(gathered, told), released=released)
+        seen = await asyncio.to_thread(gathered, told, kept=self._kept(namespace, name))
+        seen = replace(seen, released=released)
         if not seen.kept:
             groups = counted(raw, told, before.fairness if before else None, self._clock().timestamp())
             seen = replace(seen, fairness=groups, combined=steady(before.combined if before else None, seen.combined))
@@ -118,32 +118,10 @@ class Incidents:
         return news or seen != before, SECONDS if _has_detectors(raw) else QUIET_SECONDS
 
     def metrics(self) -> dict[str, tuple[str, dict[str, float]]]:
-        """Return what is told to Prometheus; see `health.Metrics`. No client's name is a label."""
-        anomalies: dict[str, float] = {}
-        held: dict[str, float] = {}
-        silent: dict[str, float] = {}
-        apart: dict[str, float] = {}
-        below: dict[str, float] = {}
-        for (namespace, name), seen in self._seen.items():
-            place = f'namespace="{namespace}",model="{name}"'
-            for one in seen.sightings:
-                # What a sidecar makes up must not become as many series.
-                label = f'{{{place},detector="{one.detector if one.detector in _DETECTORS else "other"}"}}'
-                anomalies[label] = anomalies.get(label, 0) + one.count
-            held[f"{{{place}}}"] = len(seen.quarantined)
-            silent[f"{{{place}}}"] = len(seen.silent)
-            if seen.combined is not None:
-                below[f"{{{place}}}"] = in_steps_of(seen.combined.figures).below
-            for field, measure, difference in seen.fairness.differences if seen.fairness else ():
-                apart[f"{{{place},field={quoted(field)},measure={quoted(measure)}}}"] = difference
-        return {
-            "modelward_model_anomalies": ("Anomalies of the last day that a model's sidecars tell of.", anomalies),
-            "modelward_model_rows_below_k": ("Share of a model's rows that too few share a combination with.", below),
-            "modelward_model_fairness_difference": ("How far apart the rates of a model's groups are.", apart),
-            "modelward_model_quarantined_clients": ("Clients that any replica of a model holds in quarantine.", held),
-            "modelward_model_silent_sidecars": ("Sidecars of ready pods that do not tell what they found.", silent),
-            **self._aggregates.metrics(),
-        }
+        """Return what is told to Prometheus; see `health.Metrics`."""
+        # By what policies say now: of figures that were seen before they said so nothing is told either.
+        seen = {place: replace(one, kept=one.kept or self._kept(*place)) for place, one in self._seen.items()}
+        return {**incident_metrics(seen), **self._aggregates.metrics()}
 
     async def loaded(self, raw: KubeObject) -> list[Loaded]:
         """Return some of a model's ready pods, and which configuration each of them goes by; see `SecurityTests`."""

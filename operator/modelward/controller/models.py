@@ -93,6 +93,11 @@ class Models:
         self._look_at = seen  # what the sidecars told last
         self._lineage = lineage or Lineage(cluster, Emitters(installed))
         self._fits = fits or Fits(cluster, installed, clock)
+        self._kept: dict[tuple[str, str], bool] = {}
+
+    def keeps(self, namespace: str, name: str) -> bool:
+        """Whether policies have counts of a model's groups told to auditors alone; so it is until they were read."""
+        return self._kept.get((namespace, name), True)
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Bring a ModelDeployment about, and tell in its status what came of it.
@@ -110,6 +115,7 @@ class Models:
             await self._targets.release(namespace, name)
             if raw is None:
                 self._tests.gone(namespace, name)
+                self._kept.pop((namespace, name), None)
                 raise GoneError
             return None
         try:
@@ -134,19 +140,7 @@ class Models:
     async def _bring_about(self, md: ModelDeployment, raw: KubeObject) -> Observation:
         case = await self._cases.of(md, raw)
         await self._lineage.judged(raw, case.policies)
-        now = self._clock()
-        words = words_of(raw, case.policies, case.references, now)
-        observation = Observation(
-            verdict=case.verdict,
-            readiness=case.readiness,
-            signatures=case.signatures,
-            obstacle=case.obstacle,
-            test=case.test,
-            anonymity=of_requests(md, case.policies),
-            kept=kept_for(case.policies),
-            words=words,
-            word=word_of(words, md, case.policies, now),
-        )
+        observation = self._found(case)
         installed = self._installed()
         configuration = ""
         try:
@@ -201,10 +195,27 @@ class Models:
             told = f"serving certificate {serving.source}, valid until {serving.ends}"
             await self._recorder.record(raw, "Normal", "CertificateRotated", told)
         observation = replace(observation, watch=self._watch(case))
-        kept = observation.obstacle is None or serving.there
-        source, ends = (serving.source, serving.ends) if kept else ("", "")
+        serves = observation.obstacle is None or serving.there
+        source, ends = (serving.source, serving.ends) if serves else ("", "")
         observation = await self._seen(case, replace(observation, certificate=source, certificate_ends=ends))
         return await self._tested(case, observation, configuration)
+
+    def _found(self, case: Case) -> Observation:
+        """What policies say of it, and what was said of it: before anything is made."""
+        md, now, kept = case.md, self._clock(), kept_for(case.policies)
+        self._kept[namespace_of(md), md.metadata.name] = bool(kept)  # even where sidecars cannot be told to keep them
+        words = words_of(case.raw, case.policies, case.references, now)
+        return Observation(
+            verdict=case.verdict,
+            readiness=case.readiness,
+            signatures=case.signatures,
+            obstacle=case.obstacle,
+            test=case.test,
+            anonymity=of_requests(md, case.policies),
+            kept=kept,
+            words=words,
+            word=word_of(words, md, case.policies, now),
+        )
 
     async def _tested(self, case: Case, observation: Observation, configuration: str) -> Observation:
         """Begin a security test where one is due, of pods that are there as they should be."""

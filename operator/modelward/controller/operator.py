@@ -95,7 +95,7 @@ class Operator:
         self._ledger = Ledger()
         self._emitters = Emitters(self.installed)
         self._lineage = Lineage(cluster, self._emitters)
-        self._incidents = Incidents(cluster, recorder, self.installed, lineage=self._lineage)
+        self._incidents = Incidents(cluster, recorder, self.installed, lineage=self._lineage, kept=self._keeps)
         self._tests = SecurityTests(cluster, self.installed, self._incidents)
         self._models = Models(
             cluster,
@@ -122,6 +122,9 @@ class Operator:
         if self._installed is None:
             raise RuntimeError("the installation has not been reconciled yet")
         return self._installed
+
+    def _keeps(self, namespace: str, name: str) -> bool:
+        return self._models.keeps(namespace, name)  # which are made after what asks
 
     async def prepare(self) -> None:
         """Bring the installation about; nothing can be made for a model before."""

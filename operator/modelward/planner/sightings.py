@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
+from math import ceil, isfinite
 from typing import Any
 
 import msgspec
@@ -103,17 +104,22 @@ class Seen:
         return tuple(one for one in self.sightings if (now - _moment(one.last)).total_seconds() <= seconds)
 
 
-def gathered(told: Mapping[str, Report | str]) -> Seen:
-    """Bring together what the pods told, by their names; a text says why a pod told nothing."""
+def gathered(told: Mapping[str, Report | str], *, kept: bool = False) -> Seen:
+    """Bring together what the pods told, by their names; a text says why a pod told nothing.
+
+    Args:
+        told: by each pod.
+        kept: by the policies counts of groups are for auditors alone, though pods that have not heard of it tell them.
+    """
     reports = [one for one in told.values() if isinstance(one, Report)]
-    kept = any(report.kept for report in reports)
+    kept = kept or any(report.kept for report in reports)
     return Seen(
         asked=len(told),
         silent=tuple(f"{pod}: {why}" for pod, why in sorted(told.items()) if isinstance(why, str)),
         sightings=_sightings(incident for report in reports for incident in report.incidents),
         quarantined=_held(one for report in reports for one in report.quarantined),
         off=_worst_rates(rate for report in reports for rate in report.rates),
-        drifted=_worst_drift(one for report in reports for one in report.drift),
+        drifted=_worst_drift((one for report in reports for one in report.drift), whole=kept),
         dropped=sum(report.dropped for report in reports),
         combined=None if kept else combined(report.combinations for report in reports),
         kept=kept,
@@ -270,10 +276,14 @@ def _worst_rates(rates: Iterable[Rate]) -> tuple[Rate, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _worst_drift(drift: Iterable[Drifted]) -> tuple[Drifted, ...]:
-    """Of each feature the greatest score, where it is over its threshold; the worst first."""
+def _worst_drift(drift: Iterable[Drifted], *, whole: bool) -> tuple[Drifted, ...]:
+    """Of each feature the greatest score, where it is over its threshold; the worst first.
+
+    `whole`: rounded up, as sidecars do that keep counts; an exact one tells the shares of a feature's values.
+    """
     found: dict[str, Drifted] = {}
-    for one in drift:
+    for each in drift:
+        one = msgspec.structs.replace(each, score=float(ceil(each.score))) if whole and isfinite(each.score) else each
         there = found.get(one.feature)
         if one.score > 1.0 and (there is None or there.score < one.score):
             found[one.feature] = one

@@ -13,6 +13,7 @@ from modelward.controller import incidents
 from modelward.controller.asking import Answer, Asked, Asker, AskingError
 from modelward.controller.incidents import Incidents
 from modelward.planner.sightings import Seen, Sighting
+from tests.unit.planner.test_kept import plainly_seen
 from tests.unit.sidecar.pki import Authority
 
 
@@ -27,6 +28,19 @@ def test_detectors_that_a_sidecar_makes_up_are_one_series() -> None:
         '{namespace="clinic",model="wdbc",detector="Ensemble"}': 2,
         '{namespace="clinic",model="wdbc",detector="other"}': 2000,
     }
+
+
+def test_figures_of_groups_are_no_metric_once_policies_keep_them() -> None:
+    kept = set[tuple[str, str]]()
+    made = Incidents(
+        cast("Any", None), cast("Any", None), cast("Any", None), kept=lambda namespace, name: (namespace, name) in kept
+    )
+    made._seen["loans", "credit"] = plainly_seen()
+    told = ("modelward_model_rows_below_k", "modelward_model_fairness_difference")
+    assert all(made.metrics()[name][1] for name in told)
+    kept.add(("loans", "credit"))  # though nothing was asked or told since
+    assert [made.metrics()[name][1] for name in told] == [{}, {}]
+    assert made.metrics()["modelward_model_quarantined_clients"][1] == {'{namespace="loans",model="credit"}': 0}
 
 
 async def test_pods_that_keep_still_keep_no_other_model_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.fairness.counts import AttributeCounts, FairnessReport, GroupCounts
+from modelward.incidents import Drifted
 from modelward.planner.anonymity import Asked
 from modelward.planner.audit import kept_for
 from modelward.planner.fairness import kept_for_auditor
@@ -75,6 +76,16 @@ def test_whatever_pods_tell_is_left_out_once_one_says_that_it_is_kept() -> None:
     assert not gathered({"a": old}).kept
     liar = report(judged=WITHIN)  # without keeping anything, it judges nothing
     assert gathered({"a": liar}).judged == ()
+
+
+def test_what_pods_tell_is_left_out_where_policies_say_so_though_no_pod_does() -> None:
+    drift = (Drifted("sex", "PSI", 3.21), Drifted("age", "PSI", 1.0), Drifted("x", "PSI", float("inf")))
+    old = {"a": report(fairness=PLAIN, combinations=COMBINED, drift=drift, judged=WITHIN)}
+    seen = gathered(old, kept=True)
+    assert (seen.kept, seen.combined, seen.fairness) == (True, None, None)
+    # Of what a feature's shares could be computed from no more than the sidecars tell that keep counts.
+    assert [(one.feature, one.score) for one in seen.drifted] == [("x", float("inf")), ("sex", 4.0)]
+    assert [one.score for one in gathered(old).drifted] == [float("inf"), 3.21]
 
 
 def test_labels_are_passed_on_though_counts_are_not() -> None:
