@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from random import SystemRandom
 from typing import Any
 
@@ -44,6 +45,7 @@ SECONDS = 15.0
 QUIET_SECONDS = 60.0
 """Between two looks at another: nobody is held, and nothing is found that could not wait."""
 MAX_PODS = 50
+"""Of a model that are asked at a look."""
 _MAX_REPORT = 4 << 20
 _MAX_COLLECTED = 16 << 20  # what 50 pods count for two auditors in one window
 _AT_ONCE = 8  # pods of one model
@@ -100,14 +102,15 @@ class Incidents:
             self._aggregates.forget(namespace, name)
             self._lineage.gone(namespace, name)
             return self._seen.pop((namespace, name), None) is not None, None
-        pods = await self._pods(raw)
+        ready = await self._pods(raw)
+        pods = dict(islice(ready.items(), MAX_PODS))
         told = dict(zip(pods, await self._ask_all(pods.values(), "GET", incidents.INCIDENTS), strict=True))
         told, released = await self._release(raw, pods, told)
         await self._spread(pods, told)
         await self._pass_on(pods, told)
         before = self._seen.get((namespace, name))
         seen = await asyncio.to_thread(gathered, told, kept=self._kept(namespace, name))
-        seen = replace(seen, released=released)
+        seen = replace(seen, released=released, unasked=len(ready) - len(pods))
         if not seen.kept:
             groups = counted(raw, told, before.fairness if before else None, self._clock().timestamp())
             seen = replace(seen, fairness=groups, combined=steady(before.combined if before else None, seen.combined))
@@ -143,7 +146,7 @@ class Incidents:
         host = host_names(namespace, name)[0]
         return {
             pod["metadata"]["name"]: Asked(pod["status"]["podIP"], f"{namespace}/{name}", host, authorities)
-            for pod in asked[:MAX_PODS]
+            for pod in asked
         }
 
     async def authorities(self, raw: KubeObject) -> bytes:

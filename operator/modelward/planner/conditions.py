@@ -227,7 +227,8 @@ def _k_anonymous(observation: Observation, conditions: Conditions, now: datetime
     before = conditions.previous.get("KAnonymous")
     if observation.kept:
         judged, pods = (seen.judged, seen.asked) if seen else ((), 0)
-        return k_anonymous_by_pod(observation.anonymity, judged, observation.kept, before, pods)
+        unasked = seen.unasked if seen else 0
+        return k_anonymous_by_pod(observation.anonymity, judged, observation.kept, before, pods, unasked)
     return k_anonymous(observation.anonymity, seen.combined if seen else None, now, before)
 
 

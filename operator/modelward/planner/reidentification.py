@@ -166,6 +166,7 @@ def k_anonymous_by_pod(
     policies: Sequence[str],
     before: Mapping[str, Any] | None = None,
     pods: int = 0,
+    unasked: int = 0,
 ) -> Told:
     """Return the condition KAnonymous where figures are for auditors alone, and each sidecar judges its own rows.
 
@@ -177,6 +178,7 @@ def k_anonymous_by_pod(
         policies: whose auditors the figures are for.
         before: the condition as it was told last.
         pods: how many sidecars were asked; of those that said nothing nobody knows whether their rows keep to it.
+        unasked: how many more there are.
     """
     if asked is None or asked.unread or not asked.fields:
         return k_anonymous(asked, None, _FIRST)
@@ -190,13 +192,14 @@ def k_anonymous_by_pod(
     )
     if not alike and before and before.get("message") in (within, risk):
         return before["status"], before["reason"], before["message"]
-    lacking = pods > len(alike)
+    lacking = unasked > 0 or pods > len(alike)
     if alike and not lacking and all(one == "Within" for one in alike):
         return "True", "WithinTolerance", within
     if alike == ["Risk"] and not lacking:
         return "False", "ReidentificationRisk", risk
     if alike and lacking:
-        why = f"{len(alike)} of {pods} sidecars have said whether their own rows keep to it"
+        why = f"{len(alike)} of {pods + unasked} sidecars have said whether their own rows keep to it"
+        why += f" (more than {pods} of a model are not asked)" if unasked else ""
     elif "Risk" in alike:
         why = "a sidecar's own rows do not keep to it, and whether those of all do nobody here adds up"
     else:

@@ -79,6 +79,7 @@ class Seen:
         combined: how identifying the rows in requests are; None: nothing was told of it.
         kept: counts of groups are for auditors alone: whatever is told of them is left out.
         judged: what sidecars then say of their own rows.
+        unasked: ready pods beyond those that were asked: what they counted nobody here knows.
     """
 
     asked: int = 0
@@ -93,6 +94,7 @@ class Seen:
     combined: Combined | None = None
     kept: bool = False
     judged: tuple[Judged, ...] = ()
+    unasked: int = 0
 
     @property
     def anomalies(self) -> int:

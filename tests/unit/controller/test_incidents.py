@@ -43,6 +43,37 @@ def test_figures_of_groups_are_no_metric_once_policies_keep_them() -> None:
     assert made.metrics()["modelward_model_quarantined_clients"][1] == {'{namespace="loans",model="credit"}': 0}
 
 
+async def test_ready_pods_beyond_those_that_are_asked_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = {f"p{number}": Asked("127.0.0.1", "clinic/wdbc", "h", b"") for number in range(incidents.MAX_PODS + 7)}
+
+    class Cluster:
+        async def get(self, *_: str) -> Any:
+            return {"metadata": {"namespace": "clinic", "name": "wdbc"}, "spec": {}}
+
+    async def ready(*_: Any) -> dict[str, Asked]:
+        return pods
+
+    async def nothing(*_: Any) -> bool:
+        return False
+
+    async def silent(whom: Any, *_: Any) -> list[str]:
+        return ["no answer" for _ in whom]
+
+    made = Incidents(cast("Any", Cluster()), cast("Any", None), cast("Any", None))
+    for whose, name, does in (
+        (made, "_pods", ready),
+        (made, "_ask_all", silent),
+        (made, "_tell", nothing),
+        (made._lineage, "take", nothing),
+        (made._aggregates, "take", nothing),
+    ):
+        monkeypatch.setattr(whose, name, does)
+    await made.look("clinic", "wdbc")
+    seen = made.of("clinic", "wdbc")
+    assert seen is not None
+    assert (seen.asked, seen.unasked) == (incidents.MAX_PODS, 7)
+
+
 async def test_pods_that_keep_still_keep_no_other_model_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incidents, "_ROUND_SECONDS", 0.5)
 

@@ -88,6 +88,16 @@ def test_what_pods_tell_is_left_out_where_policies_say_so_though_no_pod_does() -
     assert [one.score for one in gathered(old).drifted] == [float("inf"), 3.21]
 
 
+def test_true_is_of_every_ready_pod_or_not_said() -> None:
+    def k_anonymous(unasked: int) -> tuple[str, str]:
+        told = written(Seen(asked=50, kept=True, judged=(WITHIN,) * 50, unasked=unasked), raw())
+        (found,) = [one for one in told["conditions"] if one["type"] == "KAnonymous"]
+        return found["status"], found["reason"]
+
+    assert k_anonymous(0) == ("True", "WithinTolerance")
+    assert k_anonymous(1) == ("Unknown", "KeptForAuditor")
+
+
 def test_labels_are_passed_on_though_counts_are_not() -> None:
     other = FairnessReport(PLAIN.since, (), 0, "ba9876543210")
     one = FairnessReport(PLAIN.since, (), 0, "0123456789ab", ())

@@ -303,6 +303,14 @@ def test_what_a_silent_sidecar_has_counted_is_not_taken_for_granted(verdict: str
     assert "1 of 2 sidecars have said" in found[2]
 
 
+@pytest.mark.parametrize("verdict", ["Within", "Risk"])
+def test_nor_is_what_one_has_counted_that_was_not_asked(verdict: str) -> None:
+    judged = [Judged(5, ("age", "city"), verdict)]  # type: ignore[arg-type]
+    found = k_anonymous_by_pod(ASKED, judged, ["DataPolicy care"], None, 1, 9)
+    assert found[:2] == ("Unknown", "KeptForAuditor")
+    assert "1 of 10 sidecars have said whether their own rows keep to it (more than 1 of a model are not" in found[2]
+
+
 def test_a_verdict_stands_until_sidecars_tell_another_and_no_figure_that_was_told_before_does() -> None:
     status, reason, message = by_pod("Risk")
     before = {"status": status, "reason": reason, "message": message}
