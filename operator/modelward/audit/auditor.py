@@ -65,6 +65,7 @@ class Opened:
         unknown: rows whose group or outcome is not known, by any of these fields.
         share: epsilon of one cell.
         compared: names the groups that are compared and what counts as favourable, as `layout.compared` does.
+        controller: the key (hex) that it is signed by.
     """
 
     header: Aggregate
@@ -78,6 +79,7 @@ class Opened:
     unknown: int
     share: Fraction
     compared: str = ""
+    controller: str = ""
 
     def off(self, doubt: float) -> int:
         """By how much the counts of two groups may all be off, but with a probability of `doubt`."""
@@ -153,6 +155,7 @@ def opened(directory: Path, content: bytes) -> Opened:
         unknown,
         share,
         compared(layout.blocks),
+        rules.controller,
     )
 
 

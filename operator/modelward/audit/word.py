@@ -29,12 +29,15 @@ class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     """What the holder of `keys` read in an `aggregate` (digests) of `model` from `begun` to `ended` (seconds, epoch).
 
     `status` is that of the condition Fair, `reason` its reason; `fields` are those by which groups are too far apart.
-    It is by `max_difference`, and of the groups and answers that `compared` names (see `layout.compared`).
+    It is by `max_difference`, and of the groups and answers that `compared` names (see `layout.compared`). `controller`
+    is the key (hex) that signed the aggregate, as the auditor's ledger pins it: in another cluster the same auditor may
+    have aggregates of another model of this name.
     """
 
     keys: Digest
     aggregate: Digest
     model: Name
+    controller: Digest
     begun: Moment
     ended: Moment
     status: Literal["True", "False", "Unknown"]
@@ -51,11 +54,17 @@ def spoken(word: Word, signing: bytes) -> str:
     return base64.b64encode(content + signature).decode()
 
 
-def heard(text: str, keys: bytes, model: str) -> Word:
+def heard(text: str, keys: bytes, model: str, controller: str) -> Word:
     """Read a word, once it is known that the holder of `keys` (a file of public keys) said it of this model.
 
+    Args:
+        text: as `spoken` writes it.
+        keys: the auditor's.
+        model: namespace/name.
+        controller: the key (hex) that signs aggregates here.
+
     Raises:
-        EncryptedError: another said it, of another model, or it is none.
+        EncryptedError: another said it, of another model or another cluster's, or it is none.
     """
     header, _ = envelope.opened(keys, Keys)
     try:
@@ -71,6 +80,8 @@ def heard(text: str, keys: bytes, model: str) -> Word:
         raise EncryptedError("it is of other keys")
     if word.model != model:
         raise EncryptedError(f"it is of {word.model}")
+    if word.controller != controller:
+        raise EncryptedError("it is of an aggregate that another controller gave out")
     if word.begun > word.ended:
         raise EncryptedError("it is of no time")
     return word

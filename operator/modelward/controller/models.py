@@ -204,7 +204,8 @@ class Models:
         """What policies say of it, and what was said of it: before anything is made."""
         md, now, kept = case.md, self._clock(), kept_for(case.policies)
         self._kept[namespace_of(md), md.metadata.name] = bool(kept)  # even where sidecars cannot be told to keep them
-        words = words_of(case.raw, case.policies, case.references, now)
+        controller = self._installed().signing_key.public_key().public_bytes_raw().hex()
+        words = words_of(case.raw, case.policies, case.references, now, controller)
         return Observation(
             verdict=case.verdict,
             readiness=case.readiness,

@@ -75,6 +75,7 @@ def word_of(opened: Opened, aggregate: str) -> Word:
         header.keys,
         aggregate,
         header.model,
+        opened.controller,
         header.begun,
         header.ended,
         status,

@@ -29,7 +29,9 @@ Told = Mapping[str, Any]
 """A word as `status.auditorsWords` has it."""
 
 
-def words_of(raw: Told, policies: Sequence[dict[str, Any]], references: References, now: datetime) -> tuple[Told, ...]:
+def words_of(
+    raw: Told, policies: Sequence[dict[str, Any]], references: References, now: datetime, controller: str
+) -> tuple[Told, ...]:
     """Return `status.auditorsWords`: the newest under each key, of this very model.
 
     Those under keys that no policy names now are remembered: a policy that comes back, or whose selector does, lets no
@@ -40,6 +42,7 @@ def words_of(raw: Told, policies: Sequence[dict[str, Any]], references: Referenc
         policies: those that govern it.
         references: what they name.
         now: the time.
+        controller: the key (hex) that signs what this controller gives out; of other aggregates no word is heard.
     """
     metadata = raw["metadata"]
     text = (metadata.get("annotations") or {}).get(WORD_ANNOTATION, "")
@@ -49,7 +52,7 @@ def words_of(raw: Told, policies: Sequence[dict[str, Any]], references: Referenc
         content = references.audit_key(*place)
         if content is not None:
             try:
-                word = _told(heard(text, content, f"{metadata['namespace']}/{metadata['name']}"))
+                word = _told(heard(text, content, f"{metadata['namespace']}/{metadata['name']}", controller))
             except EncryptedError:
                 continue  # another auditor's, perhaps
             if _stands(word, seconds.get(word["keys"], 0), now):

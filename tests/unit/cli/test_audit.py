@@ -22,6 +22,7 @@ from modelward.cli import audit
 from modelward.cli.kubectl import KubectlError
 from modelward.encrypted import envelope
 from modelward.encrypted.context import Encryptor
+from modelward.encrypted.parameters import EncryptedError
 
 pytest.importorskip("Pyfhel")
 CONTROLLER = Ed25519PrivateKey.generate()
@@ -95,7 +96,10 @@ def test_the_verdict_on_fairness_follows(folder: Path, truths: bool) -> None:
     assert told.exit_code == 0, told.stderr
     command, text = told.stdout.strip().rsplit(" modelward.io/auditors-word=", 1)
     assert command == "kubectl annotate --namespace=loans --overwrite modeldeployments.modelward.io/credit"
-    said = heard(text, public, "loans/credit")
+    signer = CONTROLLER.public_key().public_bytes_raw().hex()
+    said = heard(text, public, "loans/credit", signer)
+    with pytest.raises(EncryptedError, match="another controller gave out"):
+        heard(text, public, "loans/credit", signer[::-1])
     assert (said.status, said.reason, said.fields) == ("False", "DifferenceTooLarge", ("sex",))
     assert (said.max_difference, said.compared) == (0.1, compared(blocks))
 

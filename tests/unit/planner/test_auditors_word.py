@@ -30,6 +30,7 @@ from tests.unit.planner.test_kept import raw
 
 OWN, OTHER = (ClientKeys.generate(PARAMETERS) for _ in range(2))
 PERIOD, END = 3600, 1_800_000_000
+CONTROLLER = "c" * 64
 NOW = datetime.fromtimestamp(END + 100, UTC)
 
 
@@ -44,6 +45,7 @@ def said(keys: ClientKeys = OWN, signer: ClientKeys | None = None, **changes: An
         envelope.digest(keys.public),
         "1" * 64,
         "loans/credit",
+        CONTROLLER,
         END - PERIOD,
         END,
         "False",
@@ -72,7 +74,8 @@ REFERENCES = References(
 def remembered(text: str = "", *before: Mapping[str, Any], now: datetime = NOW, **changes: Any) -> Any:
     item = raw(**({"auditorsWords": list(before)} if before else {}))
     item["metadata"] |= {"annotations": {WORD_ANNOTATION: text} if text else {}, **changes.get("metadata", {})}
-    return words_of(item, changes.get("policies", [policy()]), changes.get("references", REFERENCES), now)
+    policies, references = changes.get("policies", [policy()]), changes.get("references", REFERENCES)
+    return words_of(item, policies, references, now, CONTROLLER)
 
 
 def stands(text: str = "", before: Mapping[str, Any] | None = None, now: datetime = NOW, **changes: Any) -> Any:
@@ -208,6 +211,7 @@ def test_another_auditor_does_not_take_back_what_one_has_found() -> None:
         said(OTHER),
         said(signer=OTHER),
         said(model="loans/other"),
+        said(controller="d" * 64),  # of a model of this name in another cluster, whose policy names this auditor too
         said(keys=OWN)[:-8],
         "§",
         "",
@@ -218,7 +222,7 @@ def test_another_auditor_does_not_take_back_what_one_has_found() -> None:
 def test_what_this_auditor_did_not_say_of_this_model_is_none(text: str) -> None:
     assert stands(text) is None
     with pytest.raises(EncryptedError):
-        heard(text, OWN.public, "loans/credit")
+        heard(text, OWN.public, "loans/credit", CONTROLLER)
 
 
 def test_a_word_is_of_the_keys_that_a_policy_names_and_does_not_stand_for_ever() -> None:
