@@ -181,7 +181,9 @@ async def test_where_counts_are_kept_nobody_in_the_cluster_is_told_one(
     apply(replicas.server, key_map(keys), asking, counted("credit", answering))
     await replicas.start("credit")
     statuses = []
-    for body in rows_of_groups():
+    for number, body in enumerate(rows_of_groups()):
+        if number == 1:  # an aggregate is of two windows at least, however fast requests are answered
+            await asyncio.sleep(SECONDS - time.time() % SECONDS)
         assert replicas.send("credit", "dr-lee", "infer", body)[0] == 200
         statuses.append(await replicas.look("credit"))
     await collected(replicas, "credit", keys, pods=1)
@@ -213,7 +215,7 @@ async def test_where_counts_are_kept_nobody_in_the_cluster_is_told_one(
         "logs of sidecars": replicas.log,
         "log of the controller": caplog.text,
     }
-    assert all(told[where] for where in told if where != "log of the controller")
+    assert [where for where in told if not told[where] and where != "log of the controller"] == []
     for where, text in told.items():
         assert numbers_of_groups().isdisjoint(map(int, re.findall(r"(?<![\w.])\d{5}(?![\w.])", text))), where
         assert not any(f"{number:,}" in text for number in numbers_of_groups()), where
