@@ -142,7 +142,11 @@ class Testing:
 
     def jobs(self, name: str) -> list[KubeObject]:
         found = self.server.get("job", "-n", PLACE, "-l", f"modelward.io/model={name}")["items"]
-        return sorted(found, key=lambda one: str(one["metadata"]["creationTimestamp"]))
+
+        def order(job: KubeObject) -> tuple[str, bool]:  # of two of one second, the one that has ended comes first
+            return str(job["metadata"]["creationTimestamp"]), not job.get("status", {}).get("conditions")
+
+        return sorted(found, key=order)
 
     def patch(self, kind: str, name: str, status: Any) -> None:
         what = (kind, name, "-n", PLACE, "--subresource=status", "--type=merge")
@@ -376,6 +380,30 @@ async def test_a_test_that_comes_to_nothing_is_tried_again_later(testing: Testin
     testing.controller.ahead = timedelta(seconds=70)
     await testing.reconcile("breaks")
     assert len(testing.jobs("breaks")) == 2
+
+
+async def test_a_run_that_comes_to_nothing_takes_no_pass_away(testing: Testing) -> None:
+    await testing.begun("evicted", schedule="0 * * * *")
+    testing.start("evicted", PASSED)
+    await testing.until("evicted", is_tested)
+    testing.ended("evicted", "Complete")
+    passed = testing.status("evicted")["lastSecurityTest"]
+
+    testing.controller.ahead = timedelta(hours=2)
+    await testing.reconcile("evicted")
+    assert len(testing.jobs("evicted")) == 2, "as scheduled"
+    testing.pod(testing.jobs("evicted")[-1])
+    testing.ended("evicted", "Failed", "its node was drained")
+    told = await testing.reconcile("evicted")
+    assert (told["SecurityTested"], told["Ready"]) == (("True", "Passed"), ("True", "Serving"))
+    assert testing.open("evicted")
+    last = testing.status("evicted")["lastSecurityTest"]
+    assert (last["outcome"], last["stands"]["finishedAt"]) == ("Errored", passed["finishedAt"])
+    message = testing.conditions("evicted")["SecurityTested"]["message"]
+    assert "came to nothing: " in message
+    assert "its node was drained; it is tried again from" in message
+    (event,) = testing.controller.events("SecurityTestErrored")
+    assert "its node was drained" in event["message"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,20 @@ AttackId = Annotated[str, Field(min_length=1, max_length=63)]
 Sha256 = Annotated[str, Field(max_length=64)]
 
 
+class StandingTest(Part):
+    """What the last run that came to something has found: it stands while those after it come to nothing."""
+
+    outcome: Literal["Passed", "Failed"] = Field(
+        description="How that run ended: nothing but a run that was not Errored stands."
+    )
+    finished_at: Timestamp = Field(description="When it ended (RFC 3339); by this, policies judge how old it is.")
+    withstood: int = Field(default=0, ge=0, description="How many attacks the model has withstood in it.")
+    succeeded: Annotated[list[AttackId], Field(max_length=32)] = Field(
+        default=[], description="The attacks that succeeded in it, by their ids."
+    )
+    message: LongText = Field(default="", description="How to mend the first of them.")
+
+
 class SecurityTestStatus(Part):
     """The last security test. Its whole report is in the ConfigMap <name>.security-test."""
 
@@ -55,6 +69,11 @@ class SecurityTestStatus(Part):
         default=[], description="The attacks that succeeded, by their ids. Example: [extraction.by-boundary]."
     )
     message: LongText = Field(default="", description="How to mend the first of them, or why the test was Errored.")
+    stands: StandingTest | None = Field(
+        default=None,
+        description="Of an Errored run: the result of the last one before it, of the same subject and suite, that was"
+        " not. Gates and policies go by it.",
+    )
 
 
 class TargetStatus(Part):

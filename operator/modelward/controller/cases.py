@@ -137,7 +137,7 @@ class Cases:
         signed = await asyncio.to_thread(signatures, md.metadata.annotations, governing, references, review.now, image)
         pods = _pods(md, found)
         test = await self._tests.look(md, raw, governing, references, pods)
-        seen = observations(raw, pods, review.now, signed.observed(), test.of_this)
+        seen = observations(raw, pods, review.now, signed.observed(), test.standing)
         readiness = judge_readiness(review, governing, seen)
         said = judged(md.metadata.name, review.namespace, verdict + readiness, governing, review.now, seen)
         self._ledger.put(review.namespace, md.metadata.name, said)

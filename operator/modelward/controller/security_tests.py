@@ -48,8 +48,8 @@ from modelward.planner.security_test import (
 )
 from modelward.planner.security_test_report import (
     REPORT_KEY,
-    counted,
     errored_status,
+    following,
     report_map,
     security_test_status,
 )
@@ -312,7 +312,7 @@ class SecurityTests:
     def _status(
         self, md: ModelDeployment, request: Request, report: SecurityTestReport, before: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        return counted(security_test_status(request, report, _image(md), self._clock()), before)
+        return following(security_test_status(request, report, _image(md), self._clock()), before)
 
     def _errored(self, found: LastTest, md: ModelDeployment, request: Request, why: str) -> LastTest:
         return replace(found, last=errored_status(request, why, _image(md), self._clock(), found.last))

@@ -24,7 +24,7 @@ def observations(
         pods: the specs of the pod templates that it runs by; none: they are not known, and not judged.
         now: the time, for the age of the security test.
         signatures: for each policy that asks for signed lineage, what it lacks: see `Signatures.observed`.
-        test: the last security test, where it was one of what there is now: see `Tested.of_this`.
+        test: what the last security test of what there is now has found: see `LastTest.standing`.
     """
     seen: dict[str, Any] = {
         "lineage": {"problems": problems(raw["metadata"].get("annotations") or {})},

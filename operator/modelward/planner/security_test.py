@@ -28,7 +28,7 @@ from modelward.planner.own_job import (
 from modelward.planner.schedule import ScheduleError, read_schedule
 from modelward.planner.secret import ServingCertificate, secret_of
 from modelward.planner.sidecar import HTTPS_PORT, JOB_LABEL
-from modelward.planner.tested import AskedTest, LastTest
+from modelward.planner.tested import MAX_ATTEMPTS, AskedTest, LastTest, again_at
 from modelward.securitytest import SECONDS, SUBJECT, Request
 from modelward.wording import rfc3339
 
@@ -37,14 +37,10 @@ KIND: Kind = "security-test"
 CONTAINER_NAME = "attack"
 COMMAND = ("python3", "-m", "modelward.cli.security_test_job")
 REQUEST_ANNOTATION = "modelward.io/security-test-request"
-MAX_ATTEMPTS = 5
-"""Runs in a row that were Errored, in a quarter of an hour; then it is tried four times a day, or by its schedule."""
 _TLS_DIR = "/etc/modelward/test"
 _TTL_SECONDS = 600
 _RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 _SCRATCH = "256Mi"
-_AGAIN = timedelta(minutes=1)  # after an Errored run; twice that after the next
-_LATER = timedelta(hours=6)  # a cluster that was full for a while must not keep a gate closed for good
 _APART = timedelta(minutes=10)  # between scheduled runs, however often the schedule says
 _JITTER_SECONDS = 300  # so that not all models of a cluster are attacked at three o'clock
 _OPERATIONS = ("Explain", "Infer", "Metadata")  # not Feedback: what is told there is counted
@@ -136,8 +132,7 @@ def due(tested: LastTest, tools: str, uid: str, now: datetime) -> Due | None:
         return Due(f"ahead {before}", "the last test ended at a time that is still to come")
     attempts = int(last.get("attempts", 0))
     if last["outcome"] == "Errored":
-        waits = _AGAIN * 2 ** max(attempts - 1, 0) if attempts < MAX_ATTEMPTS else _LATER
-        if now >= ended + waits:
+        if now >= again_at(last):
             return Due(f"again {before}", f"attempt {attempts + 1}")
         if attempts < MAX_ATTEMPTS:
             return None

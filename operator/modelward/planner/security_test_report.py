@@ -16,6 +16,7 @@ from modelward.securitytest import Request
 from modelward.wording import one_line, rfc3339
 
 REPORT_KEY = "report.json"
+_STANDS = ("outcome", "withstood", "succeeded", "message")
 
 
 def report_map(md: ModelDeployment, request: Request, report: SecurityTestReport) -> KubeObject:
@@ -53,15 +54,26 @@ def errored_status(
 ) -> dict[str, Any]:
     """Return the same of a run that has none; `before` is the last one."""
     told = {**_status(request, "Errored", image, finished), "message": one_line(why)}
-    return {key: value for key, value in counted(told, before).items() if value != ""}
+    return {key: value for key, value in following(told, before).items() if value != ""}
 
 
-def counted(told: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Count an Errored run with those right before it, of the same subject."""
+def following(told: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Count an Errored run with those right before it, of the same subject, and keep the result that stands.
+
+    It came to nothing and says nothing: neither does it take a pass away, nor does a failure end by it.
+    """
     if told["outcome"] != "Errored":
         return told
-    same = before is not None and (before.get("subject"), before["outcome"]) == (told["subject"], "Errored")
-    return {**told, "attempts": (int(before.get("attempts", 0)) if same and before else 0) + 1}
+    if before is None or before.get("subject") != told["subject"]:
+        return {**told, "attempts": 1}
+    counted = {**told, "attempts": int(before.get("attempts", 0)) + 1}  # which only Errored runs have
+    stands = before.get("stands") if before["outcome"] == "Errored" else before
+    if not stands or before["suite"] != told["suite"]:
+        return counted
+    kept = {key: stands[key] for key in _STANDS if key in stands}
+    # By a clock that was ahead once, a pass would be of the future, and never too old.
+    ended = min((stands["finishedAt"], told["finishedAt"]), key=datetime.fromisoformat)
+    return {**counted, "stands": {**kept, "finishedAt": ended}}
 
 
 def _status(request: Request, outcome: str, image: str, finished: datetime) -> dict[str, Any]:

@@ -4,6 +4,9 @@ Two digests tell. That of the *subject* is of what the model's owner decides: an
 test says anything, so a gate closes until it is tested. That of the *tools* is of what protects and attacks it
 (modelward's images, what policies ask): another one is a reason to test again, and the last result stands meanwhile.
 Else an upgrade, or a policy of the cluster, would take every gated model away from its callers at once.
+
+A run that came to nothing (Errored) says nothing: what the last one before it found stands, be it good or bad. Else
+whoever evicts the pod of a test takes a model away from its callers, or lets one back to them that has failed.
 """
 
 from __future__ import annotations
@@ -19,13 +22,19 @@ from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import baseline_reference
 from modelward.planner.names import KubeObject
 from modelward.planner.references import References
+from modelward.wording import rfc3339
 
 DEFAULT_SUITE = "baseline"
 """Of a model whose owner names none, and whose policy asks for a test all the same."""
+MAX_ATTEMPTS = 5
+"""Runs in a row that were Errored, in a quarter of an hour; then it is tried four times a day, or by its schedule."""
+_AGAIN = timedelta(minutes=1)  # after an Errored run; twice that after the next
+_LATER = timedelta(hours=6)  # a cluster that was full for a while must not keep a gate closed for good
 _OF_MODEL = {"image", "command", "args", "env", "port", "name", "protocol", "grpc_port", "volume_claims"}
 _OF_TARGET = {"api_version", "kind", "name", "port", "model_name", "protocol"}
 _OF_CONTAINER = ("image", "command", "args", "workingDir", "env", "envFrom", "volumeMounts", "volumeDevices")
 _SECONDS_AT_WORK, _SECONDS_GATED, _SECONDS_SERVING = 5.0, 30.0, 300.0
+_NOT_TO_ITS_END = "it could not be run to its end"
 _OF_POLICY = ("fields", "undeclaredFields", "kAnonymity", "quarantine", "onDetectorError", "classification")
 
 
@@ -73,11 +82,17 @@ class LastTest:
         return last if (last.get("subject"), last["suite"]) == (self.subject, self.asked.suite) else None
 
     @property
+    def standing(self) -> Mapping[str, Any] | None:
+        """What is known of what there is now: the last result, or else how the last run came to none."""
+        last = self.of_this
+        return None if last is None else last.get("stands") or last
+
+    @property
     def gated(self) -> bool:
         """Whether the model is kept from being Ready. How old a test may be is TST-004's to judge."""
         if self.asked is None or not self.asked.gates:
             return False
-        return self.of_this is None or self.of_this["outcome"] != "Passed"
+        return self.standing is None or self.standing["outcome"] != "Passed"
 
     @property
     def look_again(self) -> float | None:
@@ -93,25 +108,36 @@ class LastTest:
 
     def told(self, now: datetime) -> tuple[Literal["True", "False", "Unknown"], str, str]:
         """Return the condition SecurityTested: status, reason, message."""
-        asked, last = self.asked, self.of_this
+        asked, last, found = self.asked, self.of_this, self.standing
         if asked is None:
             return "Unknown", "NotRequested", "no security test is asked for"
         more = f"; {self.now}" if self.now else ""
         if self.last is None:
             return "Unknown", "NotRun", f"no security test has run yet{more}"
-        if last is None:
+        if last is None or found is None:
             return "False", "TestMissing", f"what was tested {self.last['finishedAt']} is not what there is now{more}"
-        at = f"suite {last['suite']}, {last['finishedAt']}"
-        if last["outcome"] == "Failed":
-            named = ", ".join(last.get("succeeded", ())) or "see the report"
-            fix = f". Fix: {last['message']}" if last.get("message") else ""
-            return "False", "AttackSucceeded", f"{at}: attacks that succeeded: {named}{fix}{more}"
+        at = f"suite {last['suite']}, {found['finishedAt']}"
         if last["outcome"] == "Errored":
-            return "False", "TestErrored", f"{at}: {last.get('message') or 'it could not be run to its end'}{more}"
-        age = now - datetime.fromisoformat(last["finishedAt"])
+            why = last.get("message") or _NOT_TO_ITS_END
+            more = more or f"; it is tried again from {rfc3339(again_at(last))} on"
+            if found is last:
+                return "False", "TestErrored", f"{at}: {why}{more}"
+            more = f"; this stands, since the run that ended {last['finishedAt']} came to nothing: {why}{more}"
+        if found["outcome"] == "Failed":
+            named = ", ".join(found.get("succeeded", ())) or "see the report"
+            fix = f". Fix: {found['message']}" if found.get("message") else ""
+            return "False", "AttackSucceeded", f"{at}: attacks that succeeded: {named}{fix}{more}"
+        age = now - datetime.fromisoformat(found["finishedAt"])
         if asked.max_age_days is not None and age > timedelta(days=asked.max_age_days):
             return "False", "TestTooOld", f"{at}: older than the {asked.max_age_days} days that policies allow{more}"
-        return "True", "Passed", f"{at}: {last.get('withstood', 0)} attacks withstood{more}"
+        return "True", "Passed", f"{at}: {found.get('withstood', 0)} attacks withstood{more}"
+
+
+def again_at(last: Mapping[str, Any]) -> datetime:
+    """Return when to try again what came to nothing: soon at first, and later ever less often."""
+    attempts = int(last.get("attempts", 0))
+    waits = _AGAIN * 2 ** max(attempts - 1, 0) if attempts < MAX_ATTEMPTS else _LATER
+    return datetime.fromisoformat(last["finishedAt"]) + waits
 
 
 def asked_of(md: ModelDeployment, policies: Sequence[KubeObject]) -> AskedTest | None:

@@ -180,7 +180,9 @@ def _tested(test: Mapping[str, Any]) -> str | None:
     ]
     parts = ([f"succeeded: {names(succeeded)}"] if succeeded else []) + counts
     told = f"suite {test.get('suite')}: {test.get('outcome')} at {test.get('finishedAt')}"
-    return said(told + (f"; {', '.join(parts)}" if parts else ""))
+    stands = test.get("stands")
+    before = f"; {stands.get('outcome')} at {stands.get('finishedAt')}, which stands" if stands else ""
+    return said(told + (f"; {', '.join(parts)}" if parts else "") + before)
 
 
 def _in_transit(encryption: Mapping[str, Any], status: Mapping[str, Any]) -> str | None:

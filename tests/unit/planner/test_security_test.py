@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from modelward.api.modeldeployment import ModelDeployment
+from modelward.api.status import SecurityTestStatus
 from modelward.api.validate import parse
 from modelward.attack import catalogue
 from modelward.attack.report import AttackReport, SecurityTestReport
@@ -20,10 +21,10 @@ from modelward.cli.files import read_paths
 from modelward.cli.output import to_yaml
 from modelward.planner.names import MANAGED_BY_LABEL
 from modelward.planner.network_policy import network_policy
+from modelward.planner.readiness import observations
 from modelward.planner.references import References
 from modelward.planner.secret import ServingCertificate
 from modelward.planner.security_test import (
-    MAX_ATTEMPTS,
     SUITES,
     due,
     is_test,
@@ -38,15 +39,15 @@ from modelward.planner.security_test import (
 )
 from modelward.planner.security_test_report import (
     REPORT_KEY,
-    counted,
     errored_status,
+    following,
     report_map,
     security_test_status,
 )
 from modelward.planner.sidecar import INJECT_LABEL, JOB_LABEL, MODEL_LABEL
 from modelward.planner.sidecar_config import sidecar_config
 from modelward.planner.status_news import status_news
-from modelward.planner.tested import AskedTest, LastTest, asked_of, subject_digest, tools_digest
+from modelward.planner.tested import MAX_ATTEMPTS, AskedTest, LastTest, asked_of, subject_digest, tools_digest
 from modelward.securitytest import SUBJECT, Request
 from tests.unit.planner.test_sidecar_config import REFERENCES, parsed, stored, supported
 
@@ -441,10 +442,51 @@ def test_errored_runs_in_a_row_are_counted() -> None:
     second = errored_status(REQUEST, "no answer", "", NOW, first)
     assert second["attempts"] == 2
     noted = security_test_status(REQUEST, report("Errored", note="gone"), "", NOW)
-    assert counted(noted, second)["attempts"] == 3
-    assert "attempts" not in counted(security_test_status(REQUEST, report("Passed", attack()), "", NOW), second)
+    assert following(noted, second)["attempts"] == 3
+    assert "attempts" not in following(security_test_status(REQUEST, report("Passed", attack()), "", NOW), second)
     other = msgspec.structs.replace(REQUEST, subject="d" * 64)
     assert errored_status(other, "no answer", "", NOW, second)["attempts"] == 1
+
+
+@pytest.mark.parametrize("outcome", ["Passed", "Failed"])
+def test_what_was_found_stands_while_runs_come_to_nothing(outcome: Any) -> None:
+    """Else who evicts a test's pod closes a gate, or opens one."""
+    found = attack("Withstood" if outcome == "Passed" else "Succeeded")
+    before = security_test_status(REQUEST, report(outcome, found), "", NOW - timedelta(days=2))
+    status: dict[str, Any] = before
+    for attempts in range(1, 10):
+        status = errored_status(REQUEST, "evicted", "", NOW + timedelta(hours=attempts), status)
+        assert (status["attempts"], status["stands"]["finishedAt"]) == (attempts, before["finishedAt"])
+        assert SecurityTestStatus.model_validate(status).stands is not None
+        assert len(str(status)) < 1000, "it does not grow"
+        assert known(status).gated is (outcome == "Failed")
+    told = known(status).told(NOW)
+    assert told[1] == {"Passed": "Passed", "Failed": "AttackSucceeded"}[outcome]
+    assert f"{before['finishedAt']}: " in told[2]
+    assert "2026-06-10T21:00:00Z came to nothing: evicted; it is tried again from 2026-06-11T03:00:00Z on" in told[2]
+    assert replace(known(status), now="Job x runs").told(NOW)[2].endswith("came to nothing: evicted; Job x runs")
+    assert known(status, max_age_days=1).told(NOW)[1] == ("TestTooOld" if outcome == "Passed" else "AttackSucceeded")
+    decided = following(security_test_status(REQUEST, report("Failed", attack("Succeeded")), "", NOW), status)
+    assert ("stands" in decided, known(decided).gated) == (False, True)
+
+
+def test_nothing_stands_of_another_model_or_suite_and_no_pass_is_of_the_future() -> None:
+    passed = security_test_status(REQUEST, report("Passed", attack()), "", NOW + timedelta(days=900))
+    for other in ({"subject": "d" * 64}, {"suite": "other"}):
+        request = msgspec.structs.replace(REQUEST, **other)
+        assert "stands" not in errored_status(request, "evicted", "", NOW, passed)
+    errored = errored_status(REQUEST, "evicted", "", NOW, passed)
+    assert errored["stands"]["finishedAt"] == errored["finishedAt"], "else it were never too old"
+    first = errored_status(REQUEST, "evicted", "", NOW, None)
+    assert "stands" not in errored_status(REQUEST, "evicted", "", NOW, first)
+
+
+def test_rules_go_by_the_age_of_the_pass_that_stands() -> None:
+    stands = {"outcome": "Passed", "finishedAt": "2026-06-03T11:00:00Z"}
+    test = known(last("Errored", attempts=1, stands=stands))
+    seen = observations({"metadata": {}}, [], NOW, test=test.standing)["securityTest"]
+    assert seen == {"outcome": "Passed", "ageDays": 8}
+    assert known(last("Errored")).standing == last("Errored"), "and where none does, by what came of the last run"
 
 
 @pytest.mark.parametrize(

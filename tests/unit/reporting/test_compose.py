@@ -58,6 +58,10 @@ def test_the_register_says_how_the_last_security_test_ended() -> None:
         f"suite baseline: Failed at {at(-1)}; succeeded: extraction.synthetic, bypass.no-token, 9 attacks withstood,"
         " 2 not tried"
     )
+    test |= {"outcome": "Errored", "succeeded": [], "withstood": 0, "skipped": 0}
+    test["stands"] = {"outcome": "Passed", "finishedAt": at(-2), "withstood": 9}
+    told = {one.name: one.told for one in model(compose(given), "wdbc").register.measures}
+    assert told["Testing of security"] == f"suite baseline: Errored at {at(-1)}; Passed at {at(-2)}, which stands"
 
 
 def test_what_nobody_says_is_null_and_never_guessed() -> None:
