@@ -284,10 +284,16 @@ class ReidentificationStatus(Part):
     people: bool = Field(
         default=False, description="Whether people are counted, by an input that identifies them; else rows are."
     )
-    combinations: int = Field(ge=0, description="How many combinations there are; estimated above 2,048 of them.")
+    combinations: int = Field(
+        ge=0,
+        description="How many combinations there are, in steps of five at least: 1 stands for a few, fewer than five."
+        " Estimated above 2,048 of them.",
+    )
     rows_below_k: float = Field(ge=0, le=1, description="Share of the rows whose combination has fewer than k.")
-    smallest: int = Field(ge=0, description="The size of the smallest combination that is known of.")
-    uncounted: int = Field(default=0, ge=0, description="Rows of requests that were too large to be counted.")
+    smallest: int = Field(
+        ge=0, description="Size of the smallest known combination; 1 stands for a few, fewer than five."
+    )
+    uncounted: int = Field(default=0, ge=0, description="Rows of requests too large to be counted; 1 stands for a few.")
 
 
 class ModelDeploymentStatus(Part):

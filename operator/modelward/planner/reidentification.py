@@ -230,7 +230,7 @@ def _sentence(seen: Combined) -> str:
     sizes = ", ".join(f"{_number(count)} of {size}" for size, count in found.sizes[:_NAMED])
     more = ", …" if len(found.sizes) > _NAMED else ""
     small = f"; small combinations, of {unit}: {sizes}{more}" if sizes else ""
-    many = f"{'' if found.exact else 'about '}{found.combinations:,}"
+    many = f"{'' if found.exact else 'about '}{_number(found.combinations)}"
     return (
         f"{_percent(found.below)}{about} of {found.rows:,} rows share {together} with fewer than {seen.k - 1} others,"
         f" as the model gets them; {many} combinations{small}"
