@@ -76,8 +76,12 @@ def audit_config(
 
 
 def kept_for(policies: Sequence[Policy]) -> tuple[str, ...]:
-    """Return the policies by which counts by group are for their auditors alone; none: the cluster is told them too."""
-    return tuple(_who(policy) for policy in _asking(policies) if policy["spec"]["audit"].get("only", True))
+    """Return the policies whose auditors alone are told counts by group; none: the cluster is told them too.
+
+    One that asks for it asks of all: the auditor of a policy with `only: false` reads the aggregate as well.
+    """
+    asking = _asking(policies)
+    return tuple(map(_who, asking)) if any(one["spec"]["audit"].get("only", True) for one in asking) else ()
 
 
 def asks_of(policies: Sequence[Policy]) -> list[tuple[str, int, tuple[str, str]]]:

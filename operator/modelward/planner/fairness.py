@@ -163,9 +163,14 @@ def kept_for_auditor(declared: Fairness | None, policies: Sequence[str]) -> Cond
     return (
         "Unknown",
         "KeptForAuditor",
-        f"how groups were answered is told to the auditor of {names(policies, _NAMED)} alone (spec.audit.only), who"
-        " reads it with `modelward audit open`",
+        f"how groups were answered is told to {_auditors_of(policies)} alone (spec.audit.only), by `modelward audit"
+        " open`",
     )
+
+
+def _auditors_of(policies: Sequence[str]) -> str:
+    """For whom counts are kept, by the policies that name their keys."""
+    return f"the auditor{'s' if len(policies) > 1 else ''} of {names(policies, _NAMED)}"
 
 
 def fairness_status(seen: Counted) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_the_switch_is_on_unless_every_policy_turns_it_off() -> None:
         return {"kind": "DataPolicy", "metadata": {"name": name}, "spec": {"audit": {"keysDigest": "x", **audit}}}
 
     assert kept_for([policy("a")]) == ("DataPolicy a",)
-    assert kept_for([policy("a", only=False), policy("b", only=True)]) == ("DataPolicy b",)
+    assert kept_for([policy("a", only=False), policy("b", only=True)]) == ("DataPolicy a", "DataPolicy b")
     assert kept_for([policy("a", only=False)]) == ()
     assert kept_for([{"kind": "DataPolicy", "metadata": {"name": "c"}, "spec": {}}]) == ()
 
@@ -117,3 +117,10 @@ def test_the_switch_is_on_unless_every_policy_turns_it_off() -> None:
 def test_who_declares_no_groups_is_told_that() -> None:
     assert kept_for_auditor(None, ["DataPolicy care"])[:2] == ("Unknown", "NotDeclared")
     assert kept_for_auditor(declared_by(raw()), ["DataPolicy care"])[1] == "KeptForAuditor"
+
+
+def test_each_auditor_who_reads_the_aggregate_is_named() -> None:
+    both = ("DataPolicy care", "ClusterDataPolicy all")  # one with `only`, and one without: both keys are encrypted to
+    found = {one["type"]: one["message"] for one in written(None, raw(), kept=both)["conditions"]}
+    assert "told to the auditors of DataPolicy care, ClusterDataPolicy all alone" in found["Fair"]
+    assert "of DataPolicy care, ClusterDataPolicy all (" in found["KAnonymous"]
