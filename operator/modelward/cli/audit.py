@@ -138,7 +138,10 @@ def open_(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None,
 @click.option("--from-cluster", is_flag=True, help="Ask kubectl for the aggregate that the controller gave out last.")
 @click.option("-n", "--namespace", help="The model's namespace; default: kubectl's.")
 def word(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None) -> None:
-    """Print it, for whoever may edit the model to run: the verdict, and no figure. Exit 2 when there is none."""
+    """Print it, for whoever may edit the model to run: the verdict, and no figure. Exit 2 when there is none.
+
+    Of an aggregate that was not opened before it spends a release, as `open` does.
+    """
     with in_words(aggregate):
         from modelward.audit import auditor  # noqa: PLC0415
         from modelward.audit.word import spoken  # noqa: PLC0415
@@ -146,12 +149,13 @@ def word(aggregate: str, keys: Path, from_cluster: bool, namespace: str | None) 
         from modelward.encrypted.envelope import digest  # noqa: PLC0415
 
         content = _fetched(aggregate, keys, namespace) if from_cluster else _bounded(Path(aggregate))
-        said = word_of(auditor.opened(keys, content), digest(content))
+        opened = auditor.opened(keys, content)
+        said = word_of(opened, digest(content))
         text = spoken(said, ClientKeys.read(keys).signing)
     place, _, name = said.model.partition("/")
     object_name, where = shlex.quote(f"modeldeployments.modelward.io/{name}"), shlex.quote(f"--namespace={place}")
     click.echo(f"kubectl annotate {where} --overwrite {object_name} {WORD_ANNOTATION}={text}")
-    click.echo(f"Fair: {said.status}, {said.reason}", err=True)
+    click.echo(f"Fair: {said.status}, {said.reason}. Releases left: {opened.left}.", err=True)
 
 
 def _fetched(model: str, keys: Path, namespace: str | None) -> bytes:

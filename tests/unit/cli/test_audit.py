@@ -119,6 +119,21 @@ def test_whatever_groups_are_called_the_table_shows_it_and_the_terminal_obeys_no
     assert "\x1b" not in shown.stdout
 
 
+def test_a_word_of_what_was_not_opened_before_spends_a_release_and_says_so(folder: Path) -> None:
+    layout = layout_of([Counted("sex", ("f", "m"), outcome=True)])
+    public = (folder / "keys/public/keys.bin").read_bytes()
+    ciphertext = Encryptor(PARAMETERS, public_key(public)).encrypt_integers(np.array([500, 400, 300, 400, 0, 0, 0]))
+    window = Window(envelope.digest(public), layout.digest(), 600, ciphertext)
+    total = added(Sum(window.keys, window.layout), window, "pod", 300, 900)
+    facts: Any = {"model": "loans/credit", "policy": "DataPolicy care", "minimum": 20, "max_difference": 0.1}
+    (folder / "credit.bin").write_bytes(sealed(total, layout.encode(), CONTROLLER, **facts))
+    for _ in range(2):  # of the same aggregate no more than once
+        told = run("word", "--keys", folder / "keys", folder / "credit.bin")
+        assert told.exit_code == 0, told.stderr
+        assert "Releases left: 99." in told.stderr
+    assert "Releases" not in told.stdout  # which is the command to run
+
+
 def test_there_is_no_word_of_an_aggregate_that_compares_no_groups(folder: Path) -> None:
     nothing = run("word", "--keys", folder / "keys", folder / "aggregate.bin")
     assert (nothing.exit_code, "it compares no groups" in nothing.stderr) == (2, True)
