@@ -44,6 +44,7 @@ def main() -> int:
         requests = serving.show_calls(screen, cluster)
         evidence.show_events(screen, cluster, REFUSED)
         evidence.show_measurements(screen, cluster, serving.NAMESPACE, serving.MODEL, requests)
+        serving.show_attacked(screen, cluster)
         origins.show_signed(screen, cluster)
         refusals.with_the_operator_dead(screen, cluster)
         origins.show_lineage(screen, cluster)

@@ -14,6 +14,7 @@ from typing import Any
 
 from demo.evidence import SIDECAR, pods_of
 from demo.kubectl import Cluster, NotAsToldError, Output, Tick, silent, wait_for
+from demo.refusals import MODELWARD
 from demo.screen import Screen
 
 EXAMPLE = "examples/breast-cancer"
@@ -238,3 +239,27 @@ def show_calls(screen: Screen, cluster: Cluster) -> dict[str, str]:
             requests[answer.request_id] = f"{title} ({status})"
             screen.good(f"{status}, as it should be")
     return requests
+
+
+def show_attacked(screen: Screen, cluster: Cluster) -> None:
+    """Show that nobody gets past the sidecar, by trying: the bypasses of the security test."""
+    screen.step(
+        "Friends attack it, before others do",
+        "Ways past the sidecar, tried with a doctor's token and without. `spec.securityTest` has a Job try these and"
+        " more before a model takes its first caller.",
+    )
+    with door(cluster) as way, tempfile.TemporaryDirectory() as folder:
+        token = Path(folder) / "token"
+        token.touch(mode=0o600)
+        made = cluster.run(sys.executable, f"{EXAMPLE}/client.py", "token", "--seconds", "600").expect_ok()
+        token.write_text(made.stdout, encoding="utf-8")
+        screen.command(f"python {EXAMPLE}/client.py token --seconds 600 > token")
+        attacked = cluster.run(
+            *(MODELWARD, "attack", f"https://127.0.0.1:{way.port}", "--server-name", way.server_name),
+            *("--ca-file", str(way.ca), "--token-file", str(token), "-f", f"{BUILD}/model.yaml"),
+            *("--data", f"{BUILD}/holdout.csv", "--only", "bypass"),
+            timeout=120,
+        )
+    typed = {str(MODELWARD): ".venv/bin/modelward", str(way.ca): "ca.crt", str(token): "token"}
+    screen.ran(attacked.expect_ok(), typed)
+    screen.good("none of them got through")
