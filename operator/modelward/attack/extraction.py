@@ -87,7 +87,7 @@ def _synthetic(target: Target, oracle: Oracle, scale: Scale) -> Steps:
                 break
     except SpentError:
         pass
-    return judged(theft, _test(theft, held, scale), rng)
+    return judged(theft, _test(theft, held, scale), rng, real=target.data is not None)
 
 
 def augmented(target: Target, oracle: Oracle | None) -> Steps:
@@ -117,7 +117,7 @@ def _augmented(target: Target, oracle: Oracle, scale: Scale) -> Steps:
                 break  # nothing new can be made of them
     except SpentError:
         pass
-    return judged(theft, _test(theft, held, scale), rng)
+    return judged(theft, _test(theft, held, scale), rng, real=target.data is not None)
 
 
 def _moved(theft: Theft, rng: np.random.Generator) -> list[Array]:
@@ -162,11 +162,11 @@ def _test(theft: Theft, held: list[tuple[Array, Answer]], scale: Scale) -> list[
 
 def _stopped(answers: Sequence[Answer]) -> bool:
     """Whether he is refused whatever he asks."""
-    return len(answers) >= STOPPED and not any(answer.given for answer in answers[-STOPPED:])
+    return len(answers) >= STOPPED and all(answer.refused for answer in answers[-STOPPED:])
 
 
-def judged(theft: Theft, test: list[tuple[Array, Answer]], rng: np.random.Generator) -> Finding:
-    """How good a copy is, and whether the thief was stopped before.
+def judged(theft: Theft, test: list[tuple[Array, Answer]], rng: np.random.Generator, *, real: bool) -> Finding:
+    """How good a copy is, and whether the thief was stopped before; `real`: there are rows of data to judge it by.
 
     It is withstood where the thief is refused everything at last, within FREE answers; else the copy decides.
     """
@@ -178,13 +178,18 @@ def judged(theft: Theft, test: list[tuple[Array, Answer]], rng: np.random.Genera
             return Finding(
                 "Withstood", f"{answered} of {len(theft.made)} made-up queries were answered, then none any more"
             )
-        return Finding("Inconclusive", f"{len(test)} held-out rows were answered, too few to judge a copy by")
+        other = sum(not answer.given and not answer.refused for answer in theft.made)
+        more = f"; {other} answers are of no form that can be compared" if other else ""
+        return Finding("Inconclusive", f"{len(test)} held-out rows were answered, too few to judge a copy by{more}")
     rows, answers = np.array([row for row, _ in test]), [answer for _, answer in test]
     commonest = Counter(str(answer.label) for answer in answers).most_common(1)[0][1] / len(answers)
     measured = answers[0].label is None
     needed = AGREES if measured else max(AGREES, (1 + commonest) / 2)
     if not measured and commonest > 0.95:
-        return Finding("Inconclusive", f"{commonest:.0%} of the held-out rows are of one class: any copy agrees")
+        told = f"{commonest:.0%} of the held-out rows are of one class: any copy agrees"
+        if not real:  # noise tells nothing of a model for which almost all of it is one class
+            return Finding("Skipped", f"{told}; rows of each class are needed: --data")
+        return Finding("Inconclusive", told)
     reached = agreement(Lesson.of(theft.rows, theft.answers), rows, answers, rng)
     seeds = Lesson.of(theft.rows[: theft.seeds], theft.answers[: theft.seeds])
     before = agreement(seeds, rows, answers, rng)

@@ -50,10 +50,9 @@ def _membership(target: Target, oracle: Oracle, members: Rows, others: Rows) -> 
             for kind, rows, place in zip((0, 1), (members, others), pair, strict=True):
                 answer = yield from oracle.ask(rows.rows[place])
                 sure = signal(answer, None if rows.truth is None else str(rows.truth[place]), oracle)
-                if sure is None:
-                    refused += 1
-                else:
+                if sure is not None:
                     signals[kind].append(sure)
+                refused += answer.refused
     except SpentError:
         pass
     inside, outside = (np.array(each) for each in signals)

@@ -44,6 +44,11 @@ class Answer(NamedTuple):
         """Whether the model answered."""
         return self.label is not None or self.scores is not None
 
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was granted. What is granted in a form that cannot be compared is neither this nor given."""
+        return not self.given and not 200 <= self.status < 300
+
 
 class Oracle:
     """A model with known inputs, and what it has said of rows so far."""

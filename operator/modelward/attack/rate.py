@@ -38,9 +38,10 @@ def _rate_limit(target: Target) -> Steps:
             sent += 1
             held = 0 if reply.let_in or reply.status == 429 else held + 1
             if held >= HELD:
-                return Finding(
-                    "Inconclusive", f"the caller is refused what is ordinary ({reply.told}): there is no rate to limit"
-                )
+                told = f"the caller is refused what is ordinary ({reply.told}): there is no rate to limit"
+                if target.data is None:  # what stands for an ordinary row may be none to the detectors
+                    return Finding("Skipped", f"{told}; rows as callers send them are needed: --data")
+                return Finding("Inconclusive", told)
             if reply.status == 429:
                 after = reply.headers.get("retry-after", "")
                 told = f", with Retry-After {after}" if after.isdigit() and len(after) < 6 else ", without Retry-After"
@@ -50,7 +51,7 @@ def _rate_limit(target: Target) -> Steps:
     declared = target.rate_limit
     if declared is not None and sent < declared[0]:
         told = f"{sent} requests and no 429; declared are {declared[0]} in {declared[1]:g} s: give a larger --budget"
-        return Finding("Inconclusive", told, sent, declared[0])
+        return Finding("Skipped", told, sent, declared[0])  # that it is so large is the owner's word, and no doubt
     if sent < LEAST:
         return Finding(
             "Inconclusive", f"{sent} requests and no 429: too few to tell; give a larger --budget", sent, LEAST

@@ -64,6 +64,16 @@ class AttackReport(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     frameworks: Annotated[tuple[Annotated[str, Meta(max_length=63)], ...], Meta(max_length=16)] = ()
 
     @property
+    def family(self) -> str:
+        """What is tried in it: `bypass` of `bypass.no-token`."""
+        return self.id.partition(".")[0]
+
+    @property
+    def decided(self) -> bool:
+        """Whether something is known by it."""
+        return self.outcome in ("Withstood", "Succeeded")
+
+    @property
     def grave(self) -> bool:
         """Whether it has succeeded, and the model fails its test for it."""
         return self.outcome == "Succeeded" and self.severity != "low"
@@ -102,12 +112,33 @@ def verdict(attacks: Sequence[AttackReport], *, whole: bool) -> Verdict:
     """How a suite ended.
 
     Failed when an attack of medium severity or worse succeeded, however little else was tried; Errored when the suite
-    did not come to its end (`whole` is false) or no attack was withstood or succeeded; else Passed.
+    did not come to its end (`whole` is false) or too little was decided (`undecided`); else Passed.
     """
     if any(attack.grave for attack in attacks):
         return "Failed"
-    tried = any(attack.outcome in ("Withstood", "Succeeded") for attack in attacks)
-    return "Passed" if whole and tried else "Errored"
+    return "Passed" if whole and not undecided(attacks) else "Errored"
+
+
+def undecided(attacks: Sequence[AttackReport]) -> str:
+    """What keeps a suite from having passed, for people: what was tried and not decided; empty: enough was.
+
+    Of each family that was tried, at least half was withstood or has succeeded, and so of the whole. Else a model would
+    pass whose answers nobody can compare, or that lets nobody ask often enough to attack it: refusals to nobody in
+    particular, of which any sidecar has many, would make up for all that was never seen.
+    """
+    tried: dict[str, list[AttackReport]] = {}
+    for attack in attacks:
+        if attack.outcome != "Skipped":
+            tried.setdefault(attack.family, []).append(attack)
+    if not tried:
+        return "no attack was tried"
+    told = []
+    for family, each in tried.items():
+        open_ = [attack for attack in each if not attack.decided]
+        if 2 * len(open_) > len(each):
+            first = f"{open_[0].id}: {open_[0].evidence}" if open_[0].evidence else open_[0].id
+            told.append(f"{len(open_)} of {len(each)} attacks of the family {family} came to no conclusion ({first})")
+    return "; ".join(told)
 
 
 def write(report: SecurityTestReport) -> bytes:

@@ -14,7 +14,7 @@ from modelward.attack.catalogue import Attack, Known
 from modelward.attack.driver import Driver
 from modelward.attack.exchange import Asking, Finding, GoneError, Reply, Request, SpentError, Steps
 from modelward.attack.oracle import Oracle
-from modelward.attack.report import AttackReport, SecurityTestReport, verdict
+from modelward.attack.report import AttackReport, SecurityTestReport, undecided, verdict
 from modelward.attack.target import Target
 
 _CONTROLS = 3  # ordinary rows of which one must be answered before an attack that asks rows
@@ -62,6 +62,7 @@ def run_suite(
                 ended = str(gone)
                 finding = Finding("Inconclusive", ended)
         reports.append(_reported(attack, finding, driver.sent - before))
+    whole = not ended and not met.nobody and not unheard
     return SecurityTestReport(
         suite=name,
         target=url[:2048],
@@ -69,13 +70,19 @@ def run_suite(
         started_at=_time(started),
         finished_at=_time(now()),
         requests=driver.sent,
-        outcome=verdict(reports, whole=not ended and not met.nobody and not unheard),
+        outcome=verdict(reports, whole=whole),
         seed=target.seed,
-        note=(ended or (f"attacks that were not answered: {unheard}; is the model ready?" if unheard else met.note))[
-            :_MAX_TEXT
-        ],
+        note=_note(ended, unheard, met, undecided(reports) if whole else "")[:_MAX_TEXT],
         attacks=tuple(reports),
     )
+
+
+def _note(ended: str, unheard: int, met: _Met, open_: str) -> str:
+    if ended:
+        return ended
+    if unheard:
+        return f"attacks that were not answered: {unheard}; is the model ready?"
+    return "; ".join(one for one in (met.note, open_) if one)
 
 
 class _Met(NamedTuple):

@@ -38,8 +38,8 @@ def _report(attacks: tuple[AttackReport, ...], outcome: str | None = None, **mor
     )
 
 
-def _attack(outcome: str, severity: str = "high") -> AttackReport:
-    return AttackReport(id="bypass.no-token", title="", outcome=outcome, severity=severity)
+def _attack(outcome: str, severity: str = "high", id_: str = "bypass.no-token") -> AttackReport:
+    return AttackReport(id=id_, title="", outcome=outcome, severity=severity)
 
 
 @given(st.lists(_ATTACKS, max_size=8).map(tuple))
@@ -70,10 +70,28 @@ def test_the_names_are_those_of_kubernetes() -> None:
         ([_attack("Withstood"), _attack("Succeeded", "low")], True, "Passed"),
         ([_attack("Skipped"), _attack("Inconclusive")], True, "Errored"),
         ([], True, "Errored"),
+        # Half of each family that was tried: what one shows makes not up for what another does not.
+        ([_attack("Withstood"), _attack("Inconclusive")], True, "Passed"),
+        ([_attack("Withstood"), *[_attack("Inconclusive")] * 2], True, "Errored"),
+        ([*[_attack("Withstood")] * 9, _attack("Inconclusive", id_="input.nan")], True, "Errored"),
+        ([*[_attack("Withstood")] * 9, _attack("Skipped", id_="input.nan")], True, "Passed"),
+        ([_attack("Withstood"), _attack("Succeeded", "low", "input.nan"), _attack("Inconclusive", id_="input.deep")],
+         True, "Passed"),
     ],
-)
+)  # fmt: skip
 def test_how_a_suite_ends(attacks: list[AttackReport], whole: bool, expected: str) -> None:
     assert verdict(attacks, whole=whole) == expected
+
+
+def test_what_was_not_decided_is_said_with_the_first_reason() -> None:
+    spent = AttackReport(id="input.nan", title="", outcome="Inconclusive", severity="high", evidence="no time")
+    assert reports.undecided([_attack("Withstood")]) == ""
+    assert reports.undecided([_attack("Skipped")]) == "no attack was tried"
+    told = reports.undecided([_attack("Withstood"), spent, _attack("Inconclusive", id_="rate.limit")])
+    assert told == (
+        "1 of 1 attacks of the family input came to no conclusion (input.nan: no time);"
+        " 1 of 1 attacks of the family rate came to no conclusion (rate.limit)"
+    )
 
 
 @given(st.lists(_ATTACKS, max_size=8).map(tuple))

@@ -194,6 +194,61 @@ def test_without_data_noise_within_the_declared_bounds_is_asked(watched: Any, ou
     assert outcomes(report) == {"extraction.synthetic": outcome}
 
 
+@pytest.mark.parametrize("data", [True, False])
+def test_a_model_whose_answers_nobody_can_compare_has_not_passed(data: bool) -> None:
+    """What is granted is not refused, though nothing can be made of it."""
+    service = Service(watched=None)
+
+    def send(request: Request) -> Reply:
+        reply = service(request)
+        return Reply(200, {}, b'{"outputs": "yes"}') if reply.good and request.method == "POST" else reply
+
+    to = target() if data else target(data=None, holdout=None)
+    report = run_suite("baseline", BASELINE, to, driver(send), "https://model.example")
+    ended = outcomes(report)
+    assert ended["extraction.synthetic"] == "Inconclusive"
+    assert ended["input.shape"] == ended["bypass.no-token"] == ended["rate.limit"] == "Withstood"
+    assert report.outcome == "Errored"
+    assert "in a form that can be compared" in report.note
+    assert "attacks of the family extraction came to no conclusion" in report.note
+
+
+def test_a_caller_who_may_hardly_ask_shows_nothing_of_the_model() -> None:
+    """An owner whose only rule has such a rate would pass by what is refused to nobody in particular."""
+    service, left = Service(), [3]
+
+    def send(request: Request) -> Reply:
+        reply = service(request)
+        if reply.status in (401, 403) or request.channel != "endpoint" or request.raw is not None:
+            return reply
+        left[0] -= 1
+        return reply if left[0] >= 0 else problem(429, "rate-limited", {"retry-after": "3600"})
+
+    to = target(data=None, holdout=None, rate_limit=(3, 3600.0))
+    report = run_suite("baseline", BASELINE, to, driver(send, seconds=900.0), "https://model.example")
+    assert outcomes(report)["bypass.no-token"] == "Withstood"
+    assert report.outcome == "Errored"
+    assert "of the family input came to no conclusion (input." in report.note
+    assert "the rate limit lets no more through" in report.note
+
+
+@pytest.mark.parametrize(
+    ("service", "given"),
+    [
+        (Service(watched=lambda _: True), {}),  # the middle of the bounds is strange to the detectors
+        (Service(watched=lambda _: True, holds_after=5), {}),  # and brings who sends it into quarantine
+        (Service(model=lambda _: 0.01), {}),  # almost all is of one class
+        (Service(per_window=None, watched=lambda _: True), {"rate_limit": (100_000, 60.0)}),
+    ],
+    ids=["watched", "quarantine", "one class", "high rate"],
+)
+def test_what_a_job_without_data_cannot_tell_of_a_sound_model_is_skipped(service: Service, given: Any) -> None:
+    """Else it would never serve."""
+    callers = Callers(tuple(f"good-{number}" for number in range(6)))
+    report = run(service, to=target(data=None, holdout=None, callers=callers, **given))
+    assert report.outcome == "Passed", (report.note, outcomes(report))
+
+
 def test_the_next_caller_goes_on_where_one_is_held() -> None:
     two = target(callers=Callers(("good-1", "good-2")))
     service = Service(watched=strange, holds_after=5)
