@@ -89,6 +89,8 @@ class Driver:
             self._pace(until)
             self.sent += 1
             reply = self.send(request)
+            if reply.stale:  # which is a request as any other: it may have been read
+                continue
             self._look(request, reply)
             if reply.status != 429:
                 return reply

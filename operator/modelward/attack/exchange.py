@@ -55,6 +55,7 @@ class Reply(NamedTuple):
         headers: names in lower case.
         body: at most a MiB of it.
         following: the statuses of further answers that came unasked on the same connection.
+        stale: none came, for the connection kept from the request before had ended: to be sent anew, on another one.
     """
 
     status: int = 0
@@ -62,6 +63,7 @@ class Reply(NamedTuple):
     body: bytes = b""
     trouble: Trouble = ""
     following: tuple[int, ...] = ()
+    stale: bool = False
 
     @property
     def good(self) -> bool:

@@ -12,6 +12,7 @@ MAX_BODY = 1 << 20
 _MAX_LINE = 64 << 10
 _MAX_HEADERS = 128
 _MAX_INTERIM = 8
+_MAX_CHUNKS = 8192  # each costs as much as a line, however little there is in it
 _PIECE = 64 << 10
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: |\r|\n|$)")
 _SIZE = re.compile(r"[0-9]{1,15}")
@@ -33,6 +34,7 @@ class Incoming:
             OSError: nothing came in time, or it broke off.
             ValueError: it is too long.
         """
+        self._left()  # also where all has come: lines without end are time as well
         while b"\n" not in self.rest:
             if len(self.rest) > _MAX_LINE:
                 raise ValueError("a line is too long")
@@ -49,11 +51,14 @@ class Incoming:
         taken, self.rest = self.rest[:size], self.rest[size:]
         return taken
 
-    def _more(self) -> bool:
+    def _left(self) -> float:
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._source.settimeout(left)
+        return left
+
+    def _more(self) -> bool:
+        self._source.settimeout(self._left())
         piece = self._source.recv(_PIECE)
         self.rest += piece
         return bool(piece)
@@ -108,7 +113,9 @@ def _head(incoming: Incoming) -> tuple[int, dict[str, str]]:
 
 def _chunks(incoming: Incoming) -> tuple[bytes, bool]:
     body = b""
-    while len(body) < MAX_BODY:
+    for _ in range(_MAX_CHUNKS):
+        if len(body) >= MAX_BODY:
+            break
         size = incoming.line().partition(b";")[0].strip()
         if not _CHUNK.fullmatch(size):
             raise ValueError("no size of a chunk")

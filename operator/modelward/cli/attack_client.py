@@ -166,7 +166,7 @@ class Client:
             raise ClientError(f"{self._url.text} does not answer: {error.strerror or error}") from None
 
     def send(self, request: Request) -> Reply:
-        """Send one request and read its answer; what goes wrong is an answer as well."""
+        """Send one request, once, and read its answer; what goes wrong is an answer as well."""
         if request.raw is not None:
             return self._apart(request, request.raw)
         content = self._bytes(request)
@@ -175,8 +175,7 @@ class Client:
         if self._kept is not None:
             kept, self._kept = self._kept, None
             reply = self._exchange(kept, content, request.method)
-            if reply.status or reply.trouble == "timeout":
-                return reply
+            return reply._replace(stale=not reply.status and reply.trouble != "timeout")
         try:
             connection = self._open("endpoint")
         except OSError as error:

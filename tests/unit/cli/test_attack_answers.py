@@ -97,3 +97,21 @@ def test_who_sends_a_byte_at_a_time_is_not_waited_for() -> None:
         assert time.monotonic() - began >= 0.3
         done.set()
         sender.join()
+
+
+def chunked(count: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * count + b"0\r\n\r\n"
+
+
+def test_a_body_in_chunks_of_a_byte_is_read_no_further_than_so_many() -> None:
+    """What all has come is waited for no more, and would still cost a line each."""
+    reply, _ = answered(chunked(4000))
+    assert (len(reply.body), reply.trouble) == (4000, "")
+    reply, _ = answered(chunked(20_000))
+    assert (len(reply.body), reply.trouble) == (8192, "closed")
+
+
+def test_what_has_come_is_not_read_beyond_its_time_either() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(TimeoutError):
+        read(Incoming(ours, 0.0, chunked(3)), "GET")
