@@ -24,7 +24,7 @@ from modelward.cli.own_job import JobError, job_arguments, run_job
 from modelward.securitytest import MAX_ERRAND_BYTES, PATH, SECONDS, Errand
 
 _SPARE_SECONDS = 300  # of the Job's time, in which the report is fetched
-_ATTACK_SECONDS = 900  # by which a caller with 20 requests a minute has asked enough to tell something; most need 30
+_ATTACK_SECONDS = 900  # by which a caller with 30 requests a minute has asked enough to tell something; most need 30
 
 
 class SecurityTestJobError(JobError):
