@@ -46,7 +46,7 @@ class SecurityTestStatus(Part):
     suite: Annotated[str, Field(max_length=63)] = Field(description="Name of the suite of attacks that was run.")
     finished_at: Timestamp = Field(description="When the test ended (RFC 3339).")
     outcome: Literal["Passed", "Failed", "Errored"] = Field(
-        description="How it ended: Errored means that it could not be run to its end."
+        description="How it ended: Errored means that it did not come to its end, or that too few attacks were decided."
     )
     run: Sha256 = Field(default="", description="What tells this run from others.")
     subject: Sha256 = Field(
@@ -60,13 +60,17 @@ class SecurityTestStatus(Part):
         " one it is tested again, and this result stands meanwhile.",
     )
     image: Annotated[str, Field(max_length=512)] = Field(default="", description="The model's image that was tested.")
-    attempts: int = Field(default=0, ge=0, description="How many runs in a row were Errored; after five it waits.")
+    attempts: int = Field(
+        default=0,
+        ge=0,
+        description="How many runs in a row were Errored; from the fifth on it is tried every six hours.",
+    )
     requests: int = Field(default=0, ge=0, description="How many requests the attacks have sent.")
     withstood: int = Field(default=0, ge=0, description="How many attacks the model has withstood.")
     inconclusive: int = Field(default=0, ge=0, description="How many attacks were started and came to no conclusion.")
     skipped: int = Field(default=0, ge=0, description="How many attacks were not tried, as with nothing to go by.")
     succeeded: Annotated[list[AttackId], Field(max_length=32)] = Field(
-        default=[], description="The attacks that succeeded, by their ids. Example: [extraction.by-boundary]."
+        default=[], description="The attacks that succeeded, by their ids. Example: [extraction.synthetic]."
     )
     message: LongText = Field(default="", description="How to mend the first of them, or why the test was Errored.")
     stands: StandingTest | None = Field(

@@ -102,7 +102,8 @@ def command(
     """Attack your own model over its endpoint, and tell what it withstands.
 
     URL is https://host[:port] of its sidecar. Attack only what you may: detectors will notice, and the caller may be
-    held. Exit codes: 0 no attack succeeded, 1 one did, 2 usage, unreachable, or the suite did not come to its end.
+    held. Exit codes: 0 no attack succeeded, 1 one did, 2 usage, unreachable, or Errored: the suite did not come to its
+    end, or too little was decided.
     """
     from modelward.attack.driver import Budget  # noqa: PLC0415 - numpy is slow to import
     from modelward.cli.attack_client import ClientError, Tls, Url  # noqa: PLC0415

@@ -127,17 +127,23 @@ def cli_reference(group: click.Group) -> str:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None, name  # noqa: S101 - listed a line above
-        lines += ["", f"## modelward {name}", "", "```console", f"$ modelward {name} --help"]
-        lines += [line.rstrip() for line in _help(command, context, name).splitlines()]
-        lines += ["```"]
+        lines += _verb(command, context, name, "##")
     return "\n".join(lines) + "\n"
 
 
-def _help(command: click.Command, parent: click.Context, name: str) -> str:
+def _verb(command: click.Command, parent: click.Context, name: str, heading: str) -> Iterator[str]:
+    """The help of a verb, and of those below it: `audit word` has options of its own."""
     context = click.Context(
         command, parent=parent, info_name=name, terminal_width=100, help_option_names=["-h", "--help"]
     )
-    return command.get_help(context)
+    yield from ("", f"{heading} {context.command_path}", "", "```console", f"$ {context.command_path} --help")
+    yield from (line.rstrip() for line in command.get_help(context).splitlines())
+    yield "```"
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            verb = command.get_command(context, below)
+            assert verb is not None, below  # noqa: S101 - listed a line above
+            yield from _verb(verb, context, below, f"{heading}#")
 
 
 def main() -> None:

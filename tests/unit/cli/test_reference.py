@@ -34,6 +34,18 @@ def test_every_verb_has_a_section_and_says_what_it_does() -> None:
         assert summary.endswith(".")
 
 
+def test_verbs_below_a_verb_are_shown_with_their_options() -> None:
+    page = cli_reference(cli)
+    for group, below, option in (
+        ("audit", "word", "--from-cluster"),
+        ("he", "encrypt", "--statistic"),
+        ("token", "undo", "--key"),
+    ):
+        section = page.split(f"### modelward {group} {below}\n", 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
+        assert f"$ modelward {group} {below} --help\nUsage: modelward {group} {below} " in section
+        assert option in section
+
+
 def _fields(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every field below a schema, in lists and maps too."""
     yield path, node
