@@ -43,6 +43,16 @@ def from_v1(predictions: Sequence[Any]) -> list[Output]:
 
 
 def _from_v1(name: str, rows: Sequence[Any]) -> Output:
+    first: Any = rows
+    while isinstance(first, list) and first:
+        first = first[0]
+    if isinstance(first, str):
+        texts = np.array(rows, dtype=object)
+        if any(isinstance(each, list) for each in texts.flat):
+            raise AnswerError("the rows of the answer differ in their shape")
+        if not all(isinstance(each, str | int | float) for each in texts.flat):
+            raise AnswerError("the rows of the answer are neither numbers nor texts")
+        return Output("BYTES", texts.shape, [str(each) for each in texts.flat], name)
     try:
         array = np.array(rows)
     except ValueError as error:  # rows of different lengths
@@ -195,4 +205,6 @@ def _labels(output: Output, rows: int, width: int) -> npt.NDArray[Any]:
             raise AnswerError("the model's answer has labels that are neither numbers nor texts")
         return labels
     texts = [str(element) for element in output.data]
-    return np.array([_APART.join(texts[start : start + width]) for start in range(0, rows * width, width)])
+    # As texts of numpy's own each would take the room of the longest, and who asks may choose how long that is.
+    joint = [_APART.join(texts[start : start + width]) for start in range(0, rows * width, width)]
+    return np.array(joint, dtype=object)

@@ -99,7 +99,8 @@ def _joined(parts: Sequence[Output]) -> Output:
     first = parts[0]
     if any((part.datatype, list(part.shape[1:])) != (first.datatype, list(first.shape[1:])) for part in parts):
         raise ValueError("of another form")
-    data = np.concatenate([np.asarray(part.data) for part in parts])
+    kind = object if first.datatype == "BYTES" else None  # of texts, see `detect.answers`
+    data = np.concatenate([np.asarray(part.data, dtype=kind) for part in parts])
     return Output(first.datatype, (sum(part.shape[0] for part in parts), *first.shape[1:]), data, first.name)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -95,3 +96,25 @@ def test_distances_are_within_what_the_form_allows(numbers):
     assert (distances >= 0).all()
     assert (distances <= form.farthest + 1e-9).all()
     assert len(joined([answers, answers])) == 12
+
+
+def test_one_long_text_does_not_make_all_others_as_long() -> None:
+    """As numpy has texts, 2,000 rows of which one has 100,000 characters take 800 MB."""
+    texts = ["x" * 100_000, *(f"y{index}" for index in range(1999))]
+    tracemalloc.start()
+    try:
+        for output in (of("BYTES", [2000], texts), *from_v1(texts), *from_v1([{"t": text} for text in texts])):
+            answers = Form.of([output], 2000).read([output], 2000)
+            assert answers.labels is not None
+            assert answers.labels.tolist() == texts
+        nested = from_v1([[text, "z"] for text in texts])[0]
+        assert (nested.datatype, list(nested.shape), nested.data[:2]) == ("BYTES", [2000, 2], [texts[0], "z"])
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("wrong", [["a", None], ["a", ["b"]], [["a"], ["b", "c"]]])
+def test_texts_that_differ_in_their_form_are_refused(wrong: list[object]) -> None:
+    with pytest.raises(AnswerError):
+        from_v1(wrong)
