@@ -1,7 +1,8 @@
 """Server-sent events (the HTML standard, section 9.2) of a model's stream: each is checked before it goes on.
 
 An event is passed on when it is whole and its data fits the declared outputs, with its fields treated; the first that
-does not fit ends the stream.
+does not fit ends the stream. What lines say besides, nobody has declared: of an event's name, its id and the time to
+wait a word is passed on, of comments nothing but that there was one.
 """
 
 import re
@@ -12,6 +13,7 @@ from modelward.sidecar.problems import Refusal
 MAX_EVENT_BYTES = 1 << 20
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_WORD = re.compile(rb"(?:event|id|retry):(?: ?[A-Za-z0-9._:-]{1,64})?")
 
 
 class EventScreen:
@@ -44,16 +46,16 @@ class EventScreen:
     def _judge(self, event: bytes) -> bytes:
         lines = [line for line in _LINE_END.split(event) if line]
         data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
-        if data:
-            said = b"\n".join(data)
-            treated = self._check(said)
-            if treated is said:
-                return event
-            others = [line for line in lines if not line.startswith(b"data:")]
-            return b"\n".join((*others, b"data: " + treated, b"", b""))
-        if any(not line.startswith(b":") for line in lines):  # a comment keeps the connection awake; it says nothing
+        others = [line for line in lines if not line.startswith(b"data:")]
+        passed = [line if line[:1] != b":" else b":" for line in others if line[:1] == b":" or _WORD.fullmatch(line)]
+        if not data and any(not line.startswith(b":") for line in others):  # a comment keeps the connection awake
             raise _unfit("The model's stream has an event without data.")
-        return event
+        said = b"\n".join(data)
+        treated = self._check(said) if data else said
+        if treated is said and passed == others:
+            return event
+        told = [b"data: " + treated] if treated is not said else [b"data: " + line for line in data]
+        return b"\n".join((*passed, *told, b"", b""))
 
 
 def _unfit(detail: str) -> Refusal:

@@ -241,7 +241,7 @@ def test_however_it_is_cut_whole_events_go_on(values, data):
         return body
 
     screen = EventScreen(check)
-    stream = b": awake\n\n" + b"".join(event(value) for value in values)
+    stream = b":\n\n" + b"".join(event(value) for value in values)
     out = b""
     position = 0
     while position < len(stream):
@@ -260,3 +260,17 @@ def test_an_endless_event_and_half_an_event_are_refused():
     screen(b"data: half")
     with pytest.raises(Refusal):
         screen(None)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b": Eve has it\n\n", b":\n\n"),
+        (b"event: token\r\nid: 7\r\ndata: 1\r\n\r\n", b"event: token\r\nid: 7\r\ndata: 1\r\n\r\n"),
+        (b"event: row of Eve\ndata: 1\n\n", b"data: 1\n\n"),
+        (b": Eve\nevent:token\nrow: Eve\ndata: 1\ndata: 2\n\n", b":\nevent:token\ndata: 1\ndata: 2\n\n"),
+        (b"\xef\xbb\xbfdata: Eve\ndata: 1\n\n", b"data: 1\n\n"),  # a client takes the mark away
+    ],
+)
+def test_what_an_event_says_beside_its_data_is_a_word_at_most(said: bytes, told: bytes) -> None:
+    assert EventScreen(lambda body: body)(said) == told
