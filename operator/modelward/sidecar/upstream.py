@@ -21,6 +21,7 @@ from modelward.sidecar.problems import STATUS_LINES, Refusal
 _PASSED = frozenset(
     (b"cache-control", b"content-encoding", b"content-type", b"inference-header-content-length", b"retry-after")
 )
+_REPEATABLE = (b"cache-control",)  # of any other the first one counts, here as for the client
 _MAX_HEADERS = 64
 _EVENTS = b"text/event-stream"
 
@@ -277,18 +278,23 @@ class UpstreamConnection(asyncio.Protocol):
             raise _bad("garbage", "The model server answered twice.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field."""
+        """A header field, or a trailer field, which says nothing of how the body is to be read."""
         lower = name.lower()
-        if lower in (b"content-length", b"transfer-encoding"):
-            self._framed = True
-        elif lower == b"content-type":
-            self._events = value.partition(b";")[0].strip().lower() == _EVENTS
         self._fields += 1
         self._spend(len(lower) + len(value))
         if self._fields > _MAX_HEADERS:
             raise _bad("too-large", "The model server's answer has too many header fields.")
-        if lower in _PASSED:
-            self._headers.append(b"%b: %b\r\n" % (lower, value))
+        if self._status:
+            return
+        if lower in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        elif lower in _PASSED:
+            start = lower + b": "
+            if lower not in _REPEATABLE and any([each.startswith(start) for each in self._headers]):  # noqa: C419
+                return
+            self._headers.append(b"%b%b\r\n" % (start, value))
+            if lower == b"content-type":
+                self._events = value.partition(b";")[0].strip().lower() == _EVENTS
 
     def on_headers_complete(self) -> None:
         """The header is whole."""

@@ -95,3 +95,17 @@ def test_heads_that_are_out_of_the_ordinary_are_not_remembered(answer):
 def test_a_stream_is_told_as_one_where_it_was_whole_before():
     (outcome,) = told((EVENTS,), heads=known(EVENTS), streams=True)
     assert isinstance(outcome, Stream)
+
+
+def test_of_a_field_that_comes_twice_the_first_counts_and_trailers_say_nothing():
+    length = b"Inference-Header-Content-Length: "
+    head = b"HTTP/1.1 200 OK\r\n" + length + b"5\r\n" + length + b"2\r\nContent-Type: application/json\r\n"
+    head += b"Content-Type: text/event-stream\r\nCache-Control: private\r\nCache-Control: no-store\r\n"
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nRetry-After: 9\r\nContent-Encoding: gzip\r\n\r\n"
+    (answer,) = told((head + chunks,), streams=True)
+    assert answer == (
+        200,
+        b"inference-header-content-length: 5\r\ncontent-type: application/json\r\ncache-control: private\r\n"
+        b"cache-control: no-store\r\n",
+        b"hello",
+    )
