@@ -23,7 +23,8 @@ from modelward.detect.outputs import Answer, Finding, Kind, Outputs, Shares
 
 MAX_FORMS: Final = 16
 MAX_WATCHED: Final = 4
-"""Outputs of one answer that are looked at, those of numbers before others: in that order they tell most."""
+"""Outputs of one answer that are learned from, those of numbers before others: in that order they tell most. Whichever
+is learnt is looked at: whoever asks says in which order outputs come, and would hide one behind others."""
 FORM_ROWS: Final = 32
 """Answers from which it is told what numbers are: a single 0.0 may be a label, a probability or a measured value."""
 _MAX_HELD: Final = 1 << 16  # numbers of a form, until it is told what they are
@@ -86,18 +87,25 @@ class Forms:
         return None if judged is None and known else found
 
     def _present(self, client: str, outputs: Sequence[Output], rows: int) -> list[tuple["_Learner", Output]]:
-        named: dict[Key, Output] = {}
+        present: list[tuple[_Learner, Output]] = []
+        seen: set[Key] = set()
+        unlearnt = 0
         for output in sorted(outputs, key=lambda each: not each.datatype.startswith("FP")):
             width = width_of(output, rows)
-            if width is not None and len(named) < MAX_WATCHED:
-                named.setdefault(self._key_of(output, width), output)
-        if not named:
-            raise AnswerError("the model's answer has no output that could be compared")
-        present = []
-        for key, output in named.items():
-            one = self._forms.get(key) or self._opened(client, key)
+            key = None if width is None else self._key_of(output, width)
+            if key is None or key in seen:
+                continue
+            seen.add(key)
+            one = self._forms.get(key)
+            if one is None or not one.learnt:
+                unlearnt += 1
+                if unlearnt > MAX_WATCHED:
+                    continue
+                one = one or self._opened(client, key)
             if one is not None:
                 present.append((one, output))
+        if not seen:
+            raise AnswerError("the model's answer has no output that could be compared")
         if not present:
             raise AnswerError("the model answers in more forms than are learnt")
         return present

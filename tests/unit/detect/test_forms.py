@@ -149,3 +149,12 @@ def test_numbers_are_what_many_of_them_are(kind: str) -> None:
         output = Output("FP32", [1, 2], [3.5 + index % 5, -2.0], "z") if kind == "Logits" else label(index % 3)
         fed(forms, [output], index % 12)
     assert [form.kind for form in forms.learnt.values()] == [kind]
+
+
+def test_nobody_hides_what_is_learnt_behind_other_outputs() -> None:
+    """Who asks says in which order the outputs come."""
+    forms = Forms(learn=100)
+    ordinary(forms, 400)
+    others = [odd(5, f"o{number}") for number in range(MAX_WATCHED)]
+    found = [fed(forms, [*others, scores(0.5)], "mallory") for _ in range(60)]
+    assert any("collapse" in {one.test for one in each} for each in found if isinstance(each, tuple))
