@@ -60,7 +60,7 @@ class EventBudget:
         if hour is None or not hour.owed:
             return 0
         now = self._clock()
-        if hour.told_at is not None and now - hour.told_at < BETWEEN:
+        if hour.told_at is not None and _within(BETWEEN, hour.told_at, now):
             return 0
         owed, hour.owed, hour.told_at = hour.owed, 0, now
         return owed
@@ -70,8 +70,13 @@ class EventBudget:
         self._hours.move_to_end(about)
         if len(self._hours) > _MAX_OBJECTS:
             self._hours.popitem(last=False)
-        while hour.made and now - hour.made[0][0] >= HOUR:
+        while hour.made and not _within(HOUR, hour.made[0][0], now):
             hour.made.popleft()
-        while hour.again and now - hour.again[0] >= HOUR:
+        while hour.again and not _within(HOUR, hour.again[0], now):
             hour.again.popleft()
         return hour
+
+
+def _within(span: timedelta, then: datetime, now: datetime) -> bool:
+    """Whether it was that lately; what is yet to come was written when a clock was ahead, and is long over."""
+    return timedelta(0) <= now - then < span

@@ -172,3 +172,16 @@ def test_memory_is_bounded() -> None:
     for number in range(10_000):
         budget.take(str(number), "t")
     assert len(budget._hours) == 4096
+
+
+def test_a_clock_that_was_ahead_once_withholds_nothing_for_long(clocked: Any) -> None:
+    budget, clock = clocked()
+    right = clock[0]
+    clock[0] = right + timedelta(days=4000)
+    for number in range(NEW + 1):
+        budget.take("it", str(number))
+    assert budget.owed("it") == 1
+    clock[0] = right
+    assert all(budget.take("it", str(number)) for number in range(NEW))
+    assert not budget.take("it", "one more")
+    assert budget.owed("it") == 1
