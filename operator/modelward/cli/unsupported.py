@@ -7,23 +7,21 @@ from collections.abc import Iterator
 from modelward.api.printable import printable
 from modelward.planner.anonymity import anonymity_unsupported
 from modelward.planner.explanations import explanations_unsupported
-from modelward.planner.fairness import fairness_unsupported
 from modelward.planner.names import namespace_of
-from modelward.planner.security_test import security_test_unsupported
+from modelward.planner.unsupported import declared_unsupported
 from modelward.rules.check import UNSUPPORTED, Checked, Finding, path_of, who
 from modelward.rules.judge import policy_name
 
 
 def judge_support(checked: Checked) -> Iterator[Finding]:
-    """Yield a warning for each such field of fairness, explanations, quasi-identifiers and security tests."""
+    """Yield a warning for each such field that no rule of the catalogue and no treatment is about."""
     for document, md in checked.deployments:
         governing = checked.governing.get(f"{namespace_of(md)}/{md.metadata.name}", ())
         policies = [one for one in checked.policies if policy_name(one) in governing]
         told = (
             *anonymity_unsupported(md, policies),
             *explanations_unsupported(md, policies),
-            *fairness_unsupported(md),
-            *security_test_unsupported(md),
+            *declared_unsupported(md),
         )
         for one in told:
             field, _, why = one.partition(" ")

@@ -34,14 +34,29 @@ def unsupported(md: ModelDeployment, policies: Sequence[KubeObject]) -> list[str
 
 def _of_model(md: ModelDeployment) -> Iterator[str]:
     spec = md.spec
-    yield from in_use_unsupported(md)
     for index, issuer in enumerate(spec.access.issuers if spec.access else ()):
         if not issuer.audiences:
             yield f"spec.access.issuers[{index}].audiences (none: a token for anything would do; name one)"
-    yield from _of_schema(md)
     yield from _of_monitoring(md)
+    yield from declared_unsupported(md)
+
+
+def declared_unsupported(md: ModelDeployment) -> Iterator[str]:
+    """Give what the model's owner declares, no rule of the catalogue is about, and cannot be honoured."""
+    yield from in_use_unsupported(md)
+    yield from _of_schema(md)
+    yield from _of_dataset(md)
     yield from fairness_unsupported(md)
     yield from security_test_unsupported(md)
+
+
+def _of_dataset(md: ModelDeployment) -> Iterator[str]:
+    baseline = md.spec.monitoring.baseline if md.spec.monitoring else None
+    if baseline and baseline.dataset:
+        try:
+            read_dataset(baseline.dataset, md.metadata.annotations)
+        except DatasetError as error:
+            yield f"spec.monitoring.baseline.dataset ({error})"
 
 
 def _of_schema(md: ModelDeployment) -> Iterator[str]:
@@ -60,11 +75,6 @@ def _of_monitoring(md: ModelDeployment) -> Iterator[str]:
     monitoring = md.spec.monitoring
     if monitoring is None:
         return
-    if monitoring.baseline and monitoring.baseline.dataset:
-        try:
-            read_dataset(monitoring.baseline.dataset, md.metadata.annotations)
-        except DatasetError as error:
-            yield f"spec.monitoring.baseline.dataset ({error})"
     for index, detector in enumerate(monitoring.detectors):
         if detector.type == "Output":  # it looks at answers alone
             continue

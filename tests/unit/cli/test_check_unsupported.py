@@ -27,3 +27,19 @@ def test_what_cannot_be_honoured_is_a_warning_where_it_is_declared(tmp_path: Pat
     assert file.read_text().splitlines()[method["line"] - 1].strip().startswith("method:")
     strict = CliRunner().invoke(cli, ["check", str(file), "--strict"])
     assert strict.exit_code == 1
+
+
+def test_whatever_plan_would_refuse_is_told_by_check_as_well(tmp_path: Path) -> None:
+    model = good()
+    model["spec"]["model"]["protocol"] = "v1"
+    model["spec"]["encryption"]["inUse"] = {"scheme": "CKKS"}
+    model["spec"]["monitoring"] = {"baseline": {"dataset": "pvc://reference/train.txt"}}
+    model["spec"]["securityTest"] = {"schedule": "0 3 * *"}
+    file = tmp_path / "model.yaml"
+    file.write_text(yaml.safe_dump(model))
+    result = CliRunner().invoke(cli, ["check", str(file), "-o", "json"])
+    found = {one["field"] for one in json.loads(result.stdout)["findings"] if one["rule"] == "UNSUPPORTED"}
+    named = {"spec.encryption.inUse", "spec.monitoring.baseline.dataset", "spec.securityTest.schedule"}
+    assert named <= found, result.output
+    planned = CliRunner().invoke(cli, ["plan", str(file)]).output
+    assert all(field in planned for field in found), planned
