@@ -15,7 +15,6 @@ import msgspec
 from modelward import allowlist
 from modelward.api.modeldeployment import ModelDeployment
 from modelward.api.references import BASELINE_KEY, CLIENT_CA_KEY, baseline_reference
-from modelward.api.schema import Tensor
 from modelward.planner.access import AccessSettings, Collectors, collector_of, lineage_receiver_of
 from modelward.planner.access_config import access_config
 from modelward.planner.anonymity import reidentification_config
@@ -27,6 +26,7 @@ from modelward.planner.names import KubeObject, namespace_of
 from modelward.planner.references import References
 from modelward.planner.sidecar import KEYS_FILE
 from modelward.planner.sidecar_config_error import AddressNotAllowedError, SidecarConfigError
+from modelward.planner.tensors import tensor_config
 from modelward.planner.treatment import fields, needs_keys
 from modelward.planner.upstream import grpc_port_of, model_name_of, port_of, protocol_of, ready_path_of
 from modelward.privacy.hierarchy import HierarchyError
@@ -185,15 +185,6 @@ def _check_lineage_receiver(md: ModelDeployment, settings: AccessSettings) -> No
         why = allowlist.problem(receiver, settings.lineage.allow, "the chart's value lineage.allow", plain=True)
         if why:
             raise AddressNotAllowedError(f"spec.monitoring.telemetry.lineageEndpoint: {why}")
-
-
-def tensor_config(tensor: Tensor) -> dict[str, Any]:
-    """Return one tensor of `inputs` or `outputs`; -1 in its shape is any length."""
-    shape = list(tensor.shape)
-    if tensor.columns and shape[-1] == -1:  # the columns say how many there are
-        shape[-1] = len(tensor.columns)
-    out = tensor.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"role"})
-    return {**out, "shape": shape}
 
 
 def _screening(md: ModelDeployment, policies: Sequence[KubeObject], references: References) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from modelward.planner.fairness import fairness_unsupported
 from modelward.planner.in_use import in_use_unsupported
 from modelward.planner.names import KubeObject
 from modelward.planner.security_test import security_test_unsupported
-from modelward.planner.sidecar_config import tensor_config
+from modelward.planner.tensors import tensor_config
 from modelward.planner.treatment import impossible
 from modelward.planner.upstream import protocol_of
 

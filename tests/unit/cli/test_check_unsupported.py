@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -43,3 +45,8 @@ def test_whatever_plan_would_refuse_is_told_by_check_as_well(tmp_path: Path) -> 
     assert named <= found, result.output
     planned = CliRunner().invoke(cli, ["plan", str(file)]).output
     assert all(field in planned for field in found), planned
+
+
+def test_check_does_not_wait_for_numpy() -> None:
+    program = "import sys, modelward.cli.check; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
