@@ -32,10 +32,11 @@ class Caller(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """Who asks, and when (seconds since the epoch)."""
+    """Who asks, and when (seconds since the epoch); `tests`: it is a security test, from which nothing is learned."""
 
     caller: Caller
     now: float
+    tests: bool = False
 
 
 def network_of(address: str) -> str:

@@ -62,31 +62,36 @@ class Forms:
         """The forms that are learnt."""
         return {key: one.form for key, one in self._forms.items() if one.learnt and one.form is not None}
 
-    def add(self, caller: Caller, outputs: Sequence[Output], rows: int) -> tuple[Finding, ...] | None:
+    def add(
+        self, caller: Caller, outputs: Sequence[Output], rows: int, *, tests: bool = False
+    ) -> tuple[Finding, ...] | None:
         """The answer to `rows` rows; the findings that it raises. None: it has no form that is learnt, others are.
+
+        Of a security test (`tests`) nothing is learned, nor held against all callers together.
 
         Raises:
             AnswerError: nothing in it can be compared, or it holds a number that is not finite.
         """
         known = any(one.learnt for one in self._forms.values())
-        present = self._present(caller.key("client"), outputs, rows)
+        present = self._present(None if tests else caller.key("client"), outputs, rows)
         judged = min((one for one, _ in present if one.learnt), key=lambda one: one.rank, default=None)
         found: tuple[Finding, ...] = ()
         unread: list[AnswerError] = []
         for one, output in present:
-            if one is not judged and one.learnt:
+            if one is not judged and (one.learnt or tests):
                 continue
             try:
-                found += one.add(caller, output, rows)
+                found += one.add(caller, output, rows, tests=tests)
             except AnswerError as error:
                 if one is judged:
                     raise
                 unread.append(error)  # an output that is not judged may be anything
-        if len(unread) == len(present):
+        if unread and len(unread) == len(present):
             raise unread[0]
         return None if judged is None and known else found
 
-    def _present(self, client: str, outputs: Sequence[Output], rows: int) -> list[tuple["_Learner", Output]]:
+    def _present(self, client: str | None, outputs: Sequence[Output], rows: int) -> list[tuple["_Learner", Output]]:
+        """The forms of an answer, new ones of this client (None: no new ones) among them."""
         present: list[tuple[_Learner, Output]] = []
         seen: set[Key] = set()
         unlearnt = 0
@@ -101,12 +106,12 @@ class Forms:
                 unlearnt += 1
                 if unlearnt > MAX_WATCHED:
                     continue
-                one = one or self._opened(client, key)
+                one = one or (None if client is None else self._opened(client, key))
             if one is not None:
                 present.append((one, output))
         if not seen:
             raise AnswerError("the model's answer has no output that could be compared")
-        if not present:
+        if not present and client is not None:
             raise AnswerError("the model answers in more forms than are learnt")
         return present
 
@@ -172,7 +177,7 @@ class _Learner:
         """The one that tells most comes first."""
         return (_ORDER.index(self.form.kind) if self.form else len(_ORDER), self._key.name)
 
-    def add(self, caller: Caller, output: Output, rows: int) -> tuple[Finding, ...]:
+    def add(self, caller: Caller, output: Output, rows: int, *, tests: bool = False) -> tuple[Finding, ...]:
         """Take the answers to `rows` rows; what is found of them."""
         self.rows += rows
         if not self.learnt and len(self.clients) < _MAX_CLIENTS:
@@ -180,7 +185,7 @@ class _Learner:
         if self.form is None or self._outputs is None:
             self._hold(caller, output, rows)
             return ()
-        return self._watch(self._outputs, caller, self.form.read((output,), rows))
+        return self._watch(self._outputs, caller, self.form.read((output,), rows), tests=tests)
 
     def _take(self, form: Form) -> Outputs:
         self.form = form
@@ -204,8 +209,9 @@ class _Learner:
         for caller_of, row in held:
             self._watch(watched, caller_of, form.read((Output("FP64", (1, len(row)), row),), 1))
 
-    def _watch(self, watched: Outputs, caller: Caller, answers: Answers) -> tuple[Finding, ...]:
-        return tuple(found for answer in self._rows(answers) for found in watched.add(caller, answer))
+    def _watch(self, watched: Outputs, caller: Caller, answers: Answers, *, tests: bool = False) -> tuple[Finding, ...]:
+        rows = self._rows(answers)
+        return tuple(found for answer in rows for found in watched.add(caller, answer, tests=tests))
 
     def _rows(self, answers: Answers) -> list[Answer]:
         if answers.scores is None:

@@ -200,14 +200,15 @@ class Outputs:
             "overall": _flood_tests(reference.shares, _OVERALL_ODDS, HORIZON / self._rate),
         }
 
-    def add(self, caller: Caller, answer: Answer) -> tuple[Finding, ...]:
-        """The answer for one row; the findings that it raises, greatest first."""
+    def add(self, caller: Caller, answer: Answer, *, tests: bool = False) -> tuple[Finding, ...]:
+        """The answer for one row; the findings that it raises, greatest first. `tests`: see `forms`."""
         if self.reference is None:
-            self._learn_from(caller.key("client"), answer)
+            if not tests:
+                self._learn_from(caller.key("client"), answer)
             return ()
         label, unsure, apart = self.reference.read(answer)
         found = [Finding("range", "client", apart)] if apart > 1.0 else []
-        scopes: tuple[Literal["client", "overall"], ...] = ("client", "overall")
+        scopes: tuple[Literal["client", "overall"], ...] = ("client",) if tests else ("client", "overall")
         for scope in scopes:
             watched = self._overall if scope == "overall" else self._clients.of(caller.key("client"))
             watched.unsure = self._collapse.after(watched.unsure, unsure)

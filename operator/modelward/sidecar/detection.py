@@ -208,7 +208,7 @@ def _facts(exchange: Exchange) -> clients.Facts:
     caller = exchange.caller
     name, issuer = (caller.name, caller.issuer) if caller is not None else ("", "")
     if caller is not None and caller.tests:  # it shares no network with others, and no issuer with the test before
-        return clients.Facts(clients.Caller(name, name, name), time.time())
+        return clients.Facts(clients.Caller(name, name, name), time.time(), tests=True)
     return clients.Facts(clients.Caller(name, issuer, _network_of(exchange.address)), time.time())
 
 

@@ -131,7 +131,7 @@ class OutputWatcher(_Base):
         """What is odd about the answers to `rows` rows."""
         if rows < 1:
             raise AnswerError("the model's answer has no rows")
-        findings = self.forms.add(facts.caller, outputs, rows)
+        findings = self.forms.add(facts.caller, outputs, rows, tests=facts.tests)
         if findings is None:
             return Found(("an answer in a form that is not learnt yet",), accuses=False)
         found = {(each.test, each.scope): each.score for each in findings}

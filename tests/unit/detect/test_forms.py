@@ -158,3 +158,18 @@ def test_nobody_hides_what_is_learnt_behind_other_outputs() -> None:
     others = [odd(5, f"o{number}") for number in range(MAX_WATCHED)]
     found = [fed(forms, [*others, scores(0.5)], "mallory") for _ in range(60)]
     assert any("collapse" in {one.test for one in each} for each in found if isinstance(each, tuple))
+
+
+def test_of_a_security_tests_attacks_nothing_is_learned_and_nobody_else_is_suspected() -> None:
+    forms = Forms(learn=100)
+    for number in range(400):  # before any caller: a gate may be closed until the test has passed
+        assert forms.add(caller(f"test/{number % 12}"), [scores(0.5)], 1, tests=True) == ()
+    assert not len(forms)
+    ordinary(forms, 400)
+    (reference,) = (one._outputs.reference for one in forms._forms.values() if one._outputs)
+    assert reference is not None
+    assert reference.unsure > 0.6
+    found = [forms.add(caller("test/1"), [scores(0.5)], 1, tests=True) or () for _ in range(60)]
+    assert {one.scope for each in found for one in each} == {"client"}
+    assert forms.add(caller("test/1"), [odd(5)], 1, tests=True) is None
+    assert fed(forms, [scores(0.55)], "clerk1") == ()
