@@ -319,10 +319,20 @@ class Gateway:
                 work.answered = outcome
             outcome = passing.response(outcome, work)
         elif isinstance(outcome, Stream):
+            outcome = self._screened(outcome, work)
+        reply(outcome)
+
+    @staticmethod
+    def _screened(outcome: Stream, work: Work) -> Outcome:
+        """A stream, each event of which is checked where anything is."""
+        try:
+            passing.check_plain(outcome.headers, work)
             if work.chain.outputs is not None or work.chain.answers is not None or work.watch is not None:
                 outcome.screen = EventScreen(partial(passing.event, work))
             outcome.headers += work.flag
-        reply(outcome)
+        except Refusal as refusal:  # its pieces are then for nobody, and the model is left
+            return refusal
+        return outcome
 
     def finished(self, exchange: Exchange) -> None:
         """Measure and record; what the controller asks is no request to the model."""

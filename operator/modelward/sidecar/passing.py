@@ -1,10 +1,22 @@
 """What of a model's answer passes to the caller: what fits the declared outputs, its fields treated."""
 
+import re
+
 from modelward.sidecar import binary, log
 from modelward.sidecar.binary import Body
 from modelward.sidecar.chain import Work
 from modelward.sidecar.exchange import Outcome, Response
 from modelward.sidecar.problems import Refusal
+
+_ENCODED = re.compile(rb"(?:\A|\n)content-encoding: (?! *identity *\r)", re.IGNORECASE)
+
+
+def check_plain(headers: bytes, work: Work) -> None:
+    """Raise Refusal for an answer that is read here and says that a client is to read it otherwise, as compressed."""
+    chain = work.chain
+    if (chain.outputs is not None or chain.answers is not None) and _ENCODED.search(headers):
+        detail = "The model's answer is compressed, though nobody asked for it, so it could not be checked."
+        raise Refusal("bad-upstream", detail, reason="upstream-schema")
 
 
 def response(given: Response, work: Work) -> Outcome:
@@ -13,6 +25,7 @@ def response(given: Response, work: Work) -> Outcome:
     if work.route.has_body:  # no success goes past the checks, whatever its number
         body = Body(content, binary.header_value(headers))
         try:
+            check_plain(headers, work)
             passed = answer(work, body)
         except Refusal as refusal:
             return refusal

@@ -16,7 +16,7 @@ from modelward.sidecar.exchange import REDIRECTS, Response
 from modelward.sidecar.failures import Failure, instead_of
 from modelward.sidecar.grpc import status
 from modelward.sidecar.problems import STATUS_LINES
-from tests.unit.sidecar.harness import STRANGE, Answer, Behaviour, Running, infer, request, settings, several
+from tests.unit.sidecar.harness import ANSWER, STRANGE, Answer, Behaviour, Running, infer, request, settings, several
 from tests.unit.sidecar.oip import GrpcModel, call, details, grpc, port_of, with_grpc
 from tests.unit.sidecar.oip_messages import infer as grpc_infer
 
@@ -214,3 +214,17 @@ def test_each_code_of_a_model_has_an_answer() -> None:
         assert refusal.status >= 400
         assert refusal.status != 499  # that is a client who left
         assert status.code_of(refusal) in (code, status.INTERNAL)
+
+
+@pytest.mark.parametrize("target", ["/v2/models/m/infer", "/v2/models/m/infer_stream"])
+def test_what_is_checked_is_what_a_client_reads(running, run, target):
+    """The bytes of a JSON object may as well be compressed: what they say then nobody has looked at."""
+    checked = run(outputs=[{"name": "y", "datatype": "INT64", "shape": [1]}])
+    for encoding, code in ((b"deflate", 502), (b"identity", 200)):
+        header = b"Content-Encoding: " + encoding + b"\r\n"
+        checked.model.behaviour = lambda connection, _, header=header: connection.answer(
+            json.dumps(ANSWER).encode(), header=header
+        )
+        assert checked.ask(infer(), target=target).status == code
+    running.model.behaviour = lambda connection, _: connection.answer(b"gz", header=b"content-encoding: gzip\r\n")
+    assert running.ask(infer(), target=target).header["content-encoding"] == "gzip"  # nobody has declared anything

@@ -274,3 +274,14 @@ def test_an_endless_event_and_half_an_event_are_refused():
 )
 def test_what_an_event_says_beside_its_data_is_a_word_at_most(said: bytes, told: bytes) -> None:
     assert EventScreen(lambda body: body)(said) == told
+
+
+def test_a_stream_that_says_it_is_compressed_is_refused_where_it_is_checked(run):
+    running = run(outputs=OUTPUTS)
+    model = Script(running)
+    with running.client() as client:
+        client.send(request(infer(), target=STREAM))
+        model.write(HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: deflate\r\n\r\n") + chunk(event(1)))
+        answer = client.read()
+    assert (answer.status, answer.problem) == (502, "bad-upstream")
+    until(lambda: model.connection not in running.model.connections)
