@@ -204,4 +204,4 @@ lock: .venv/bin/uv ## requirements/*.txt from pyproject.toml: versions and hashe
 	$(COMPILE) --group kserve -o requirements/kserve.txt
 	$(COMPILE) --group signing -o requirements/signing.txt
 
-.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-browser test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-lineage conformance-signing conformance-pii test-chart test-integration test-oldest fuzz soak bench-admission bench-audit bench-backdoor bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction bench-report soak-sink test-e2e cluster cluster-down images setup format generate lock
+.PHONY: help demo demo-he test test-lint test-unit test-sidecar test-browser test-conformance conformance-oip conformance-anonymity conformance-fairness conformance-lineage conformance-signing conformance-pii test-chart test-integration test-oldest fuzz soak bench-admission bench-attacks bench-audit bench-backdoor bench-evasion bench-sidecar bench-detect bench-grpc bench-he bench-explain bench-extraction bench-report soak-sink test-e2e cluster cluster-down images setup format generate lock

@@ -50,3 +50,14 @@ def test_commands_name_what_the_cluster_has() -> None:
         assert f".svc:{HTTPS_PORT}" not in text, f"{page.relative_to(ROOT)}: a model's Service has port 443"
         for container in re.findall(r"kubectl [^\n]*logs [^\n|`]*-c ([\w-]+)", text):
             assert container == CONTAINER_NAME, f"{page.relative_to(ROOT)}: there is no container {container}"
+
+
+def test_commands_of_make_are_there_and_no_file_stands_in_for_one() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == targets
+    for page in PAGES:
+        named = set(re.findall(r"`make ([a-z][a-z0-9-]*)", page.read_text(encoding="utf-8")))
+        assert named <= targets, f"{page.relative_to(ROOT)} names {named - targets}, which make does not know"
