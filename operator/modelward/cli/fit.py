@@ -183,8 +183,8 @@ def _counted(found: Baseline, feedback: Feedback) -> Baseline:
     if digest != feedback.baseline:
         # Their scores are over a threshold, which is the same share of ordinary rows in any baseline; only roughly so.
         click.echo(
-            "modelward: the feedback was scored by another baseline than this data and seed give: its scores count as"
-            " multiples of the new thresholds",
+            "modelward: the feedback was scored by another baseline than this data, seed and options give: its scores"
+            " count as multiples of the new thresholds",
             err=True,
         )
     scores: dict[str, list[float]] = {}

@@ -108,6 +108,8 @@ def test_feedback_moves_the_threshold_and_says_so(data: Path, tmp_path: Path) ->
     assert f"threshold of Ensemble: {before['Ensemble']:.4g}, with feedback" in told.output
     assert "another baseline" not in told.output
     assert "another baseline" in modelward(*given, "--seed", "3", "--feedback", reported).output
+    dated = modelward(*given, "--fitted", "2026-03-01T09:00:00Z", "--feedback", reported).output
+    assert "another baseline than this data, seed and options give" in dated
     reported.write_text("{}")
     refused = modelward(*given, "--feedback", reported)
     assert (refused.exit_code, "no feedback" in refused.output) == (2, True)
