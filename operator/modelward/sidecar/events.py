@@ -12,6 +12,7 @@ from modelward.sidecar.problems import Refusal
 
 MAX_EVENT_BYTES = 1 << 20
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_END_BYTES = 4
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _WORD = re.compile(rb"(?:event|id|retry):(?: ?[A-Za-z0-9._:-]{1,64})?")
 
@@ -29,7 +30,8 @@ class EventScreen:
     def __call__(self, piece: bytes | None) -> bytes:
         """What may go on after `piece`; None: nothing more comes, and what is held must be a whole event or blank."""
         held = self._held + (piece or b"")
-        ends = [match.end() for match in _EVENT_END.finditer(held)]
+        # No end is in what was held, but the beginning of one may be: small pieces of what is long cost little then.
+        ends = [match.end() for match in _EVENT_END.finditer(held, max(len(self._held) - _END_BYTES + 1, 0))]
         whole = ends[-1] if ends else 0
         start = 0
         passed = []

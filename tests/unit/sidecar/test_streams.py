@@ -285,3 +285,29 @@ def test_a_stream_that_says_it_is_compressed_is_refused_where_it_is_checked(run)
         answer = client.read()
     assert (answer.status, answer.problem) == (502, "bad-upstream")
     until(lambda: model.connection not in running.model.connections)
+
+
+@given(st.lists(st.sampled_from([b"data: 1", b"\r\n", b"\n", b"\r", b":"]), max_size=20), st.data())
+def test_events_end_where_they_do_however_they_are_cut(parts, data):
+    def passed(*pieces: bytes) -> tuple[bytes, bool]:
+        screen, out = EventScreen(lambda body: body), b""
+        try:
+            for piece in (*pieces, None):
+                out += screen(piece)
+        except Refusal:
+            return b"", False
+        return out, True
+
+    stream = b"".join(parts)
+    cut = data.draw(st.integers(0, len(stream)))
+    assert passed(stream) == passed(stream[:cut], stream[cut:])
+    assert passed(stream) == passed(*(stream[index : index + 1] for index in range(len(stream))))
+
+
+def test_many_small_pieces_of_a_long_event_do_not_hold_all_others_up():
+    screen = EventScreen(lambda body: body)
+    screen(b"data: " + b"x" * 900_000)
+    begun = time.process_time()
+    for _ in range(1000):
+        screen(b"x")
+    assert time.process_time() - begun < 1.5  # 3 s, were the whole looked through each time
