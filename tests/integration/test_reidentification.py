@@ -87,7 +87,7 @@ async def test_combinations_that_too_few_share_show_up_once(replicas: Replicas, 
     assert replicas.send("clinic", "lee", "infer", patients(*rare))[0] == 200
     status = await replicas.look("clinic")
     assert condition(status, "KAnonymous")[:2] == ("False", "ReidentificationRisk")
-    assert "40 of 1, a few of 4" in condition(status, "KAnonymous")[2]
+    assert "40 of fewer than 5" in condition(status, "KAnonymous")[2]
     assert (
         "Fix: generalise city first (without it 0.417 % would be left) in the policy"
         in condition(status, "KAnonymous")[2]

@@ -7,7 +7,7 @@ where more rows than tolerated were not counted. See `modelward.reidentification
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from modelward.api.printable import printable
 from modelward.planner.anonymity import Asked
 from modelward.reidentification.figures import Figures, figures
 from modelward.reidentification.sample import Sample
-from modelward.reidentification.steps import in_steps, moved, share_in_steps
+from modelward.reidentification.steps import FEWEST, held, in_steps, moved, share_in_steps
 from modelward.reidentification.steps import shown as in_steps_of
 from modelward.reidentification.told import Combinations, Judged
 from modelward.reidentification.verdict import least_rows, verdict
@@ -93,20 +93,49 @@ def combined(told: Iterable[Combinations | None]) -> Combined | None:
 
 
 def steady(before: Combined | None, now: Combined | None) -> Combined | None:
-    """Return `before` where nobody would see the difference, so that a status is not written with every row."""
+    """Return `now` with each figure as it was `before` where nobody would see the difference.
+
+    So a status is not written with every row; and who makes one figure move sees none of the others anew.
+    """
     if before is None or now is None:
         return now or before
-    same = (before.since, before.k, before.fields, before.people) == (now.since, now.k, now.fields, now.people)
-    was, is_ = before.figures, now.figures
-    counts = (
-        (was.rows, is_.rows),
-        (was.combinations, is_.combinations),
-        (was.smallest, is_.smallest),
-        (round(was.below * was.rows), round(is_.below * is_.rows)),
-        (before.uncounted, now.uncounted),
+    if (before.since, before.k, before.fields, before.people) != (now.since, now.k, now.fields, now.people):
+        return now
+    if not before.figures.rows:  # nothing was told of anybody
+        return before if before == now else now
+    lacked = dict(before.suppressed)
+    found = replace(
+        now,
+        figures=_steady(before.figures, now.figures),
+        suppressed=tuple((name, held(lacked.get(name, 0), rows)) for name, rows in now.suppressed),
+        uncounted=held(before.uncounted, now.uncounted),
+        without=now.without if _few_moved(before.figures, now.figures) else before.without,
     )
-    told = [name for name, _ in before.suppressed] == [name for name, _ in now.suppressed]
-    return before if same and told and not any(moved(*count) for count in counts) else now
+    return before if found == before else found
+
+
+def _steady(was: Figures, now: Figures) -> Figures:
+    rows = held(was.rows, now.rows)
+    few = now if _few_moved(was, now) else was
+    return replace(
+        now,
+        rows=rows,
+        combinations=held(was.combinations, now.combinations),
+        smallest=held(was.smallest, now.smallest),
+        below=_share(few.below * few.rows, rows),
+        low=_share(few.low * few.rows, rows),
+        high=_share(few.high * few.rows, rows),
+        sizes=few.sizes,
+    )
+
+
+def _few_moved(was: Figures, now: Figures) -> bool:
+    """Whether the rows in small combinations are so many more, or fewer, that it is told."""
+    return moved(round(was.below * was.rows), round(now.below * now.rows))
+
+
+def _share(rows: float, of: int) -> float:
+    return min(rows / max(of, 1), 1.0)
 
 
 def k_anonymous(
@@ -227,7 +256,7 @@ def _sentence(seen: Combined) -> str:
     found, unit = in_steps_of(seen.figures), "people" if seen.people else "rows"
     together = names((printable(name)[:64] for name in seen.fields), _NAMED)
     about = "" if found.exact else f" (95 %: {_percent(found.low)} to {_percent(found.high)})"
-    sizes = ", ".join(f"{_number(count)} of {size}" for size, count in found.sizes[:_NAMED])
+    sizes = ", ".join(f"{_number(count)} of {_size(size)}" for size, count in found.sizes[:_NAMED])
     more = ", …" if len(found.sizes) > _NAMED else ""
     small = f"; small combinations, of {unit}: {sizes}{more}" if sizes else ""
     many = f"{'' if found.exact else 'about '}{_number(found.combinations)}"
@@ -256,6 +285,11 @@ def _lacking(seen: Combined) -> str:
 def _number(count: int) -> str:
     """A count in steps, in words where it is too few to be told."""
     return f"{count:,}" if count != 1 else "a few"
+
+
+def _size(size: int) -> str:
+    """The size of a combination in steps."""
+    return f"fewer than {FEWEST}" if size < FEWEST else f"{size} or more"
 
 
 def _percent(share: float) -> str:

@@ -1,11 +1,14 @@
 """Figures as they are shown: in steps of at least five rows, so that no two of them tell what one person's request was.
 
 Who reads an exact count before and after a request learns whether that combination was there before, and whether it
-is anybody else's. What is decided is decided by the exact figures.
+is anybody else's. Who may send rows of their own as well can bring a count to the edge of a step first: against them
+only noise would help, as where counts are kept for an auditor. What is decided is decided by figures that are at most
+a step old.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -48,5 +51,17 @@ def shown(found: Figures) -> Figures:
         low=share_in_steps(found.low, found.rows),
         high=share_in_steps(found.high, found.rows),
         smallest=in_steps(found.smallest),
-        sizes=tuple((size, in_steps(count)) for size, count in found.sizes),
+        sizes=_sizes_shown(found.sizes),
     )
+
+
+def held(was: int, now: int) -> int:
+    """Return the count that stands: the one before, until it has moved far enough to be shown anew."""
+    return now if moved(was, now) else was
+
+
+def _sizes_shown(sizes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    together: Counter[int] = Counter()
+    for size, count in sizes:
+        together[in_steps(size)] += count
+    return tuple((size, in_steps(count)) for size, count in sorted(together.items()))

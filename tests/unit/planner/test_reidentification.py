@@ -148,10 +148,28 @@ def test_a_status_is_written_when_there_is_something_to_see() -> None:
         assert steady(before, combined([told(sample(*few))])) is before
     for classes in (((100, 120),), ((100, 100), (1, 1)), ((120, 90),), ((100, 80),)):
         now = combined([told(sample(*classes))])
-        assert steady(before, now) is now
+        assert steady(before, now) != before
     assert steady(before, None) is before
-    suppressing = dataclasses.replace(before, suppressed=(("city", 1),))
-    assert steady(before, suppressing) is suppressing
+    suppressing = dataclasses.replace(before, suppressed=(("city", 10),))
+    assert steady(before, suppressing) == suppressing
+
+
+def test_who_makes_one_figure_move_sees_none_of_the_others_anew() -> None:
+    """With ten rows of one's own one could else read, of a combination of four, whether somebody became its fifth."""
+    before = combined([told(sample((1, 96), (1, 4)))])
+    assert before is not None
+    four, five = (steady(before, combined([told(sample((1, 96), (1, size), (1, 1010)))])) for size in (4, 5))
+    assert four is not None
+    assert five is not None
+    assert reidentification_status(four) == reidentification_status(five)
+    assert four.figures.rows > 1100 > before.figures.rows
+
+
+def test_sizes_are_told_in_steps_as_well() -> None:
+    found = combined([told(sample((20, 250), (10, 1), (10, 4), (10, 7)), k=20)])
+    assert found is not None
+    message = k_anonymous(Asked(20, 0.01, ("age", "city")), found, LATER)[2]
+    assert "small combinations, of rows: 20 of fewer than 5, 10 of 5 or more" in message
 
 
 # --- the condition
@@ -173,7 +191,7 @@ def test_many_rows_of_few_combinations_are_within_the_tolerance() -> None:
     assert (status, reason) == ("True", "WithinTolerance")
     assert message == (
         "0.25 % of 2,000 rows share age, city with fewer than 4 others, as the model gets them; 20 combinations; small"
-        " combinations, of rows: a few of 3; tolerated: 1 %"
+        " combinations, of rows: a few of fewer than 5; tolerated: 1 %"
     )
 
 
@@ -187,14 +205,14 @@ def test_what_was_not_counted_is_not_within_the_tolerance() -> None:
         "0 of at least 1,000 rows that are needed to tell; 5,000 more rows were not counted"
     )
     before, now = combined([told(sample((20, 100)))]), combined([told(sample((20, 100)), uncounted=5000)])
-    assert steady(before, now) is now
+    assert steady(before, now) == now
 
 
 def test_rare_combinations_past_the_tolerance_are_a_risk_with_the_fix() -> None:
     status, reason, message = condition((20, 100), (10, 1), (10, 2), suppressed=(Suppressed("city", 4),))
     assert (status, reason) == ("False", "ReidentificationRisk")
     assert "1.5 % of 2,000 rows" in message
-    assert "10 of 1, 10 of 2" in message
+    assert "20 of fewer than 5" in message
     assert "values that the field's hierarchy has no line for: city in a few rows. Fix: generalise" in message
 
 
@@ -224,7 +242,7 @@ def test_people_are_what_counts_where_they_are_known() -> None:
     assert k_anonymous(ASKED, combined([told(found)]), LATER)[0] == "True"
     status, _, message = k_anonymous(ASKED, combined([told(found, people=True)]), LATER)
     assert status == "False"
-    assert "small combinations, of people: 20 of 1" in message
+    assert "small combinations, of people: 20 of fewer than 5" in message
 
 
 def test_an_estimate_near_the_tolerance_is_unknown() -> None:
