@@ -514,8 +514,12 @@ def test_an_answer_in_bytes_is_checked_and_passes_as_it_came(run):
     for bad in (body((entry, too_much), key="outputs"), body((entry, raw + b"\x00"), key="outputs")):
         running.model.behaviour = replies(bad)
         assert ask(running, post(of(NORMAL))).problem == "bad-upstream"
-    twice = b"inference-header-content-length: %b\r\n" % good.json_length
-    running.model.behaviour = lambda connection, _: connection.answer(good.content, header=twice * 2)
+    right, wrong = (b"inference-header-content-length: %b\r\n" % length for length in (good.json_length, b"2"))
+    running.model.behaviour = lambda connection, _: connection.answer(good.content, header=right + wrong)
+    twice = ask(running, post(of(NORMAL)))  # it is checked by the first one, and that one alone passes
+    assert twice.body == good.content
+    assert twice.header["inference-header-content-length"].encode() == good.json_length
+    running.model.behaviour = lambda connection, _: connection.answer(good.content, header=wrong + right)
     assert ask(running, post(of(NORMAL))).problem == "bad-upstream"
 
 
