@@ -35,7 +35,6 @@ from modelward.controller.security_tests import Loaded, SecurityTests
 from modelward.planner.names import KubeObject
 from modelward.planner.sidecar import JOB_FOR_LABEL, JOB_LABEL
 from modelward.securitytest import Errand
-from tests.integration.admission import free_port
 from tests.integration.test_controller import (  # noqa: F401 - fixtures
     IMAGE,
     PLACE,
@@ -49,6 +48,7 @@ from tests.integration.test_controller import (  # noqa: F401 - fixtures
     policy,
 )
 from tests.integration.test_fits import JOBS_IMAGE
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelward.api.printable import printable
 from modelward.planner.anonymity import Asked
-from modelward.reidentification.figures import Figures, figures
+from modelward.reidentification.figures import Figures, figures, share
 from modelward.reidentification.sample import Sample
 from modelward.reidentification.steps import FEWEST, held, in_steps, moved, share_in_steps
 from modelward.reidentification.steps import shown as in_steps_of
@@ -122,9 +122,9 @@ def _steady(was: Figures, now: Figures) -> Figures:
         rows=rows,
         combinations=held(was.combinations, now.combinations),
         smallest=held(was.smallest, now.smallest),
-        below=_share(few.below * few.rows, rows),
-        low=_share(few.low * few.rows, rows),
-        high=_share(few.high * few.rows, rows),
+        below=share(few.below * few.rows, rows),
+        low=share(few.low * few.rows, rows),
+        high=share(few.high * few.rows, rows),
         sizes=few.sizes,
     )
 
@@ -132,10 +132,6 @@ def _steady(was: Figures, now: Figures) -> Figures:
 def _few_moved(was: Figures, now: Figures) -> bool:
     """Whether the rows in small combinations are so many more, or fewer, that it is told."""
     return moved(round(was.below * was.rows), round(now.below * now.rows))
-
-
-def _share(rows: float, of: int) -> float:
-    return min(rows / max(of, 1), 1.0)
 
 
 def k_anonymous(

@@ -42,7 +42,6 @@ def figures(sample: Sample, k: int, *, people: bool) -> Figures:
     kept = sample.kept.values()
     sizes = [size_of(one, people=people) for one in kept]
     few = [one.rows for one, size in zip(kept, sizes, strict=True) if size < k]
-    rows = max(sample.rows, 1)
     below = weight * sum(few)
     if sample.level == 0:
         low = high = float(below)
@@ -56,9 +55,9 @@ def figures(sample: Sample, k: int, *, people: bool) -> Figures:
     return Figures(
         sample.rows,
         weight * len(sample.kept),
-        _share(below, rows),
-        _share(low, rows),
-        _share(high, rows),
+        share(below, sample.rows),
+        share(low, sample.rows),
+        share(high, sample.rows),
         min(sizes, default=0),
         tuple(sorted(Counter(size for size in sizes if size < k).items())),
         sample.level == 0,
@@ -70,5 +69,6 @@ def size_of(kept: Kept, *, people: bool) -> int:
     return min(kept.rows, people_of(kept.people)) if people else kept.rows
 
 
-def _share(rows: float, of: int) -> float:
-    return min(max(rows / of, 0.0), 1.0)
+def share(rows: float, of: int) -> float:
+    """Return so many of `of` rows as a share, from 0 to 1; `of` is 1 at least."""
+    return min(max(rows / max(of, 1), 0.0), 1.0)

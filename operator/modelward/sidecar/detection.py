@@ -107,19 +107,9 @@ class Detection:
                 "schema-violation", f"A request may have at most {MAX_ROWS} rows here: send several requests."
             )
         watched = self._before(exchange, tensors) if self.watch is not None and self.watch.needs_rows else ()
-        found = None if self.screen is None else self._screened(self.screen, exchange, tensors)
+        # How often a row is strange, no security test has a say in.
+        found = None if self.screen is None else self.screen.judge(tensors, counted=not exchange.tests)
         return watched if found is None else (*watched, found)
-
-    @staticmethod
-    def _screened(screen: Screen, exchange: Exchange, tensors: Sequence[Tensor]) -> Verdict | None:
-        """What single rows are found to be. How often one is strange, no security test has a say in."""
-        if exchange.caller is None or not exchange.caller.tests:
-            return screen.judge(tensors)
-        before = screen.seen, list(screen.found)
-        try:
-            return screen.judge(tensors)
-        finally:
-            screen.seen, screen.found = before
 
     def to_probe(self, tensors: Sequence[Tensor], *, streams: bool) -> tuple[Array | None, Sequence[Verdict]]:
         """The encoded rows that the model is to be asked about again; or none, and what that means.
@@ -155,8 +145,7 @@ class Detection:
         except Exception as error:  # noqa: BLE001 - the policy says what it means
             log.fault("the rows of a request could not be had", error)
             return self.watch.failed()
-        tests = exchange.caller is not None and exchange.caller.tests
-        return self.watch.before(_facts(exchange), rows, tests=tests)
+        return self.watch.before(_facts(exchange), rows)
 
     def close(self) -> None:
         """Nothing is asked of the model any more."""

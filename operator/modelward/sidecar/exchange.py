@@ -153,6 +153,11 @@ class Exchange:
         self.upstream_started = 0.0
         self.upstream_time = 0.0
 
+    @property
+    def tests(self) -> bool:
+        """Whether the caller is a security test, see `sidecar.tester`."""
+        return self.caller is not None and self.caller.tests
+
 
 Outcome = Response | Stream | Refusal
 Reply = Callable[[Outcome], None]

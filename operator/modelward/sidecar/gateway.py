@@ -222,8 +222,9 @@ class Gateway:
                 outcome = refusal
             settle(outcome)
 
-        tests = exchange.caller is not None and exchange.caller.tests
-        waiting = probes.while_asked(chain.upstream, work.probed, self._instruments.asked, conclude, counts=not tests)
+        waiting = probes.while_asked(
+            chain.upstream, work.probed, self._instruments.asked, conclude, counts=not exchange.tests
+        )
         try:
             abandon = self.forward(work, payload, waiting.settle)
         except Refusal:

@@ -55,30 +55,35 @@ class Screen:
         self.found = [0] * len(asked)
         self._one = _fast(baseline, asked, columns)
 
-    def judge(self, tensors: Sequence[Tensor]) -> Verdict | None:
-        """None for an ordinary request; may change the tensors' data when it is to be sanitised."""
+    def judge(self, tensors: Sequence[Tensor], *, counted: bool = True) -> Verdict | None:
+        """None for an ordinary request; may change the tensors' data when it is to be sanitised.
+
+        `counted`: its rows are of those of which it is told how many are strange.
+        """
         try:
             if self._one is not None:
                 score = self._one(tensors)
                 if score is not None and score <= 1.0:  # and not the other way round: no number is no pass
-                    self.seen += 1
+                    self.seen += counted
                     return None
-            return self._judge_all(tensors)
+            return self._judge_all(tensors, counted=counted)
         except Refusal:
             raise
         except Exception as error:  # noqa: BLE001 - the policy says what a failing detector means
             log.fault("a detector failed", error)
             return failed(self.names[0], self._on_error)
 
-    def _judge_all(self, tensors: Sequence[Tensor]) -> Verdict | None:
+    def _judge_all(self, tensors: Sequence[Tensor], *, counted: bool) -> Verdict | None:
         rows = self._columns.rows(tensors)
         scores = self.scores(rows)
         strange = ~(scores <= 1.0)
-        self.seen += len(rows)
+        if counted:
+            self.seen += len(rows)
         if not strange.any():
             return None
-        for index, count in enumerate(strange.sum(axis=1).tolist()):
-            self.found[index] += count
+        if counted:
+            for index, count in enumerate(strange.sum(axis=1).tolist()):
+                self.found[index] += count
         told = np.minimum(np.nan_to_num(scores, nan=_MOST), _MOST)
         worst = int(told.max(axis=0).argmax())
         strangest = told[:, worst]

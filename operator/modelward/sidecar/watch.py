@@ -51,15 +51,15 @@ class Watch:
         self.needs_rows = bool(self._of_rows)
         self.needs_answers = bool(self._of_answers)
 
-    def before(self, facts: Facts, rows: Array, *, tests: bool = False) -> list[Verdict]:
-        """What the encoded rows (n, d) of a request are found to be. Those of a security test (`tests`) drift nowhere.
+    def before(self, facts: Facts, rows: Array) -> list[Verdict]:
+        """What the encoded rows (n, d) of a request are found to be. Those of a security test drift nowhere.
 
         Drift is of what callers send; all others remember each client by itself.
         """
         return [
             verdict
             for name, watcher in self._of_rows.items()
-            if not (tests and isinstance(watcher, DriftWatcher))
+            if not (facts.tests and isinstance(watcher, DriftWatcher))
             and (verdict := self._judged(name, partial(watcher.before, facts, rows), anomalous_input))
         ]
 
